@@ -1,0 +1,52 @@
+# Everything a person types. `make help` lists it; nothing here needs root.
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test check format constraints docker-check
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
+
+install: $(STAMP)  ## make .venv and install everything into it (the others do this by themselves)
+
+serve: $(STAMP)  ## Valkey, one worker and the API on http://HOST:PORT until Ctrl-C [PORT=8000 HOST=127.0.0.1]
+	@exec $(BIN)/python -m app.serve --stop-with-parent --host '$(HOST)' --port '$(PORT)' $(ARGS)
+
+test: $(STAMP)  ## run the tests [ARGS="-k alignment"]
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)  ## ruff, mypy --strict and the import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict -p app -p worker -p inversion_core
+	@$(BIN)/lint-imports
+
+format: $(STAMP)  ## rewrite the code as ruff would have it
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+constraints: $(STAMP)  ## write constraints.txt anew from what .venv holds
+	@{ echo '# The versions that work together; made by "make constraints", used by make and the Dockerfile.'; \
+	  $(BIN)/python -m pip freeze --exclude-editable | sed 's/+.*//'; } > constraints.new
+	@mv constraints.new constraints.txt
+	@touch $(STAMP)
+
+docker-check: $(STAMP)  ## run the commands of each Dockerfile stage in a clean venv (minutes; no Docker needed)
+	@$(BIN)/python tests/house/run_stages.py
+
+# The stamp is younger than both files as long as .venv holds what they ask for.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not there. Install Python 3.11 or newer, or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is older than 3.11. Name a newer one: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); echo "make: $(PYTHON) cannot make a virtual environment. On Debian its parts come apart: apt-get install python3-venv (as root), or name a complete Python: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Installing into $(VENV); the first time takes a minute or more ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
