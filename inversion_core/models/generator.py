@@ -1,0 +1,207 @@
+"""StyleGAN's generator (Karras 2019): mapping, truncation, synthesis.
+
+Suffixes: B image, Z latent z, L style layer, D latent w, C channel, H W height and width.
+The first layer of each resolution up-samples (but at 4 px, where it is the constant), the second does not;
+so a picture of 2^n px has 2(n - 1) style layers: 14 at 256 px.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from inversion_core.models.layers import EPSILON, EqualizedLinear, leaky_relu, pixel_norm, resolutions
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """Architecture of a StyleGAN generator; the defaults are IDInvert's at 256 px."""
+
+    resolution: int = 256
+    """Side of the picture in pixels, a power of two from 8 to 1024."""
+    channels: tuple[int, ...] = (512, 512, 512, 512, 256, 128, 64)
+    """Channels at 4, 8, ... up to `resolution` pixels."""
+    z_dim: int = 512
+    w_dim: int = 512
+    mapping_layers: int = 8
+    mapping_dim: int = 512
+    """Width of the hidden layers of the mapping network."""
+    w_per_layer: bool = False
+    """True: the mapping network gives every style layer a w of its own (IDInvert); false: one w for all (Karras 2019)."""
+    final_tanh: bool = False
+    fused_from: int = 128
+    """Smallest resolution whose up-sampling is one transposed convolution; below, nearest and then a convolution."""
+    truncation_psi: float = 0.7
+    truncation_layers: int = 8
+    """Style layers, from the coarsest, that truncation draws towards w_avg."""
+
+    def __post_init__(self) -> None:
+        sizes = resolutions(self.resolution)
+        if len(self.channels) != len(sizes):
+            raise ValueError(f"channels has {len(self.channels)} entries; {self.resolution} px needs {len(sizes)}, for {sizes}")
+        if min(*self.channels, self.z_dim, self.w_dim, self.mapping_dim, self.mapping_layers) < 1:
+            raise ValueError("channels, z_dim, w_dim, mapping_dim and mapping_layers must be at least 1")
+
+    @property
+    def num_layers(self) -> int:
+        """Number L of style layers."""
+        return 2 * len(self.channels)
+
+
+class MappingNetwork(nn.Module):
+    """z to w: pixel norm, then fully connected layers at a hundredth of the rate (Karras 2019 section 2)."""
+
+    def __init__(self, config: GeneratorConfig):
+        super().__init__()
+        self.num_layers = config.num_layers
+        self.w_per_layer = config.w_per_layer
+        out_dim = config.w_dim * (config.num_layers if config.w_per_layer else 1)
+        widths = [config.z_dim] + [config.mapping_dim] * (config.mapping_layers - 1) + [out_dim]
+        self.layers = nn.ModuleList(
+            EqualizedLinear(i, o, gain=math.sqrt(2.0), rate_multiplier=0.01)
+            for i, o in zip(widths[:-1], widths[1:], strict=True)
+        )
+
+    def forward(self, z_BZ: Tensor) -> Tensor:
+        """Map z (B, Z) to W+ codes (B, L, D) before truncation."""
+        x = pixel_norm(z_BZ)
+        for layer in self.layers:
+            x = leaky_relu(layer(x))
+        if self.w_per_layer:
+            return x.unflatten(1, (self.num_layers, -1))
+        return x.unsqueeze(1).expand(-1, self.num_layers, -1)
+
+
+class Truncation(nn.Module):
+    """w_avg + psi (w - w_avg), with a psi of its own for each style layer (Karras 2019 appendix B)."""
+
+    w_avg_D: Tensor
+    psi_L: Tensor
+
+    def __init__(self, config: GeneratorConfig):
+        super().__init__()
+        psi_L = torch.ones(config.num_layers)
+        psi_L[: config.truncation_layers] = config.truncation_psi
+        self.register_buffer("w_avg_D", torch.zeros(config.w_dim))
+        self.register_buffer("psi_L", psi_L)
+
+    def forward(self, w_BLD: Tensor, psi: float | None = None) -> Tensor:
+        """Truncate; `psi` replaces the pack's own in all layers (1 leaves w as it is)."""
+        psi_L1 = self.psi_L[:, None] if psi is None else psi
+        return self.w_avg_D + psi_L1 * (w_BLD - self.w_avg_D)
+
+
+class StyleLayer(nn.Module):
+    """One style layer: (up-sampled) convolution or the constant, noise, bias, leaky ReLU, AdaIN."""
+
+    noise_HW: Tensor
+    blur_kernel: Tensor
+
+    def __init__(self, config: GeneratorConfig, index: int):
+        super().__init__()
+        block = index // 2
+        self.resolution = 4 * 2**block
+        self.is_constant = index == 0
+        self.upsamples = index % 2 == 0 and not self.is_constant
+        self.is_fused = self.upsamples and self.resolution >= config.fused_from
+        out_channels = config.channels[block]
+        in_channels = config.channels[block - 1] if self.upsamples else out_channels
+        self.weight_scale = math.sqrt(2.0 / (in_channels * 9))
+        if self.is_constant:
+            self.const = nn.Parameter(torch.ones(1, out_channels, 4, 4))
+        else:
+            self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.noise_strength = nn.Parameter(torch.zeros(out_channels))
+        self.register_buffer("noise_HW", torch.randn(self.resolution, self.resolution))
+        taps = torch.tensor([1.0, 2.0, 1.0]) / 4  # the binomial filter of Karras 2019 section 2
+        self.register_buffer("blur_kernel", torch.outer(taps, taps).repeat(out_channels, 1, 1, 1), persistent=False)
+        self.style = EqualizedLinear(config.w_dim, 2 * out_channels)
+
+    def forward(self, x_BCHW: Tensor | None, w_BD: Tensor, noise_B1HW: Tensor | None = None) -> Tensor:
+        """Apply the layer; `x_BCHW` is None for the constant. `noise_B1HW` replaces the layer's own noise."""
+        x = self._convolve(x_BCHW)
+        noise = self.noise_HW if noise_B1HW is None else noise_B1HW
+        x = leaky_relu(x + (self.bias[:, None, None] + noise * self.noise_strength[:, None, None]))
+        return adain(x, self.style(w_BD))
+
+    def _convolve(self, x_BCHW: Tensor | None) -> Tensor:
+        if x_BCHW is None:
+            return self.const
+        weight = self.weight * self.weight_scale
+        if not self.upsamples:
+            return F.conv2d(x_BCHW, weight, padding=1)
+        if self.is_fused:
+            x = F.conv_transpose2d(x_BCHW, _fused_kernel(weight), stride=2, padding=1)
+        else:
+            x = F.conv2d(F.interpolate(x_BCHW, scale_factor=2, mode="nearest"), weight, padding=1)
+        return F.conv2d(x, self.blur_kernel, padding=1, groups=x.shape[1])
+
+
+def _fused_kernel(weight_OIHW: Tensor) -> Tensor:
+    """The 4x4 kernel (I, O, 4, 4) whose transposed convolution at stride 2 spreads each pixel over 2x2, then convolves."""
+    k = F.pad(weight_OIHW.transpose(0, 1), (1, 1, 1, 1))
+    return k[..., 1:, 1:] + k[..., :-1, 1:] + k[..., 1:, :-1] + k[..., :-1, :-1]
+
+
+def adain(x_BCHW: Tensor, style_BS: Tensor) -> Tensor:
+    """AdaIN (Karras 2019 eq. 1): normalise each channel of each image, then scale by 1 + y_s and shift by y_b.
+
+    Batch norm over a batch of one with B * C channels is the same mathematics, in one fused kernel
+    forwards and backwards. A constant (batch of one) is spread over the batch first.
+    """
+    batch, channels = style_BS.shape[0], x_BCHW.shape[1]
+    scale_B1C, shift_B1C = style_BS.unflatten(1, (2, channels)).split(1, dim=1)
+    x = x_BCHW.expand(batch, -1, -1, -1).reshape(1, batch * channels, *x_BCHW.shape[2:])
+    x = F.batch_norm(x, None, None, (scale_B1C + 1).flatten(), shift_B1C.flatten(), training=True, eps=EPSILON)
+    return x.view(batch, channels, *x_BCHW.shape[2:])
+
+
+class SynthesisNetwork(nn.Module):
+    """W+ to picture. Only the to-RGB layer of the last resolution exists: the others serve progressive growing alone."""
+
+    def __init__(self, config: GeneratorConfig):
+        super().__init__()
+        self.layers = nn.ModuleList(StyleLayer(config, i) for i in range(config.num_layers))
+        self.to_rgb = nn.Conv2d(config.channels[-1], 3, 1)
+        nn.init.normal_(self.to_rgb.weight, std=1 / math.sqrt(config.channels[-1]))
+        nn.init.zeros_(self.to_rgb.bias)  # type: ignore[arg-type]
+        self.final_tanh = config.final_tanh
+
+    def forward(self, w_BLD: Tensor, *, random_noise: bool = False) -> Tensor:
+        """Render W+ codes (B, L, D) to RGB pictures (B, 3, H, W), nominally in [-1, 1].
+
+        `random_noise` draws the noise anew for each image, for training; else the pack's own noise is used.
+        """
+        x: Tensor | None = None
+        for layer, w_BD in zip(self.layers, w_BLD.unbind(1), strict=True):
+            size = layer.resolution
+            noise = torch.randn(len(w_BD), 1, size, size, device=w_BD.device) if random_noise else None
+            x = layer(x, w_BD, noise)
+        image_BCHW: Tensor = self.to_rgb(x)
+        return image_BCHW.tanh() if self.final_tanh else image_BCHW
+
+
+class StyleGANGenerator(nn.Module):
+    """Mapping, truncation and synthesis together."""
+
+    def __init__(self, config: GeneratorConfig):
+        super().__init__()
+        self.config = config
+        self.mapping = MappingNetwork(config)
+        self.truncation = Truncation(config)
+        self.synthesis = SynthesisNetwork(config)
+
+    def map(self, z_BZ: Tensor, *, psi: float | None = None) -> Tensor:
+        """z (B, Z), any norm, to truncated W+ codes (B, L, D)."""
+        w_BLD: Tensor = self.truncation(self.mapping(z_BZ), psi)
+        return w_BLD
+
+    def forward(self, z_BZ: Tensor) -> Tensor:
+        """z (B, Z) to pictures (B, 3, H, W)."""
+        image_BCHW: Tensor = self.synthesis(self.map(z_BZ))
+        return image_BCHW

@@ -1,0 +1,58 @@
+"""Perceptual networks F of equation 1: VGG-16 up to relu4_3 (IDInvert), or a middle layer of our own discriminator.
+
+Suffixes: B image, C channel, H W height and width.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from inversion_core.models.discriminator import DiscriminatorConfig, DiscriminatorTrunk
+
+VGG16_PLAN = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512)
+"""Convolutions and poolings of VGG-16 up to conv4_3 (Simonyan 2015, configuration D)."""
+IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
+"""Mean of the ImageNet training pictures for each channel, in 0..255, as the Caffe weights expect it."""
+
+
+class PerceptualNetwork(Protocol):
+    """F: picture (B, 3, H, W) in [-1, 1] to features (B, C, h, w)."""
+
+    def __call__(self, image_BCHW: Tensor) -> Tensor: ...
+
+
+class VGG16Features(nn.Module):
+    """VGG-16 from RGB in [-1, 1] to relu4_3: (B, 512, H / 8, W / 8)."""
+
+    offset_C: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = [width for width in VGG16_PLAN if isinstance(width, int)]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(i, o, 3, padding=1) for i, o in zip([3, *widths[:-1]], widths, strict=True)
+        )
+        self.register_buffer("offset_C", torch.tensor(IMAGENET_MEAN_BGR), persistent=False)
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        x = (image_BCHW.flip(1) + 1) * 127.5 - self.offset_C[:, None, None]  # RGB to BGR, 0..255, centred
+        convs = iter(self.convs)
+        for entry in VGG16_PLAN:
+            x = F.max_pool2d(x, 2) if entry == "pool" else F.relu(next(convs)(x), inplace=True)
+        return x
+
+
+class DiscriminatorFeatures(nn.Module):
+    """The trunk of a discriminator down to `until` pixels: feature matching where no ImageNet network can be shipped."""
+
+    def __init__(self, config: DiscriminatorConfig, until: int):
+        super().__init__()
+        self.trunk = DiscriminatorTrunk(config, until)
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        features_BCHW: Tensor = self.trunk(image_BCHW)
+        return features_BCHW

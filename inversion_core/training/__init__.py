@@ -1,0 +1,1 @@
+"""Training of generators and encoders. Nothing here is imported by serving code."""

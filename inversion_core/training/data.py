@@ -1,0 +1,111 @@
+"""Training pictures: one packed archive of uint8 squares, split by likeness into training and held-out parts.
+
+Suffixes: N picture, C channel, H W height and width.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+THUMBNAIL_PX = 16
+TWIN_CORRELATION = 0.97
+"""Pictures whose 16 px grey thumbnails correlate more than this are one group: near twins stay on one side of the split."""
+
+
+def pack_pictures(folders: list[Path], out: Path, size_px: int) -> int:
+    """Write every picture below `folders`, as squares of `size_px`, into one .npz archive; returns their number.
+
+    Raises:
+        ValueError: there is no picture.
+    """
+    files = [f for folder in folders for f in sorted(folder.rglob("*")) if f.suffix.lower() in PICTURE_SUFFIXES]
+    if not files:
+        raise ValueError(f"no picture ({', '.join(PICTURE_SUFFIXES)}) below {', '.join(map(str, folders))}")
+    pictures_NHWC = np.stack([_load_square(f, size_px) for f in files])
+    names = np.array([f"{f.parent.name}/{f.name}" for f in files])
+    np.savez(out, pictures_NHWC=pictures_NHWC, names=names, group_N=likeness_groups(pictures_NHWC))
+    return len(files)
+
+
+def _load_square(file: Path, size_px: int) -> NDArray[np.uint8]:
+    with Image.open(file) as picture:
+        square = ImageOps.fit(picture.convert("RGB"), (size_px, size_px), Image.Resampling.LANCZOS)
+        return np.asarray(square)
+
+
+def likeness_groups(pictures_NHWC: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Number the groups of pictures that are alike: connected by a thumbnail correlation above TWIN_CORRELATION."""
+    thumbs = np.stack(
+        [np.asarray(Image.fromarray(p).convert("L").resize((THUMBNAIL_PX,) * 2), np.float32).ravel() for p in pictures_NHWC]
+    )
+    thumbs -= thumbs.mean(axis=1, keepdims=True)
+    thumbs /= np.linalg.norm(thumbs, axis=1, keepdims=True) + 1e-6
+    alike = thumbs @ thumbs.T > TWIN_CORRELATION
+    group_N = np.arange(len(thumbs))
+    while True:  # each picture takes the smallest number among its like, until nothing changes
+        smallest = np.where(alike, group_N[None, :], len(thumbs)).min(axis=1)
+        if (smallest == group_N).all():
+            return group_N
+        group_N = smallest
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureSet:
+    """Pictures in memory, as uint8 (N, 3, H, W)."""
+
+    pictures_NCHW: Tensor
+    weight_N: Tensor
+    """How often each is drawn: 1 / sqrt(size of its likeness group), so thirty pictures of one person count as five or six."""
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.pictures_NCHW)
+
+    def take(self, index_N: Tensor) -> Tensor:
+        """The pictures at these indices as float32 in [-1, 1]."""
+        return self.pictures_NCHW[index_N].float() / 127.5 - 1
+
+    def batches(self, size: int, seed: int, *, start: int = 0) -> Iterator[Tensor]:
+        """Endless batches of pictures in [-1, 1], mirrored at random; batch k is the same for the same seed, however it is reached."""
+        for k in itertools.count(start):
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + k)
+            picked = self.take(torch.multinomial(self.weight_N, size, replacement=True, generator=generator))
+            mirrored = torch.rand(size, 1, 1, 1, generator=generator) < 0.5
+            yield torch.where(mirrored, picked.flip(3), picked)
+
+
+def load_pictures(archive: Path, *, held_out: int, seed: int = 0) -> tuple[PictureSet, PictureSet]:
+    """Read an archive and split it by likeness group: (training, held-out), the latter at least `held_out` pictures.
+
+    Raises:
+        ValueError: the archive is not one of `inversion train data`, or too small for the split.
+    """
+    with np.load(archive, allow_pickle=False) as content:
+        if not {"pictures_NHWC", "names", "group_N"} <= set(content.files):
+            raise ValueError(f"{archive} is no picture archive; make one with: inversion train data FOLDER --out {archive}")
+        pictures, names, group_N = content["pictures_NHWC"], content["names"], content["group_N"]
+    order = np.random.default_rng(seed).permutation(np.unique(group_N))
+    sizes = np.array([(group_N == g).sum() for g in order])
+    small = order[sizes <= max(2, held_out // 20)]  # no single person may fill the held-out part
+    chosen = small[: int(np.searchsorted(np.cumsum([(group_N == g).sum() for g in small]), held_out)) + 1]
+    is_held_out = np.isin(group_N, chosen)
+    if is_held_out.sum() < held_out or is_held_out.all():
+        raise ValueError(f"{archive} has {len(pictures)} pictures: too few to hold out {held_out}")
+
+    def subset(mask: NDArray[np.bool_]) -> PictureSet:
+        tensor = torch.from_numpy(np.ascontiguousarray(pictures[mask].transpose(0, 3, 1, 2)))
+        _, inverse, counts = np.unique(group_N[mask], return_inverse=True, return_counts=True)
+        weight_N = torch.from_numpy(1 / np.sqrt(counts[inverse]))
+        return PictureSet(pictures_NCHW=tensor, weight_N=weight_N, names=tuple(names[mask].tolist()))
+
+    return subset(~is_held_out), subset(is_held_out)
