@@ -1,0 +1,182 @@
+"""Every way in which a request can fail, in one table, and the RFC 9457 document that says so.
+
+ProblemError     raised anywhere under a route; becomes its kind's status
+HTTPException    the framework's own (404, 405)        -> the kind of that status
+RequestValidationError  a path or query value          -> option-invalid, 422
+anything else    our fault                             -> internal-error, 500, without internals
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from worker.contract import MAX_PIXELS, MIN_SIDE_PX, Problem
+
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True)
+class ProblemKind:
+    """One row of the table: what `type` stands for, whatever the request was."""
+
+    slug: str
+    """Last part of `type`; never changes, so programs may test it."""
+    title: str
+    status: int
+    remedy: str
+    """What the caller can do about it."""
+
+
+KINDS: dict[str, ProblemKind] = {
+    kind.slug: kind
+    for kind in (
+        # The upload
+        ProblemKind("not-multipart", "The upload is not multipart/form-data", 415,
+                    "Send the photo as the form field `image`: curl -F image=@photo.jpg."),
+        ProblemKind("form-invalid", "The form cannot be read", 422,
+                    "Send a whole multipart/form-data body; most HTTP clients build it for you."),
+        ProblemKind("image-missing", "There is no image in the form", 422,
+                    "Send one photo as a file in the form field `image`."),
+        ProblemKind("image-repeated", "There is more than one image in the form", 422,
+                    "Send one photo for each request."),
+        ProblemKind("body-too-large", "The request body is too large", 413,
+                    "Send a smaller file, for instance the photo saved as JPEG."),
+        ProblemKind("picture-unsupported", "The picture's format is not supported", 415,
+                    "Send a JPEG, a PNG or a WebP. The content counts, not the file's name."),
+        ProblemKind("picture-invalid", "The picture cannot be read", 422,
+                    "The file is damaged or cut short: open it in a viewer, save it again and send that."),
+        ProblemKind("picture-too-small", "The picture is too small", 422,
+                    f"Send a picture whose shorter side has at least {MIN_SIDE_PX} px."),
+        ProblemKind("picture-too-large", "The picture has too many pixels", 422,
+                    f"Send a picture of at most {MAX_PIXELS // 1_000_000} megapixels."),
+        # The options
+        ProblemKind("option-unknown", "There is no such option", 422,
+                    "Leave the field out, or correct its name; the answer lists the known ones."),
+        ProblemKind("option-invalid", "An option is not valid", 422,
+                    "Correct the value. GET /v1/packs lists what each pack offers."),
+        ProblemKind("pack-not-found", "The pack does not exist", 422,
+                    "Choose one of GET /v1/packs, or leave `pack` out for the default."),
+        # The inversion
+        ProblemKind("inversion-not-found", "There is no such inversion", 404,
+                    "Check the id. Inversions are deleted some time after they were made: see `expires_at`."),
+        ProblemKind("result-not-ready", "The result is not ready yet", 409,
+                    "Ask again after `Retry-After` seconds, or follow the inversion's events."),
+        ProblemKind("result-not-available", "There is no such result", 404,
+                    "Look at the inversion's `status`, `error` and `links`: only what `links` names exists."),
+        ProblemKind("frame-not-found", "There is no frame of that step", 404,
+                    "GET the inversion's frames for the steps that have one."),
+        ProblemKind("already-final", "The inversion has already ended", 409,
+                    "There is nothing left to cancel; DELETE removes the inversion and its results."),
+        # Why a job failed: these come in the inversion's `error`
+        ProblemKind("no-face-found", "No face was found in the photo", 422,
+                    "Send a photo with a clear face, or set align=false to use the picture as it is."),
+        ProblemKind("pack-invalid", "The pack is broken", 500,
+                    "Choose another pack, and tell whoever runs this service."),
+        ProblemKind("inversion-error", "The inversion could not be done", 500,
+                    "Send the photo again; if it happens again, tell whoever runs this service."),
+        ProblemKind("not-finite", "The inversion found no finite loss", 500,
+                    "Try another start or optimizer."),
+        ProblemKind("worker-lost", "The worker was lost", 500,
+                    "Send the photo again; if it happens again, tell whoever runs this service."),
+        ProblemKind("photo-missing", "The photo is no longer stored", 500, "Send the photo again."),
+        ProblemKind("storage-full", "The storage is full", 507,
+                    "Delete inversions that are no longer needed, then send the photo again."),
+        # The service
+        ProblemKind("not-found", "There is nothing at this address", 404,
+                    "See /docs for the addresses that exist."),
+        ProblemKind("method-not-allowed", "The method is not allowed here", 405,
+                    "The header `Allow` names the methods that are; see /docs."),
+        ProblemKind("request-invalid", "The request cannot be understood", 400,
+                    "See /docs for what is expected."),
+        ProblemKind("not-ready", "The service is not ready", 503,
+                    "Wait: a worker has to start and load its pack first."),
+        ProblemKind("service-unavailable", "The service cannot be reached for a moment", 503,
+                    "Send the request again after `Retry-After` seconds."),
+        ProblemKind("internal", "Something went wrong on our side", 500,
+                    "Send the request again. If it happens again, report the `X-Request-ID` of the answer."),
+    )
+}  # fmt: skip
+BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large", 503: "service-unavailable"}
+"""Kind of an error that the framework raises by its status alone."""
+
+
+class ProblemError(Exception):
+    """A request that is refused. `detail` says what happened here; it may be shown to anyone."""
+
+    def __init__(self, slug: str, detail: str | None = None, headers: Mapping[str, str] | None = None) -> None:
+        self.kind = KINDS[slug]
+        self.detail = f"{detail} {self.kind.remedy}" if detail else self.kind.remedy
+        self.headers = dict(headers or {})
+        super().__init__(self.detail)
+
+
+def problem_response(error: ProblemError, instance: str) -> JSONResponse:
+    """The problem document of `error`, at the address `instance`, with the status of its kind."""
+    kind = error.kind
+    body = Problem(
+        type=f"/problems/{kind.slug}",
+        title=kind.title,
+        status=kind.status,
+        detail=error.detail,
+        instance=instance,
+    )
+    headers = {"Cache-Control": "no-store"} | error.headers
+    return JSONResponse(body.model_dump(), kind.status, headers, media_type=MEDIA_TYPE)
+
+
+async def on_problem(request: Request, error: Exception) -> JSONResponse:
+    """Handler of ProblemError."""
+    assert isinstance(error, ProblemError)
+    return problem_response(error, request.url.path)
+
+
+async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    """Handler of the framework's own errors: no such route, no such method."""
+    assert isinstance(error, HTTPException)
+    slug = BY_STATUS.get(error.status_code, "request-invalid" if error.status_code < 500 else "internal")
+    detail = f"{request.method} {request.url.path}." if error.status_code in (404, 405) else None
+    return problem_response(ProblemError(slug, detail, error.headers), request.url.path)
+
+
+async def on_validation(request: Request, error: Exception) -> JSONResponse:
+    """Handler of path, query and header values that FastAPI refuses."""
+    assert isinstance(error, RequestValidationError)
+    return problem_response(ProblemError("option-invalid", explain(error.errors())), request.url.path)
+
+
+def explain(errors: Iterable[Mapping[str, Any]]) -> str:
+    """Pydantic's list of errors as one sentence: `steps`: Input should be less than or equal to 1000."""
+    return " ".join(f"`{(error['loc'] or ('form',))[-1]}`: {error['msg'].rstrip('.')}." for error in errors)
+
+
+def responses(*slugs: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may answer with these kinds, for the OpenAPI document."""
+    by_status: dict[int | str, dict[str, Any]] = {}
+    for kind in (KINDS[slug] for slug in (*slugs, "service-unavailable", "internal")):
+        examples = by_status.setdefault(kind.status, _empty_response())["content"][MEDIA_TYPE]["examples"]
+        examples[kind.slug] = {"summary": kind.title, "value": _example(kind)}
+    for response in by_status.values():
+        examples = response["content"][MEDIA_TYPE]["examples"].values()
+        response["description"] = "; ".join(example["summary"] for example in examples)
+    return by_status
+
+
+def _empty_response() -> dict[str, Any]:
+    return {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}}}
+
+
+def _example(kind: ProblemKind) -> dict[str, Any]:
+    return {
+        "type": f"/problems/{kind.slug}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": kind.remedy,
+        "instance": "/v1/inversions",
+    }

@@ -1,0 +1,94 @@
+"""Where the HTTP service is put together: `uvicorn --factory app.main:create_app`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from app import errors, outages
+from app.middleware import Envelope
+from app.routes import events, health, inversions, packs, page, results
+from app.settings import AppSettings
+from worker.client import JobClient, StorageFull
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = """
+A face photo goes in, its StyleGAN W+ code comes out, with the pictures on the way.
+
+1. `POST /v1/inversions` with the photo: the answer, 202, says where to follow it.
+2. Poll `GET /v1/inversions/{id}`, or listen to `/events`.
+3. Fetch what `links` names: the code, the reconstruction, the aligned crop, the frames.
+
+Photos and results are deleted when they expire, or at once with `DELETE`. Every error is an
+`application/problem+json` document whose `type` is explained under [/problems](/problems).
+"""
+
+
+def create_app(settings: AppSettings | None = None, client: JobClient | None = None) -> FastAPI:
+    """The application. Without `client` one is made from the environment when the application starts."""
+    settings = settings or AppSettings()
+    logging.basicConfig(format="%(levelname)s %(name)s %(message)s")  # nothing where logging is set up already
+    logging.getLogger("app").setLevel(settings.log_level)
+    app = FastAPI(
+        title="StyleGAN inversion",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=_lifespan(settings, client),
+        docs_url=None,  # the stock pages load their scripts from elsewhere: see app/routes/page.py
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.decode_slots = CapacityLimiter(settings.decode_slots)
+    for module in (inversions, results, events, packs, health, page):
+        app.include_router(module.router)
+    page.mount_assets(app)
+    _handle_errors(app)
+    app.add_middleware(Envelope)
+    return app
+
+
+def _handle_errors(app: FastAPI) -> None:
+    app.add_exception_handler(errors.ProblemError, errors.on_problem)
+    app.add_exception_handler(HTTPException, errors.on_http_exception)
+    app.add_exception_handler(RequestValidationError, errors.on_validation)
+    app.add_exception_handler(StorageFull, outages.on_storage_full)
+    for outage in outages.OUTAGES:
+        app.add_exception_handler(outage, outages.on_outage)
+
+
+def _lifespan(settings: AppSettings, given: JobClient | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        client = given or JobClient.from_settings(settings)
+        app.state.client = client
+        sweeper = asyncio.create_task(_sweep(client, settings.sweep_every_s))
+        try:
+            yield
+        finally:
+            sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sweeper
+            if given is None:
+                await client.close()
+
+    return lifespan
+
+
+async def _sweep(client: JobClient, every_s: float) -> None:
+    """Delete what has expired, for as long as the application runs; an outage only delays it."""
+    while True:
+        try:
+            if swept := await client.sweep():
+                log.info("deleted %d expired inversions", swept)
+        except Exception:  # whatever it was, people's photos must go as soon as it is over
+            log.exception("the sweep for expired inversions failed, and will be tried again")
+        await asyncio.sleep(every_s)

@@ -1,0 +1,89 @@
+"""Around every request: its id, the headers that keep browsers strict, one log line, and no leaking 500."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import ProblemError, problem_response
+
+log = logging.getLogger(__name__)
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
+        "form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+PERSONAL = "/v1/inversions"
+"""Everything below is someone's photo, or made of it: no cache may keep it."""
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class Envelope:
+    """ASGI middleware; outside of everything but the framework's last resort."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        await _Exchange(scope, send).run(self.app, receive)
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.scope = scope
+        self._send = send
+        self.request_id = _request_id(scope)
+        self.started_s = time.perf_counter()
+        self.status: int | None = None
+
+    async def run(self, app: ASGIApp, receive: Receive) -> None:
+        try:
+            await app(self.scope, receive, self.send)
+        except Exception:
+            log.exception("request_id=%s %s %s failed", self.request_id, self.scope["method"], self.scope["path"])
+            if self.status is not None:
+                raise  # half an answer is out: all that is left is to cut the connection
+            await problem_response(ProblemError("internal"), self.scope["path"])(self.scope, receive, self.send)
+        finally:
+            self._log()
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self.request_id
+            for name, value in SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+            if self.scope["path"].startswith(PERSONAL):
+                headers["Cache-Control"] = "private, no-store"
+        await self._send(message)
+
+    def _log(self) -> None:
+        took_ms = (time.perf_counter() - self.started_s) * 1000
+        log.info(
+            "request_id=%s %s %s %s %.0f ms",
+            self.request_id, self.scope["method"], self.scope["path"], self.status, took_ms,
+        )  # fmt: skip
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's X-Request-ID when it is harmless in a log, else a new one."""
+    given = Headers(scope=scope).get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

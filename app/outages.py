@@ -1,0 +1,36 @@
+"""What it looks like when the server that holds the jobs, or the store of their bytes, is away."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+from kombu.exceptions import OperationalError
+from redis import exceptions as redis
+
+from app.errors import ProblemError, problem_response
+
+log = logging.getLogger(__name__)
+
+OUTAGES: tuple[type[Exception], ...] = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.ReadOnlyError,  # a replica answered while its master is away
+    redis.OutOfMemoryError,  # nothing is evicted, so a full server refuses writes
+    OperationalError,  # Celery cannot reach its broker
+    OSError,  # the artifact store's disk or host
+)
+"""Errors that pass: the caller is told to come back, 503. Everything else is a fault of ours, 500."""
+
+
+async def on_outage(request: Request, error: Exception) -> JSONResponse:
+    """Handler of OUTAGES."""
+    log.error("unavailable: %s: %s", type(error).__name__, error)
+    return problem_response(ProblemError("service-unavailable", headers={"Retry-After": "5"}), request.url.path)
+
+
+async def on_storage_full(request: Request, error: Exception) -> JSONResponse:
+    """Handler of StorageFull: the artifact store has no room for the photo."""
+    log.error("storage full: %s", error)
+    return problem_response(ProblemError("storage-full"), request.url.path)

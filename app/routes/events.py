@@ -1,0 +1,82 @@
+"""An inversion's events as Server-Sent Events.
+
+queued -> started -> frame ... -> done | failed | canceled, and then the stream ends
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Response
+from sse_starlette import EventSourceResponse, JSONServerSentEvent
+
+from app.deps import Client, Record, Settings
+from app.errors import responses
+from app.outages import OUTAGES
+from app.schemas import address
+from worker.client import JobClient
+from worker.contract import FrameReady, JobEvent, JobStarted
+
+router = APIRouter(prefix="/v1/inversions/{inversion_id}", tags=["inversions"])
+log = logging.getLogger(__name__)
+
+RECONNECT_MS = 1000
+"""How long a browser waits before it connects again."""
+_EXAMPLE = """id: 1763816400000-0
+event: frame
+data: {"step":5,"loss":0.0512,"url":"/v1/inversions/5f0c2a7e9d3b4c5f8a6b7c8d9e0f1a2b/frames/5"}
+
+"""
+
+
+@router.get(
+    "/events",
+    summary="Follow an inversion",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Every event so far, then each as it happens, until the inversion ends.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+        },
+        **responses("inversion-not-found", "option-invalid"),
+    },
+)
+async def events(
+    client: Client,
+    settings: Settings,
+    record: Record,
+    last_event_id: Annotated[
+        str | None,
+        Header(pattern=r"^\d{1,20}(-\d{1,20})?$", description="Replay only what came after this event."),
+    ] = None,
+) -> EventSourceResponse:
+    """`queued`, `started`, `frame`, and at the end one of `done`, `failed`, `canceled`.
+
+    After a lost connection browsers send `Last-Event-ID` on their own, and nothing is missed.
+    Comments keep the connection open while there is nothing to say.
+    """
+    stream = _stream(client, record.id, last_event_id or "0")
+    return EventSourceResponse(stream, ping=settings.keep_alive_s, headers={"Cache-Control": "private, no-store"})
+
+
+async def _stream(client: JobClient, job_id: str, after_id: str) -> AsyncIterator[JSONServerSentEvent]:
+    try:
+        async for event_id, event in client.events(job_id, after_id):
+            yield JSONServerSentEvent(
+                public(job_id, event), event=event.kind, id=event_id, retry=RECONNECT_MS, sep="\n"
+            )
+    except OUTAGES as error:  # the answer has begun; the browser connects again and goes on after the last id
+        log.warning("events of %s cut off: %s", job_id, type(error).__name__)
+
+
+def public(job_id: str, event: JobEvent) -> dict[str, Any]:
+    """The event's data with addresses in the place of keys."""
+    body: dict[str, Any] = json.loads(event.model_dump_json(exclude={"kind", "aligned_key", "frame_key"}))
+    if isinstance(event, JobStarted):
+        body["aligned"] = f"{address(job_id)}/aligned"
+    if isinstance(event, FrameReady):
+        body["url"] = f"{address(job_id)}/frames/{event.step}"
+    return body

@@ -1,0 +1,28 @@
+"""What can be set about the HTTP service: environment variables with the prefix INVERSION_."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from worker.client import ClientSettings
+
+MEBIBYTE = 1024 * 1024
+
+
+class AppSettings(ClientSettings):
+    """Limits and rhythms of the HTTP service; the base class says where jobs and bytes lie."""
+
+    max_upload_bytes: int = Field(32 * MEBIBYTE, ge=1024)
+    """Most bytes of one request body; counted while they arrive."""
+    decode_timeout_s: float = Field(10.0, gt=0)
+    """Longest time that decoding one upload may take before the picture is refused."""
+    decode_slots: int = Field(2, ge=1)
+    """Uploads that are decoded at once, each in a process of its own; the others wait."""
+    sweep_every_s: float = Field(60.0, gt=0)
+    """Pause between two sweeps for expired jobs."""
+    retry_after_s: int = Field(1, ge=1)
+    """What `Retry-After` tells clients that poll."""
+    keep_alive_s: float = Field(15.0, gt=0)
+    """Longest silence on an event stream before a comment is sent."""
+    log_level: str = "INFO"
+    """Level of the `app` logger."""

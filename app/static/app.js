@@ -1,0 +1,210 @@
+// The page: upload, watch, look back, download, delete. State lives in the service; the address keeps the id.
+
+import * as api from "./api.js";
+import { Chart, short } from "./chart.js";
+import { UploadForm } from "./form.js";
+import { Player } from "./player.js";
+
+const $ = (id) => document.getElementById(id);
+const FINAL = ["succeeded", "failed", "canceled"];
+const POLL_MS = 1000;
+
+const chart = new Chart($("chart"));
+const player = new Player({ box: $("scrub"), scrubber: $("scrubber"), play: $("play"), show: showFrame });
+const form = new UploadForm(send);
+let current = null; // {id, job, stream, timer}
+
+function showFrame(step, url) {
+  $("frame").src = url;
+  $("frame").hidden = false;
+  $("frame-caption").textContent = `What the network draws, step ${step}`;
+  chart.mark(step);
+  const loss = chart.lossAt(step);
+  $("chart-value").textContent = loss === undefined ? "" : `${short(loss)} at step ${step}`;
+}
+
+function showProblem(problem) {
+  $("problem-title").textContent = problem.title ?? "Something went wrong on this page";
+  $("problem-detail").textContent = problem.detail ?? String(problem);
+  $("problem").hidden = false;
+  $("problem").scrollIntoView({ block: "nearest" });
+}
+
+async function send(data) {
+  $("problem").hidden = true;
+  try {
+    const job = await api.submit(data);
+    history.pushState(null, "", `#${job.id}`);
+    open(job);
+  } catch (problem) {
+    showProblem(problem);
+  }
+}
+
+// ---- one inversion, from its id on
+
+function open(job) {
+  close();
+  current = { id: job.id, job };
+  chart.reset(job.steps);
+  for (const id of ["aligned", "frame"]) { $(id).hidden = true; $(id).removeAttribute("src"); }
+  $("frame-caption").textContent = "What the network draws";
+  $("chart-value").textContent = "";
+  $("start").hidden = true;
+  $("work").hidden = false;
+  show(job);
+  $("status").focus();
+  watch(current);
+}
+
+function close() {
+  if (!current) return;
+  current.stream?.close();
+  clearTimeout(current.timer);
+  current = null;
+  player.reset();
+}
+
+/** Events bring the frames; the poll beside them brings the queue position, and everything when events fail. */
+function watch(own) {
+  const frame = ({ step, loss, url }) => { chart.add(step, loss); player.add(step, url); advance(own, step); };
+  const soon = () => poll(own);
+  own.stream = api.follow(own.id, { started: soon, frame, done: soon, failed: soon, canceled: soon });
+  poll(own);
+}
+
+async function poll(own) {
+  clearTimeout(own.timer);
+  try {
+    const job = await api.look(own.id);
+    if (own !== current) return;
+    own.job = job;
+    own.failures = 0;
+    if (FINAL.includes(job.status)) return await finish(own);
+    if (job.step !== null) chart.add(job.step, job.loss);
+    show(job);
+    if (!own.stream.alive() && job.step !== null) await catchUp(own);
+  } catch (problem) {
+    if (own !== current) return;
+    own.failures = (own.failures ?? 0) + 1;
+    if (problem.status === 404) return gone();
+    if (own.failures === 3) showProblem(problem); // a single lost request is nobody's business
+  }
+  if (own === current) own.timer = setTimeout(() => poll(own), POLL_MS);
+}
+
+async function catchUp(own) {
+  const frames = await api.frames(own.id);
+  if (own === current) await Promise.all(frames.map(({ step, url }) => player.add(step, url)));
+}
+
+/** The end. The stream stays open for the events that are still on their way, and is closed soon after. */
+async function finish(own) {
+  show(own.job);
+  await catchUp(own).catch(() => {});
+  setTimeout(() => own.stream.close(), POLL_MS);
+  if (own !== current) return;
+  const best = player.steps.indexOf(own.job.best_step);
+  if (own.job.status === "succeeded" && best >= 0) player.seek(best);
+}
+
+function advance(own, step) {
+  if (own !== current || FINAL.includes(own.job.status)) return;
+  own.job = { ...own.job, status: "running", step: Math.max(step, own.job.step ?? 0) };
+  show(own.job);
+}
+
+function gone() {
+  leave();
+  showProblem({ title: "This inversion is gone", detail: "It was deleted, or its time was up. Photos are never kept for longer." });
+}
+
+function leave() {
+  close();
+  history.replaceState(null, "", "/");
+  $("work").hidden = true;
+  $("start").hidden = false;
+  form.load();
+}
+
+// ---- what is seen of its state
+
+function headline(job) {
+  switch (job.status) {
+    case "queued": return job.queue_position ? `Waiting, ${job.queue_position} ahead` : "Waiting for a worker";
+    case "running": return job.step === null ? "Looking at the photo" : `Step ${job.step} of ${job.steps}`;
+    case "succeeded": return "Found it";
+    case "failed": return "That did not work";
+    default: return "Canceled";
+  }
+}
+
+function remark(job) {
+  const parts = [];
+  if (job.status === "succeeded") parts.push(`Best at step ${job.best_step}, loss ${short(job.best_loss)}${job.seconds ? `, ${job.seconds.toFixed(1)} s` : ""}.`);
+  if (job.face?.found > 1) parts.push(`${job.face.found} faces in the photo; the largest is taken.`);
+  if (job.pack) parts.push(`Pack ${job.pack.name} ${job.pack.version}.`);
+  return parts.join(" ");
+}
+
+function show(job) {
+  const final = FINAL.includes(job.status);
+  if ($("status").textContent !== headline(job)) $("status").textContent = headline(job);
+  $("status-note").textContent = remark(job);
+  showProgress(job, final);
+  $("aligned-word").textContent = job.options.align ? "aligned" : "cropped";
+  if (job.links.aligned && $("aligned").hidden) {
+    $("aligned").src = job.links.aligned;
+    $("aligned").hidden = false;
+  }
+  $("cancel").hidden = final;
+  $("again").hidden = !final;
+  $("expiry").textContent = `Photo and results are deleted on ${new Date(job.expires_at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })}.`;
+  showDownloads(job);
+  if (job.error) showProblem(job.error);
+  document.title = `${headline(job)} · StyleGAN inversion`;
+}
+
+function showProgress(job, final) {
+  $("progress").hidden = final;
+  if (job.status === "running" && job.step !== null) $("progress").value = job.steps ? job.step / job.steps : 1;
+  else $("progress").removeAttribute("value");
+}
+
+function showDownloads(job) {
+  $("downloads").hidden = !job.links.latents;
+  if (!job.links.latents) return;
+  $("get-npy").href = job.links.latents;
+  $("get-json").href = `${job.links.latents}?format=json`;
+  $("get-image").href = job.links.image;
+  $("get-aligned").href = job.links.aligned;
+}
+
+// ---- what can be done
+
+$("problem-close").addEventListener("click", () => { $("problem").hidden = true; });
+$("again").addEventListener("click", () => { $("problem").hidden = true; form.clear(); leave(); $("photo").focus(); });
+$("cancel").addEventListener("click", async () => {
+  const own = current;
+  $("cancel").disabled = true;
+  try { await api.cancel(own.id); await poll(own); } catch (problem) { showProblem(problem); } finally { $("cancel").disabled = false; }
+});
+$("delete").addEventListener("click", async () => {
+  if (!window.confirm("Delete the photo and everything made of it?")) return;
+  try { await api.remove(current.id); $("problem").hidden = true; form.clear(); leave(); } catch (problem) { showProblem(problem); }
+});
+window.addEventListener("popstate", route);
+
+/** Show what the address names: an inversion by its id, or the empty form. */
+async function route() {
+  const id = location.hash.slice(1);
+  if (!id) return leave();
+  try {
+    open(await api.look(id));
+  } catch (problem) {
+    leave();
+    if (problem.status === 404) gone(); else showProblem(problem);
+  }
+}
+
+route();
