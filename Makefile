@@ -1,9 +1,10 @@
 # Everything a person types. `make help` lists it; nothing here needs root.
 
-PYTHON ?= python3
-HOST ?= 127.0.0.1
-PORT ?= 8000
-ARGS ?=
+# Set on the command line (make serve PORT=8123); the environment does not change them.
+PYTHON = python3
+HOST = 127.0.0.1
+PORT = 8000
+ARGS =
 
 VENV := .venv
 BIN := $(VENV)/bin

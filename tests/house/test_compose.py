@@ -1,0 +1,96 @@
+"""docker-compose.yml, read as Compose reads it: what must hold there, and that it fits the Dockerfile and our settings."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.settings import AppSettings
+from worker.settings import ClientSettings, WorkerSettings
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = ("app", "worker", "worker-gpu")
+
+
+def known_settings(service: str) -> set[str]:
+    """Names of the variables that the service's settings classes read."""
+    classes = (AppSettings, ClientSettings) if service == "app" else (WorkerSettings,)
+    return {f"INVERSION_{field.upper()}" for each in classes for field in each.model_fields}
+
+
+def default_of(value: object) -> str:
+    """What Compose makes of `${NAME:-default}` where NAME is not set."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value))
+
+
+def test_services_and_profiles() -> None:
+    assert set(SERVICES) == {*OURS, "valkey"}
+    assert {name: each["profiles"] for name, each in SERVICES.items() if "profiles" in each} == {"worker-gpu": ["gpu"]}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_environment_is_what_the_settings_read(name: str) -> None:
+    environment = SERVICES[name]["environment"]
+    assert {"INVERSION_REDIS_URL", "INVERSION_ARTIFACTS_URL"} <= set(environment)
+    assert set(environment) <= known_settings(name)
+
+
+@pytest.mark.parametrize(("name", "settings"), [("app", AppSettings), ("worker", WorkerSettings)])
+def test_default_values_are_valid(name: str, settings: type[AppSettings | WorkerSettings]) -> None:
+    environment = SERVICES[name]["environment"]
+    values = {key.removeprefix("INVERSION_").lower(): default_of(value) for key, value in environment.items()}
+    settings.model_validate({key: value for key, value in values.items() if key in settings.model_fields})
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_built_from_a_stage_of_the_dockerfile(name: str) -> None:
+    build = SERVICES[name]["build"]
+    stages = re.findall(r"^FROM \S+ AS (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert build["context"] == "."
+    assert build["target"] in stages
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_shared_store_and_order_of_start(name: str) -> None:
+    service = SERVICES[name]
+    assert service["depends_on"] == {"valkey": {"condition": "service_healthy"}}
+    mounts = dict(volume.split(":", 1) for volume in service["volumes"])
+    assert service["environment"]["INVERSION_ARTIFACTS_URL"] == f"file://{mounts['artifacts']}"
+    assert f"INVERSION_ARTIFACTS_URL=file://{mounts['artifacts']}" in (ROOT / "Dockerfile").read_text()
+
+
+def test_every_named_volume_is_declared() -> None:
+    used = {volume.split(":", 1)[0] for service in SERVICES.values() for volume in service["volumes"]}
+    assert used == set(COMPOSE["volumes"])
+
+
+def test_valkey_forgets_nothing() -> None:
+    words = shlex.split(SERVICES["valkey"]["command"])
+    options = dict(zip(words[1::2], words[2::2], strict=True))
+    assert words[0] == "valkey-server"
+    assert options["--appendonly"] == "yes"
+    assert options["--maxmemory-policy"] == "noeviction"
+    assert SERVICES["valkey"]["volumes"] == ["valkey:/data"]
+    assert SERVICES["valkey"]["healthcheck"]["test"] == ["CMD", "valkey-cli", "ping"]
+    assert "ports" not in SERVICES["valkey"]  # it has no password: only our own containers reach it
+
+
+def test_api_listens_on_this_machine_alone_by_default() -> None:
+    assert [default_of(port) for port in SERVICES["app"]["ports"]] == ["127.0.0.1:8000:8000"]
+
+
+def test_gpu_worker_reserves_a_gpu_and_the_default_one_none() -> None:
+    (device,) = SERVICES["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert SERVICES["worker-gpu"]["environment"]["INVERSION_DEVICE"] == "cuda"
+    assert "deploy" not in SERVICES["worker"]
+    assert SERVICES["worker"]["environment"]["INVERSION_DEVICE"] == "cpu"
