@@ -55,19 +55,29 @@ class StartKind(StrEnum):
 class JobOptions(Message):
     """What a person may choose for one inversion."""
 
-    pack: str | None = Field(None, description="Name of a pack that a live worker announces; none takes the worker's default.")
+    pack: str | None = Field(
+        None, description="Name of a pack that a live worker announces; none takes the worker's default."
+    )
     optimizer: str = Field("adam", description="Name of an optimizer that the pack offers.")
-    start: StartKind | None = Field(None, description="Start code; none takes the encoder where the pack has one, else the mean.")
+    start: StartKind | None = Field(
+        None, description="Start code; none takes the encoder where the pack has one, else the mean."
+    )
     steps: int = Field(100, ge=0, le=MAX_STEPS, description="Updates after the start code; 0 returns the start itself.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the random start.")
-    frame_every: int = Field(5, ge=1, le=MAX_STEPS, description="A frame is written every so many steps, and at the first and the last.")
-    align: bool = Field(True, description="Find the face and align it as FFHQ does; false takes the centre crop as it is.")
+    frame_every: int = Field(
+        5, ge=1, le=MAX_STEPS, description="A frame is written every so many steps, and at the first and the last."
+    )
+    align: bool = Field(
+        True, description="Find the face and align it as FFHQ does; false takes the centre crop as it is."
+    )
 
 
 class Problem(Message):
     """An RFC 9457 problem document."""
 
-    type: str = Field(description="Stable URI reference that names the kind of problem.", examples=["/problems/no-face-found"])
+    type: str = Field(
+        description="Stable URI reference that names the kind of problem.", examples=["/problems/no-face-found"]
+    )
     title: str
     status: int = Field(ge=400, le=599)
     detail: str = Field(description="What happened here, and what to do about it.")
@@ -79,7 +89,9 @@ class FaceInfo(Message):
 
     found: int = Field(ge=0, description="Faces in the photo; the largest is taken.")
     quad: list[tuple[float, float]] | None = Field(
-        None, description="Corners of the aligned crop in the upright photo, in pixels: top left, bottom left, bottom right, top right."
+        None,
+        description="Corners of the aligned crop in the upright photo, in pixels: top left, bottom left, bottom right, "
+        "top right.",
     )
 
 

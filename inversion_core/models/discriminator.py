@@ -27,7 +27,9 @@ class DiscriminatorConfig:
     def __post_init__(self) -> None:
         sizes = resolutions(self.resolution)
         if len(self.channels) != len(sizes):
-            raise ValueError(f"channels has {len(self.channels)} entries; {self.resolution} px needs {len(sizes)}, for {sizes}")
+            raise ValueError(
+                f"channels has {len(self.channels)} entries; {self.resolution} px needs {len(sizes)}, for {sizes}"
+            )
 
 
 class DiscriminatorBlock(nn.Module):
@@ -42,7 +44,7 @@ class DiscriminatorBlock(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         y = leaky_relu(self.conv1(x_BCHW))
         y = leaky_relu(F.avg_pool2d(self.conv2(y), 2))  # halved before the nonlinearity: a quarter of the work
-        skip = self.skip(F.avg_pool2d(x_BCHW, 2))
+        skip: Tensor = self.skip(F.avg_pool2d(x_BCHW, 2))
         return (y + skip) / math.sqrt(2.0)
 
 
@@ -93,8 +95,6 @@ def minibatch_stddev(x_BCHW: Tensor, group_size: int = 4) -> Tensor:
     batch = len(x_BCHW)
     groups = max(1, batch // group_size)
     member_B = torch.arange(batch, device=x_BCHW.device) % groups
-    stddev = [
-        (x_BCHW[member_B == g].var(dim=0, unbiased=False) + 1e-8).sqrt().mean() for g in range(groups)
-    ]
+    stddev = [(x_BCHW[member_B == g].var(dim=0, unbiased=False) + 1e-8).sqrt().mean() for g in range(groups)]
     extra_B = torch.stack(stddev)[member_B]
     return torch.cat([x_BCHW, extra_B.view(-1, 1, 1, 1).expand(-1, 1, *x_BCHW.shape[2:])], dim=1)

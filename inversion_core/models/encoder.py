@@ -5,6 +5,7 @@ Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -49,7 +50,8 @@ class ConvUnit(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels) if batch_norm else nn.Identity()
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return leaky_relu(self.norm(self.conv(x_BCHW)))
+        y_BCHW: Tensor = self.norm(self.conv(x_BCHW))
+        return leaky_relu(y_BCHW)
 
 
 class ResidualBlock(nn.Module):
@@ -68,7 +70,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         skip: Tensor = self.skip(x_BCHW)
-        return self.unit2(self.unit1(x_BCHW)) + skip
+        y: Tensor = self.unit2(self.unit1(x_BCHW))
+        return y + skip
 
 
 class Head(nn.Module):
@@ -83,7 +86,9 @@ class Head(nn.Module):
 
     def forward(self, x_BF: Tensor) -> Tensor:
         y = F.linear(x_BF, self.weight * self.weight_scale, self.bias)
-        return y if self.norm is None else self.norm(y)
+        if self.norm is not None:
+            y = self.norm(y)
+        return y
 
 
 class Encoder(nn.Module):
@@ -96,9 +101,7 @@ class Encoder(nn.Module):
         widths = [min(config.channels_base * 2**i, config.channels_max) for i in range(len(sizes))]
         norm = config.batch_norm
         self.stem = ConvUnit(3, widths[0], 3, bias=not norm, batch_norm=norm)
-        self.blocks = nn.ModuleList(
-            ResidualBlock(i, o, batch_norm=norm) for i, o in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.blocks = nn.ModuleList(ResidualBlock(i, o, batch_norm=norm) for i, o in itertools.pairwise(widths))
         self.head = Head(widths[-1] * 16, config.num_layers * config.w_dim, batch_norm=norm)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:

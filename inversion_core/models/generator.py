@@ -7,6 +7,7 @@ so a picture of 2^n px has 2(n - 1) style layers: 14 at 256 px.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -31,7 +32,7 @@ class GeneratorConfig:
     mapping_dim: int = 512
     """Width of the hidden layers of the mapping network."""
     w_per_layer: bool = False
-    """True: the mapping network gives every style layer a w of its own (IDInvert); false: one w for all (Karras 2019)."""
+    """True: the mapping network gives each style layer a w of its own (IDInvert); false: one for all (Karras 2019)."""
     final_tanh: bool = False
     fused_from: int = 128
     """Smallest resolution whose up-sampling is one transposed convolution; below, nearest and then a convolution."""
@@ -42,7 +43,9 @@ class GeneratorConfig:
     def __post_init__(self) -> None:
         sizes = resolutions(self.resolution)
         if len(self.channels) != len(sizes):
-            raise ValueError(f"channels has {len(self.channels)} entries; {self.resolution} px needs {len(sizes)}, for {sizes}")
+            raise ValueError(
+                f"channels has {len(self.channels)} entries; {self.resolution} px needs {len(sizes)}, for {sizes}"
+            )
         if min(*self.channels, self.z_dim, self.w_dim, self.mapping_dim, self.mapping_layers) < 1:
             raise ValueError("channels, z_dim, w_dim, mapping_dim and mapping_layers must be at least 1")
 
@@ -62,8 +65,7 @@ class MappingNetwork(nn.Module):
         out_dim = config.w_dim * (config.num_layers if config.w_per_layer else 1)
         widths = [config.z_dim] + [config.mapping_dim] * (config.mapping_layers - 1) + [out_dim]
         self.layers = nn.ModuleList(
-            EqualizedLinear(i, o, gain=math.sqrt(2.0), rate_multiplier=0.01)
-            for i, o in zip(widths[:-1], widths[1:], strict=True)
+            EqualizedLinear(i, o, gain=math.sqrt(2.0), rate_multiplier=0.01) for i, o in itertools.pairwise(widths)
         )
 
     def forward(self, z_BZ: Tensor) -> Tensor:
@@ -72,7 +74,7 @@ class MappingNetwork(nn.Module):
         for layer in self.layers:
             x = leaky_relu(layer(x))
         if self.w_per_layer:
-            return x.unflatten(1, (self.num_layers, -1))
+            return x.view(len(x), self.num_layers, -1)
         return x.unsqueeze(1).expand(-1, self.num_layers, -1)
 
 
@@ -122,10 +124,12 @@ class StyleLayer(nn.Module):
         self.register_buffer("blur_kernel", torch.outer(taps, taps).repeat(out_channels, 1, 1, 1), persistent=False)
         self.style = EqualizedLinear(config.w_dim, 2 * out_channels)
 
-    def forward(self, x_BCHW: Tensor | None, w_BD: Tensor, noise_B1HW: Tensor | None = None) -> Tensor:
-        """Apply the layer; `x_BCHW` is None for the constant. `noise_B1HW` replaces the layer's own noise."""
+    def forward(self, x_BCHW: Tensor | None, w_BD: Tensor, *, random_noise: bool = False) -> Tensor:
+        """Apply the layer; `x_BCHW` is None for the constant. `random_noise`: drawn anew, not the layer's own."""
         x = self._convolve(x_BCHW)
-        noise = self.noise_HW if noise_B1HW is None else noise_B1HW
+        noise = self.noise_HW
+        if random_noise:
+            noise = torch.randn_like(noise.expand(len(w_BD), 1, -1, -1), memory_format=torch.contiguous_format)
         x = leaky_relu(x + (self.bias[:, None, None] + noise * self.noise_strength[:, None, None]))
         return adain(x, self.style(w_BD))
 
@@ -143,7 +147,7 @@ class StyleLayer(nn.Module):
 
 
 def _fused_kernel(weight_OIHW: Tensor) -> Tensor:
-    """The 4x4 kernel (I, O, 4, 4) whose transposed convolution at stride 2 spreads each pixel over 2x2, then convolves."""
+    """The kernel (I, O, 4, 4) whose transposed convolution at stride 2 spreads each pixel over 2x2, then convolves."""
     k = F.pad(weight_OIHW.transpose(0, 1), (1, 1, 1, 1))
     return k[..., 1:, 1:] + k[..., :-1, 1:] + k[..., 1:, :-1] + k[..., :-1, :-1]
 
@@ -155,14 +159,14 @@ def adain(x_BCHW: Tensor, style_BS: Tensor) -> Tensor:
     forwards and backwards. A constant (batch of one) is spread over the batch first.
     """
     batch, channels = style_BS.shape[0], x_BCHW.shape[1]
-    scale_B1C, shift_B1C = style_BS.unflatten(1, (2, channels)).split(1, dim=1)
+    scale_B1C, shift_B1C = style_BS.view(batch, 2, channels).split(1, dim=1)
     x = x_BCHW.expand(batch, -1, -1, -1).reshape(1, batch * channels, *x_BCHW.shape[2:])
     x = F.batch_norm(x, None, None, (scale_B1C + 1).flatten(), shift_B1C.flatten(), training=True, eps=EPSILON)
     return x.view(batch, channels, *x_BCHW.shape[2:])
 
 
 class SynthesisNetwork(nn.Module):
-    """W+ to picture. Only the to-RGB layer of the last resolution exists: the others serve progressive growing alone."""
+    """W+ to picture. Only the last resolution's to-RGB layer exists: the others serve progressive growing alone."""
 
     def __init__(self, config: GeneratorConfig):
         super().__init__()
@@ -179,9 +183,7 @@ class SynthesisNetwork(nn.Module):
         """
         x: Tensor | None = None
         for layer, w_BD in zip(self.layers, w_BLD.unbind(1), strict=True):
-            size = layer.resolution
-            noise = torch.randn(len(w_BD), 1, size, size, device=w_BD.device) if random_noise else None
-            x = layer(x, w_BD, noise)
+            x = layer(x, w_BD, random_noise=random_noise)
         image_BCHW: Tensor = self.to_rgb(x)
         return image_BCHW.tanh() if self.final_tanh else image_BCHW
 

@@ -92,5 +92,7 @@ def load_lpips(file: Path) -> LPIPSSqueeze:
     try:
         network.load_state_dict({key: value.float() for key, value in load_file(file).items()})
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise PackInvalid(f"{file} is no LPIPS squeeze file (torchvision's squeezenet1_1 keys and lin.0..6.weight): {error}") from error
+        raise PackInvalid(
+            f"{file} is no LPIPS squeeze file (torchvision's squeezenet1_1 keys and lin.0..6.weight): {error}"
+        ) from error
     return network.requires_grad_(False).eval()

@@ -47,7 +47,7 @@ class VGG16Features(nn.Module):
 
 
 class DiscriminatorFeatures(nn.Module):
-    """The trunk of a discriminator down to `until` pixels: feature matching where no ImageNet network can be shipped."""
+    """A discriminator's trunk down to `until` pixels: feature matching where no ImageNet network can be shipped."""
 
     def __init__(self, config: DiscriminatorConfig, until: int):
         super().__init__()

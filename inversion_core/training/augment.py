@@ -46,7 +46,12 @@ def _translation(x: Tensor, ratio: float = 0.125) -> Tensor:
     line = torch.arange(height, device=x.device)
     rows = (line + reach + shift_B2[:, :1])[:, None, :, None]
     columns = (line + reach + shift_B2[:, 1:])[:, None, None, :]
-    return padded[torch.arange(batch, device=x.device)[:, None, None, None], torch.arange(x.shape[1], device=x.device)[None, :, None, None], rows, columns]
+    return padded[
+        torch.arange(batch, device=x.device)[:, None, None, None],
+        torch.arange(x.shape[1], device=x.device)[None, :, None, None],
+        rows,
+        columns,
+    ]
 
 
 def _cutout(x: Tensor, ratio: float = 0.4) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 THUMBNAIL_PX = 16
 TWIN_CORRELATION = 0.97
-"""Pictures whose 16 px grey thumbnails correlate more than this are one group: near twins stay on one side of the split."""
+"""Pictures whose 16 px grey thumbnails correlate more than this are one group: twins stay on one side of the split."""
 
 
 def pack_pictures(folders: list[Path], out: Path, size_px: int) -> int:
@@ -46,7 +46,10 @@ def _load_square(file: Path, size_px: int) -> NDArray[np.uint8]:
 def likeness_groups(pictures_NHWC: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Number the groups of pictures that are alike: connected by a thumbnail correlation above TWIN_CORRELATION."""
     thumbs = np.stack(
-        [np.asarray(Image.fromarray(p).convert("L").resize((THUMBNAIL_PX,) * 2), np.float32).ravel() for p in pictures_NHWC]
+        [
+            np.asarray(Image.fromarray(p).convert("L").resize((THUMBNAIL_PX,) * 2), np.float32).ravel()
+            for p in pictures_NHWC
+        ]
     )
     thumbs -= thumbs.mean(axis=1, keepdims=True)
     thumbs /= np.linalg.norm(thumbs, axis=1, keepdims=True) + 1e-6
@@ -65,7 +68,7 @@ class PictureSet:
 
     pictures_NCHW: Tensor
     weight_N: Tensor
-    """How often each is drawn: 1 / sqrt(size of its likeness group), so thirty pictures of one person count as five or six."""
+    """How often each is drawn: 1 / sqrt(size of its likeness group), so thirty pictures of one person count as six."""
     names: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -76,7 +79,7 @@ class PictureSet:
         return self.pictures_NCHW[index_N].float() / 127.5 - 1
 
     def batches(self, size: int, seed: int, *, start: int = 0) -> Iterator[Tensor]:
-        """Endless batches of pictures in [-1, 1], mirrored at random; batch k is the same for the same seed, however it is reached."""
+        """Endless batches in [-1, 1], mirrored at random; batch k is the same for the same seed, however reached."""
         for k in itertools.count(start):
             generator = torch.Generator().manual_seed(seed * 1_000_003 + k)
             picked = self.take(torch.multinomial(self.weight_N, size, replacement=True, generator=generator))
@@ -92,7 +95,9 @@ def load_pictures(archive: Path, *, held_out: int, seed: int = 0) -> tuple[Pictu
     """
     with np.load(archive, allow_pickle=False) as content:
         if not {"pictures_NHWC", "names", "group_N"} <= set(content.files):
-            raise ValueError(f"{archive} is no picture archive; make one with: inversion train data FOLDER --out {archive}")
+            raise ValueError(
+                f"{archive} is no picture archive; make one with: inversion train data FOLDER --out {archive}"
+            )
         pictures, names, group_N = content["pictures_NHWC"], content["names"], content["group_N"]
     order = np.random.default_rng(seed).permutation(np.unique(group_N))
     sizes = np.array([(group_N == g).sum() for g in order])

@@ -23,7 +23,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from inversion_core.models import Discriminator, DiscriminatorConfig, Encoder, EncoderConfig, GeneratorConfig, StyleGANGenerator
+from inversion_core.models import (
+    Discriminator,
+    DiscriminatorConfig,
+    Encoder,
+    EncoderConfig,
+    GeneratorConfig,
+    StyleGANGenerator,
+)
 from inversion_core.models.lpips import LPIPSSqueeze
 from inversion_core.pictures import grid, to_image
 from inversion_core.training.augment import augment
@@ -81,12 +88,21 @@ class GeneratorTrainer:
     def __init__(self, config: GeneratorTraining, pictures: PictureSet, held_out: PictureSet, folder: RunFolder, *,
                  lpips: LPIPSSqueeze | None = None, device: str = "cpu"):  # fmt: skip
         torch.manual_seed(config.seed)
-        self.config, self.pictures, self.held_out, self.folder, self.device = config, pictures, held_out, folder, device
+        self.config, self.pictures, self.held_out, self.folder, self.device = (
+            config,
+            pictures,
+            held_out,
+            folder,
+            device,
+        )
         self.lpips = lpips.to(device) if lpips is not None else None
         self.g = StyleGANGenerator(config.generator).to(device)
         self.e = Encoder(config.encoder).to(device)
         self.d = Discriminator(config.discriminator).to(device)
-        self.g_ema, self.e_ema = copy.deepcopy(self.g).requires_grad_(False), copy.deepcopy(self.e).requires_grad_(False)
+        self.g_ema, self.e_ema = (
+            copy.deepcopy(self.g).requires_grad_(False),
+            copy.deepcopy(self.e).requires_grad_(False),
+        )
         synthesis = [*self.g.synthesis.parameters()]
         betas = (0.5, 0.99)
         self.g_opt = torch.optim.Adam([
@@ -95,7 +111,13 @@ class GeneratorTrainer:
             {"params": self.e.parameters(), "rate": config.encoder_rate, "adversarial": config.adversarial_rate / 2},
         ], betas=betas)  # fmt: skip
         self.d_opt = torch.optim.Adam(
-            [{"params": self.d.parameters(), "rate": config.adversarial_rate, "adversarial": config.adversarial_rate}],
+            [
+                {
+                    "params": self.d.parameters(),
+                    "rate": config.adversarial_rate,
+                    "adversarial": config.adversarial_rate,
+                }
+            ],
             betas=(0.0, 0.99),
         )
         self.step = 0
@@ -103,10 +125,18 @@ class GeneratorTrainer:
 
     # -- running ---------------------------------------------------------------------------------------------
 
-    def run(self, *, save_every_s: float = 120.0, log_every: int = 50, sample_every: int = 500, until: int | None = None) -> None:
+    def run(
+        self,
+        *,
+        save_every_s: float = 120.0,
+        log_every: int = 50,
+        sample_every: int = 500,
+        until: int | None = None,
+    ) -> None:
         """Train to the last step (or to `until`), saving, logging and sampling on the way."""
         last = min(until or self.config.total_steps, self.config.total_steps)
-        saved_at, sums, count = time.monotonic(), {}, 0
+        saved_at, count = time.monotonic(), 0
+        sums: dict[str, float] = {}
         with tqdm(total=self.config.total_steps, initial=self.step, unit="step", desc="generator") as bar:
             for real_BCHW in self.pictures.batches(self.config.batch_size, self.config.seed, start=self.step):
                 if self.step >= last:
@@ -139,7 +169,9 @@ class GeneratorTrainer:
         total = losses["reconstruction"] + losses["delta"] + losses["norm"]
         fake_BCHW = None
         if is_adversarial:
-            fake_BCHW = torch.cat([self.g.synthesis(self._sample_w(len(real_BCHW)), random_noise=True), reconstructed_BCHW])
+            fake_BCHW = torch.cat(
+                [self.g.synthesis(self._sample_w(len(real_BCHW)), random_noise=True), reconstructed_BCHW]
+            )
             self.d.requires_grad_(False)
             losses["g"] = F.softplus(-self._judge(fake_BCHW)).mean()
             self.d.requires_grad_(True)
@@ -180,7 +212,9 @@ class GeneratorTrainer:
         other_BLD = self.g.mapping(torch.randn(count, self.config.generator.z_dim, device=self.device))
         layers = self.config.generator.num_layers
         crossover_B = torch.randint(1, layers, (count,), device=self.device)
-        crossover_B = torch.where(torch.rand(count, device=self.device) < self.config.mixing_probability, crossover_B, layers)
+        crossover_B = torch.where(
+            torch.rand(count, device=self.device) < self.config.mixing_probability, crossover_B, layers
+        )
         layer_L = torch.arange(layers, device=self.device)
         return torch.where((layer_L < crossover_B[:, None])[..., None], w_BLD, other_BLD)
 
@@ -247,7 +281,11 @@ class GeneratorTrainer:
         """Write a sheet: held-out pictures, their W+ and W reconstructions, samples without and with truncation."""
         real = self.held_out.take(torch.arange(columns)).to(self.device)
         w_BLD = self.e_ema(real)
-        rows = [real, self.g_ema.synthesis(w_BLD), self.g_ema.synthesis(w_BLD.mean(1, keepdim=True).expand_as(w_BLD))]
+        rows = [
+            real,
+            self.g_ema.synthesis(w_BLD),
+            self.g_ema.synthesis(w_BLD.mean(1, keepdim=True).expand_as(w_BLD)),
+        ]
         generator = torch.Generator().manual_seed(0)
         z_BZ = torch.randn(columns, self.config.generator.z_dim, generator=generator).to(self.device)
         rows += [self.g_ema.synthesis(self.g_ema.map(z_BZ, psi=psi)) for psi in (1.0, 0.7)]
@@ -282,11 +320,13 @@ def schedule(progress: float, step: int, config: GeneratorTraining) -> float:
 def _lerp(average: nn.Module, live: nn.Module, weight: float) -> None:
     for a, b in zip(average.parameters(), live.parameters(), strict=True):
         a.lerp_(b, weight)
-    for a, b in zip(average.buffers(), live.buffers(), strict=True):
-        a.copy_(b)
+    for buffer, live_buffer in zip(average.buffers(), live.buffers(), strict=True):
+        buffer.copy_(live_buffer)
 
 
-def fit_mapping(generator: StyleGANGenerator, code_ND: Tensor, *, seed: int, steps: int = 1500, batch: int = 256) -> None:
+def fit_mapping(
+    generator: StyleGANGenerator, code_ND: Tensor, *, seed: int, steps: int = 1500, batch: int = 256
+) -> None:
     """Fit the mapping network by regression so that normal z gives codes with the mean and covariance of `code_ND`.
 
     The target for z is mean + A z with A A^T the covariance: the Gaussian nearest to the codes.

@@ -24,17 +24,30 @@ class RunFolder:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
 
-    def save(self, modules: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer], facts: dict[str, Any]) -> None:
+    def save(
+        self,
+        modules: dict[str, nn.Module],
+        optimizers: dict[str, torch.optim.Optimizer],
+        facts: dict[str, Any],
+    ) -> None:
         """Write the checkpoint in one move, so that a kill at any time leaves the old one or the new one whole."""
-        tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+        tensors = {
+            f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()
+        }
         for name, optimizer in optimizers.items():
             for index, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer:{name}/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
         partial = self.path / f"{CHECKPOINT}.part"
-        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial, {"facts": json.dumps(facts)})
+        save_file(
+            {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
+            partial,
+            {"facts": json.dumps(facts)},
+        )
         os.replace(partial, self.path / CHECKPOINT)
 
-    def load(self, modules: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer]) -> dict[str, Any] | None:
+    def load(
+        self, modules: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer]
+    ) -> dict[str, Any] | None:
         """Restore all that `save` wrote; the facts, or None where there is no checkpoint yet.
 
         Modules and optimizers that the checkpoint does not know stay as they are (a later phase adds some).

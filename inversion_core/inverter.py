@@ -1,0 +1,255 @@
+"""The inversion loop: read this first.
+
+`invert` takes a pack and pictures and yields the start, then one Step after each update of the codes
+(docs/math.md, equations 1 and 3). It writes nothing and talks to nobody.
+
+Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from inversion_core.errors import OptionInvalid
+from inversion_core.loss import InversionLoss, LossTerms
+from inversion_core.optimizers import OPTIMIZERS, Optimizer, restore_state, state_tensors
+
+if TYPE_CHECKING:
+    from inversion_core.packs import Pack
+
+STARTS = ("encoder", "mean", "random")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvertConfig:
+    """What a person may choose for an inversion."""
+
+    num_steps: int = 100
+    """Updates after the start code; 0 returns the start itself."""
+    optimizer: str | None = None
+    """Name of an optimizer that the pack offers; None takes the pack's default."""
+    learning_rate: float | None = None
+    """Step size; None takes what the pack records for this optimizer."""
+    start: str | None = None
+    """One of "encoder", "mean" (w_avg), "random" (a mapped z); None: the encoder if the pack has one, else the mean."""
+    seed: int = 0
+    """Seed of the random start."""
+    regulariser_weight: float = 0.0
+    """Weight of the in-domain regulariser; IDInvert's public code uses 2.0, the paper 0."""
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 0:
+            raise OptionInvalid(f"num_steps is {self.num_steps}; it must be 0 or more")
+        if self.start is not None and self.start not in STARTS:
+            raise OptionInvalid(f"start is {self.start!r}; choose one of {', '.join(STARTS)}")
+        if self.learning_rate is not None and not self.learning_rate > 0:
+            raise OptionInvalid(f"learning_rate is {self.learning_rate}; it must be above 0")
+        if self.regulariser_weight < 0:
+            raise OptionInvalid(f"regulariser_weight is {self.regulariser_weight}; it must be 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Enough to go on after a Step as if nothing had happened."""
+
+    index: int
+    w_BLD: Tensor
+    state: dict[str, Tensor]
+
+    def to_bytes(self) -> bytes:
+        """A safetensors file in memory."""
+        tensors = {"w_BLD": self.w_BLD} | {f"state.{key}": value for key, value in self.state.items()}
+        contiguous = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+        return save_tensors(contiguous, {"checkpoint": json.dumps({"index": self.index})})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Checkpoint:
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            SafetensorError, KeyError, ValueError: the bytes are not such a file.
+        """
+        tensors = load_tensors(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        index = json.loads(header["__metadata__"]["checkpoint"])["index"]
+        state = {key.removeprefix("state."): value for key, value in tensors.items() if key != "w_BLD"}
+        return cls(index=int(index), w_BLD=tensors["w_BLD"], state=state)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One moment of an inversion; its picture, loss and code belong together."""
+
+    index: int
+    """Updates done before it; 0 is the start."""
+    terms: LossTerms
+    """The loss of equation 1 in its parts."""
+    w_BLD: Tensor
+    image_BCHW: Tensor
+    """G(w), in [-1, 1]."""
+    state: tuple[Any, ...] = field(repr=False)
+    """The optimizer's state, a NamedTuple of tensors."""
+
+    @property
+    def loss_B(self) -> Tensor:
+        return self.terms.total_B
+
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint(index=self.index, w_BLD=self.w_BLD, state=state_tensors(self.state))
+
+
+def invert(pack: Pack, target_BCHW: Tensor, config: InvertConfig | None = None, *, start_BLD: Tensor | None = None,
+           mask_B1HW: Tensor | None = None, resume: Checkpoint | None = None) -> Iterator[Step]:  # fmt: skip
+    """Invert pictures into W+ codes, yielding the start and then one Step per update.
+
+    The iterator ends after `config.num_steps` updates, or earlier when every image's loss has become
+    infinite or NaN: divergence is a result. `BestSteps` keeps the best finite Step of each image.
+
+    Args:
+        target_BCHW: pictures (B, 3, H, W) in [-1, 1], at the pack's resolution.
+        start_BLD: codes to start from, in place of `config.start`.
+        mask_B1HW: 1 where the pictures must agree; broadcast to (B, 1, H, W).
+        resume: goes on after this Step; its own Step is yielded again first, since its picture is not kept.
+
+    Raises:
+        OptionInvalid: the pack cannot do what `config` asks for, or `resume` belongs to another optimizer.
+        ValueError: a shape is wrong.
+    """
+    config = config or InvertConfig()
+    optimizer = make_optimizer(pack, config)
+    target_BCHW = target_BCHW.to(pack.device)
+    w_BLD = start_codes(pack, target_BCHW, config) if start_BLD is None else pack.check_codes(start_BLD)
+    loss = InversionLoss(
+        pack.check_pictures(target_BCHW),
+        features=pack.features,
+        perceptual_weight=pack.perceptual_weight,
+        mask_B1HW=mask_B1HW,
+        encode=pack.encode if config.regulariser_weight else None,
+        regulariser_weight=config.regulariser_weight,
+    )
+    return iterate(w_BLD, synthesize=pack.synthesize, loss=loss, optimizer=optimizer,
+                   num_steps=config.num_steps, resume=resume)  # fmt: skip
+
+
+def iterate(w_BLD: Tensor, *, synthesize: Callable[[Tensor], Tensor], loss: InversionLoss, optimizer: Optimizer[Any],
+            num_steps: int, resume: Checkpoint | None = None) -> Iterator[Step]:  # fmt: skip
+    """The loop itself, on parts handed in; see `invert`."""
+    state, first = optimizer.init(w_BLD), 0
+    if resume is not None:
+        state, first, w_BLD = _restore(optimizer, w_BLD, resume)
+    for index in range(first, num_steps + 1):
+        w_BLD, image_BCHW, terms = _evaluate(w_BLD, synthesize, loss)
+        step = Step(
+            index=index,
+            terms=_detached(terms),
+            w_BLD=w_BLD.detach(),
+            image_BCHW=image_BCHW.detach(),
+            state=state,
+        )
+        yield step
+        if index == num_steps or not step.loss_B.isfinite().any():
+            return
+        # The sum: a batch never changes an image's own gradient.
+        (grad_BLD,) = torch.autograd.grad(terms.total_B.sum(), w_BLD)
+        w_BLD, state = optimizer.step(w_BLD.detach(), grad_BLD, state)
+
+
+def start_codes(pack: Pack, target_BCHW: Tensor, config: InvertConfig) -> Tensor:
+    """The codes (B, L, D) to start from; the random ones are the same for the same seed, whatever the batch.
+
+    Raises:
+        OptionInvalid: the encoder is asked for and the pack has none.
+    """
+    kind = config.start or ("encoder" if pack.has_encoder else "mean")
+    batch = len(target_BCHW)
+    if kind == "encoder":
+        if not pack.has_encoder:
+            raise OptionInvalid(f"pack {pack.name} has no encoder; start from 'mean' or 'random'")
+        with torch.no_grad():
+            return pack.encode(target_BCHW)
+    if kind == "mean":
+        return pack.mean_codes(batch)
+    z_BZ = torch.randn(batch, pack.z_dim, generator=torch.Generator().manual_seed(config.seed))
+    with torch.no_grad():
+        return pack.map(z_BZ.to(pack.device))
+
+
+def make_optimizer(pack: Pack, config: InvertConfig) -> Optimizer[Any]:
+    """The optimizer that `config` names, with the pack's settings.
+
+    Raises:
+        OptionInvalid: the pack does not offer it.
+    """
+    name = config.optimizer or pack.default_optimizer
+    if name not in OPTIMIZERS or name not in pack.optimizers:
+        raise OptionInvalid(f"optimizer is {name!r}; pack {pack.name} offers {', '.join(sorted(pack.optimizers))}")
+    settings = dict(pack.optimizers[name])
+    if config.learning_rate is not None:
+        settings["learning_rate"] = config.learning_rate
+    return OPTIMIZERS[name](**settings)
+
+
+class BestSteps:
+    """The best finite Step of each image so far: more steps never make the kept result worse."""
+
+    def __init__(self) -> None:
+        self.index_B: Tensor | None = None
+
+    def update(self, step: Step) -> None:
+        """Take from `step` each image whose loss is finite and lower than its best."""
+        loss_B = step.loss_B
+        finite_B = loss_B.isfinite()
+        if self.index_B is None:
+            self.loss_B, self.w_BLD, self.image_BCHW = (
+                loss_B.clone(),
+                step.w_BLD.clone(),
+                step.image_BCHW.clone(),
+            )
+            self.index_B = torch.full_like(loss_B, step.index, dtype=torch.long)
+            self.nonfinite_B = ~finite_B  # which images have ever had an infinite or NaN loss
+            return
+        better_B = finite_B & (~self.loss_B.isfinite() | (loss_B < self.loss_B))
+        self.nonfinite_B = self.nonfinite_B | ~finite_B
+        self.loss_B = torch.where(better_B, loss_B, self.loss_B)
+        self.w_BLD = torch.where(better_B[:, None, None], step.w_BLD, self.w_BLD)
+        self.image_BCHW = torch.where(better_B[:, None, None, None], step.image_BCHW, self.image_BCHW)
+        self.index_B = torch.where(better_B, step.index, self.index_B)
+
+
+@torch.enable_grad()
+def _evaluate(
+    w_BLD: Tensor, synthesize: Callable[[Tensor], Tensor], loss: InversionLoss
+) -> tuple[Tensor, Tensor, LossTerms]:
+    w_BLD = w_BLD.detach().requires_grad_()
+    image_BCHW = synthesize(w_BLD)
+    return w_BLD, image_BCHW, loss.terms(image_BCHW, w_BLD)
+
+
+def _detached(terms: LossTerms) -> LossTerms:
+    return LossTerms(
+        pixel_B=terms.pixel_B.detach(),
+        perceptual_B=terms.perceptual_B.detach(),
+        regulariser_B=None if terms.regulariser_B is None else terms.regulariser_B.detach(),
+        perceptual_weight=terms.perceptual_weight,
+        regulariser_weight=terms.regulariser_weight,
+    )
+
+
+def _restore(optimizer: Optimizer[Any], w_BLD: Tensor, checkpoint: Checkpoint) -> tuple[tuple[Any, ...], int, Tensor]:
+    if checkpoint.w_BLD.shape != w_BLD.shape:
+        raise OptionInvalid(
+            f"the checkpoint's codes have shape {tuple(checkpoint.w_BLD.shape)}, the pictures need {tuple(w_BLD.shape)}"
+        )
+    try:
+        state: tuple[Any, ...] = restore_state(optimizer.init(w_BLD), checkpoint.state)
+    except ValueError as error:
+        raise OptionInvalid(f"the checkpoint belongs to another optimizer: {error}") from error
+    return state, checkpoint.index, checkpoint.w_BLD.to(w_BLD.device)

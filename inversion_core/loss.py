@@ -1,0 +1,92 @@
+"""The inversion loss of equation 1, each image on its own, and its two optional parts.
+
+Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from inversion_core.models import PerceptualNetwork
+
+PERCEPTUAL_WEIGHT = 5e-5
+"""lambda_vgg of equation 1, for VGG-16's relu4_3."""
+REGULARISER_WEIGHT = 2.0
+"""What IDInvert's public code gives its in-domain regulariser; the paper leaves that out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossTerms:
+    """The parts of the loss, unweighted, each (B,)."""
+
+    pixel_B: Tensor
+    """Mean square difference of the pictures, in [-1, 1]."""
+    perceptual_B: Tensor
+    """Mean square difference of their features."""
+    regulariser_B: Tensor | None
+    """Mean square distance of w from E(G(w)), None where it is not asked for."""
+    perceptual_weight: float
+    regulariser_weight: float
+
+    @property
+    def total_B(self) -> Tensor:
+        """Equation 1 (and equation 2 with the regulariser), in docs/math.md."""
+        total_B = self.pixel_B + self.perceptual_weight * self.perceptual_B
+        return total_B if self.regulariser_B is None else total_B + self.regulariser_weight * self.regulariser_B
+
+
+class InversionLoss:
+    """Loss against fixed targets, whose features are computed once, here.
+
+    Args:
+        target_BCHW: pictures to be inverted, in [-1, 1].
+        features: F, picture to features.
+        perceptual_weight: lambda_vgg.
+        mask_B1HW: 1 where the pictures must agree, 0 where anything goes; multiplies both pictures before
+            either term, as IDInvert's semantic diffusion does.
+        encode: E, for the in-domain regulariser; not needed where its weight is 0.
+    """
+
+    def __init__(self, target_BCHW: Tensor, *, features: PerceptualNetwork,
+                 perceptual_weight: float = PERCEPTUAL_WEIGHT, mask_B1HW: Tensor | None = None, encode: Callable[[Tensor], Tensor] | None = None,
+                 regulariser_weight: float = 0.0):  # fmt: skip
+        self._features = features
+        self._perceptual_weight = perceptual_weight
+        self._mask_B1HW = mask_B1HW
+        self._encode = encode if regulariser_weight else None
+        self._regulariser_weight = regulariser_weight
+        self._target_BCHW = self._masked(target_BCHW)
+        self._target_features_BCHW = features(self._target_BCHW).detach()
+
+    def terms(self, image_BCHW: Tensor, w_BLD: Tensor | None = None) -> LossTerms:
+        """Compare pictures with the targets; `w_BLD` are their codes, for the regulariser.
+
+        Raises:
+            ValueError: the regulariser is on and there are no codes.
+        """
+        masked_BCHW = self._masked(image_BCHW)
+        difference_BCHW = self._features(masked_BCHW) - self._target_features_BCHW
+        return LossTerms(
+            pixel_B=(masked_BCHW - self._target_BCHW).square().mean(dim=(1, 2, 3)),
+            perceptual_B=difference_BCHW.square().mean(dim=(1, 2, 3)),
+            regulariser_B=self._regulariser(image_BCHW, w_BLD),
+            perceptual_weight=self._perceptual_weight,
+            regulariser_weight=self._regulariser_weight,
+        )
+
+    def __call__(self, image_BCHW: Tensor, w_BLD: Tensor | None = None) -> Tensor:
+        """The whole loss, (B,)."""
+        return self.terms(image_BCHW, w_BLD).total_B
+
+    def _masked(self, image_BCHW: Tensor) -> Tensor:
+        return image_BCHW if self._mask_B1HW is None else image_BCHW * self._mask_B1HW
+
+    def _regulariser(self, image_BCHW: Tensor, w_BLD: Tensor | None) -> Tensor | None:
+        if self._encode is None:
+            return None
+        if w_BLD is None:
+            raise ValueError("the in-domain regulariser compares codes: pass w_BLD too")
+        return (w_BLD - self._encode(image_BCHW)).square().mean(dim=(1, 2))

@@ -1,0 +1,55 @@
+"""Adam (Kingma 2015, algorithm 1): the paper's baseline, and the f(grad) of its learned optimizer.
+
+Suffixes: B image, L style layer, D latent w.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class AdamState(NamedTuple):
+    """Moments and the number of updates, each image's own."""
+
+    mean_BLD: Tensor
+    """Moving average m of the gradient."""
+    square_BLD: Tensor
+    """Moving average v of its square."""
+    count_B: Tensor
+    """Updates done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam:
+    """Equal to torch.optim.Adam on the same gradients, but pure and for each image on its own."""
+
+    learning_rate: float = 0.01
+    """Step size alpha; the paper's is 0.01."""
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
+        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
+            raise ValueError(f"beta1 and beta2 are {self.beta1} and {self.beta2}; they must be in [0, 1)")
+
+    def init(self, w_BLD: Tensor) -> AdamState:
+        zero_BLD = torch.zeros_like(w_BLD)
+        return AdamState(zero_BLD, zero_BLD, torch.zeros(len(w_BLD), device=w_BLD.device))
+
+    def step(self, w_BLD: Tensor, grad_BLD: Tensor, state: AdamState) -> tuple[Tensor, AdamState]:
+        state = AdamState(
+            torch.lerp(state.mean_BLD, grad_BLD, 1 - self.beta1),
+            torch.lerp(state.square_BLD, grad_BLD.square(), 1 - self.beta2),
+            state.count_B + 1,
+        )
+        count_B11 = state.count_B[:, None, None]
+        mean_BLD = state.mean_BLD / (1 - self.beta1**count_B11)
+        square_BLD = state.square_BLD / (1 - self.beta2**count_B11)
+        return w_BLD - self.learning_rate * mean_BLD / (square_BLD.sqrt() + self.epsilon), state
