@@ -1,0 +1,139 @@
+"""A real worker process around a made-up inversion: fast, deterministic, without Torch.
+
+Run it as a script; INVERSION_ variables are the real worker's. Its own:
+    FAKE_STEP_S           seconds that a Step takes (default 0.01)
+    FAKE_FILE_LIMIT_BYTES largest file that this process may write: beyond it the kernel refuses, as a full disk does
+A photo of one colour has no face; optimizer "broken" raises in the middle, "diverging" turns to NaN.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from worker.backend import Code, Prepared
+from worker.bootstrap import run
+from worker.contract import FaceInfo, JobOptions, PackInfo, StartKind
+from worker.errors import JobRefused
+from worker.problems import problem
+from worker.settings import WorkerSettings
+
+LAYERS, WIDTH = 4, 8
+SIDE_PX = 32
+PACK = PackInfo(
+    name="fake-32",
+    version="1.0.0",
+    resolution=SIDE_PX,
+    layers=LAYERS,
+    w_dim=WIDTH,
+    starts=[StartKind.MEAN, StartKind.RANDOM],
+    optimizers=["adam", "broken", "diverging"],
+    licence="none",
+    description="Made up for tests.",
+    default=True,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeStep:
+    """A worker.backend.BackendStep."""
+
+    index: int
+    loss: float
+    values: Code
+    velocity: Code
+
+    def image(self) -> Image.Image:
+        return render(self.values)
+
+    def code(self) -> Code:
+        return self.values.copy()
+
+    def checkpoint(self) -> bytes:
+        return np.stack([self.values, self.velocity, np.full_like(self.values, self.index)]).tobytes()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakePrepared:
+    """A worker.backend.Prepared: momentum descent of a code towards the photo's own brightness."""
+
+    options: JobOptions
+    target: Code
+    aligned: Image.Image
+    face: FaceInfo | None
+    step_s: float
+    pack_name: str = PACK.name
+    pack_version: str = PACK.version
+
+    def steps(self, resume: bytes | None) -> Iterator[FakeStep]:
+        first, values, velocity = self._begin(resume)
+        for index in range(first, self.options.steps + 1):
+            yield FakeStep(index=index, loss=self._loss(index, values), values=values, velocity=velocity)
+            time.sleep(self.step_s)
+            velocity = (0.5 * velocity + 0.02 * (self.target - values)).astype(np.float32)
+            values = (values + velocity).astype(np.float32)
+
+    def render(self, code: Code) -> Image.Image:
+        return render(code)
+
+    def _begin(self, resume: bytes | None) -> tuple[int, Code, Code]:
+        if resume is None:
+            generator = np.random.default_rng(self.options.seed)
+            start = generator.random((LAYERS, WIDTH), dtype=np.float32)
+            return 0, start, np.zeros_like(start)
+        values, velocity, index = np.frombuffer(resume, np.float32).reshape(3, LAYERS, WIDTH)
+        return int(index[0, 0]), values, velocity
+
+    def _loss(self, index: int, values: Code) -> float:
+        if self.options.optimizer == "broken" and index == 3:
+            raise RuntimeError("secret internals")
+        if self.options.optimizer == "diverging" and index > 3:
+            return float("nan")
+        return float(np.square(values - self.target).mean())
+
+
+class FakeBackend:
+    """A worker.backend.Backend."""
+
+    device = "cpu"
+
+    def __init__(self, step_s: float = 0.01) -> None:
+        self.step_s = step_s
+
+    def packs(self) -> list[PackInfo]:
+        return [PACK]
+
+    def prepare(self, photo: bytes, options: JobOptions) -> Prepared:
+        picture = Image.open(io.BytesIO(photo)).convert("RGB")
+        grey = np.asarray(picture.convert("L").resize((WIDTH, LAYERS)), np.float32) / 255
+        if options.align and np.ptp(grey) == 0:
+            raise JobRefused(problem("no-face-found", "No face was found in the photo", 422, "No face here."))
+        if options.pack not in (None, PACK.name):
+            raise JobRefused(problem("pack-not-found", "The pack does not exist", 422, "No such pack."))
+        face = FaceInfo(found=1, quad=[(0, 0), (0, 9), (9, 9), (9, 0)]) if options.align else None
+        return FakePrepared(options=options, target=grey, aligned=picture, face=face, step_s=self.step_s)
+
+
+def render(code: Code) -> Image.Image:
+    """The picture of a fake code: its values as grey tiles."""
+    tiles = np.clip(code * 255, 0, 255).astype(np.uint8)
+    return Image.fromarray(tiles).convert("RGB").resize((SIDE_PX, SIDE_PX), Image.Resampling.NEAREST)
+
+
+def load(settings: WorkerSettings) -> FakeBackend:
+    """What bootstrap.run asks for."""
+    return FakeBackend(float(os.environ.get("FAKE_STEP_S", "0.01")))
+
+
+if __name__ == "__main__":
+    if limit := os.environ.get("FAKE_FILE_LIMIT_BYTES"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+    sys.exit(run(WorkerSettings(), load))

@@ -1,0 +1,126 @@
+"""One attempt at a job: prepare, step, write, finish. Read this first.
+
+Every Step renews the lease, reads the cancel flag and may be the last one this process does.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass
+from threading import Event
+
+from worker.artifacts import ArtifactStore
+from worker.backend import Backend, BackendStep, Prepared
+from worker.checkpoint import Best, Checkpoint, better
+from worker.contract import ArtifactKey, JobDone, JobRecord, JobStarted, JobStatus
+from worker.errors import CancelAsked, JobRefused, Stopping
+from worker.frames import FrameWriter, npy, png
+from worker.problems import NOT_FINITE, PHOTO_MISSING
+from worker.store import JobStore
+from worker.transitions import Lease
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What every attempt of a process shares."""
+
+    store: JobStore
+    artifacts: ArtifactStore
+    backend: Backend
+    stopping: Event
+    """Set when the process is asked to stop."""
+    checkpoint_s: float
+
+
+class Attempt:
+    """Raises from `run`: LeaseLost, CancelAsked, Stopping, JobRefused, StorageFull, and the backend's own."""
+
+    def __init__(self, context: Context, lease: Lease, record: JobRecord) -> None:
+        self._context = context
+        self._lease = lease
+        self._record = record
+        self._began = time.monotonic() - (record.seconds or 0.0)
+        self._checkpointed = time.monotonic()
+
+    def run(self) -> None:
+        """Do the whole job, from its checkpoint where there is one."""
+        prepared = self._prepare()
+        saved = self._saved(prepared)
+        best = saved.best if saved else None
+        step: BackendStep | None = None
+        with self._writer() as writer:
+            for step in prepared.steps(saved.state if saved else None):
+                best = better(best, step)
+                self._report(step, best)
+                self._write(writer, step, best)
+            if step is not None and math.isfinite(step.loss):
+                writer.frame(step)
+        self._finish(prepared, best)
+
+    def _prepare(self) -> Prepared:
+        photo = self._context.artifacts.read(ArtifactKey.photo(self._lease.job_id))
+        if photo is None:
+            raise JobRefused(PHOTO_MISSING)
+        prepared = self._context.backend.prepare(photo, self._record.options)
+        key = ArtifactKey.aligned(self._lease.job_id)
+        self._store(key, png(prepared.aligned))
+        started = JobStarted(attempt=self._record.attempts, steps=self._record.options.steps, aligned_key=key)
+        self._update(started, pack_name=prepared.pack_name, pack_version=prepared.pack_version, face=prepared.face)
+        return prepared
+
+    def _saved(self, prepared: Prepared) -> Checkpoint | None:
+        """The checkpoint of an earlier attempt with the same pack."""
+        data = self._context.artifacts.read(ArtifactKey.checkpoint(self._lease.job_id))
+        before = (self._record.pack_name, self._record.pack_version)
+        if data is None or before != (prepared.pack_name, prepared.pack_version):
+            return None
+        try:
+            return Checkpoint.from_bytes(data)
+        except ValueError as error:
+            log.warning("checkpoint ignored job=%s error=%s", self._lease.job_id, error)
+            return None
+
+    def _writer(self) -> FrameWriter:
+        return FrameWriter(self._context.store, self._context.artifacts, self._lease, self._record.frames)
+
+    def _report(self, step: BackendStep, best: Best | None) -> None:
+        loss = step.loss if math.isfinite(step.loss) else None  # JSON has no NaN
+        found = {"best_step": best.step, "best_loss": best.loss} if best else {}
+        self._update(None, step=step.index, loss=loss, seconds=self._seconds(), **found)
+
+    def _write(self, writer: FrameWriter, step: BackendStep, best: Best | None) -> None:
+        if step.index % self._record.options.frame_every == 0 and math.isfinite(step.loss):
+            writer.frame(step)
+        stopping = self._context.stopping.is_set()
+        if stopping or time.monotonic() - self._checkpointed >= self._context.checkpoint_s:
+            writer.checkpoint(Checkpoint(state=step.checkpoint(), best=best))
+            self._checkpointed = time.monotonic()
+        if stopping:
+            writer.drain()
+            raise Stopping
+
+    def _finish(self, prepared: Prepared, best: Best | None) -> None:
+        if best is None:
+            raise JobRefused(NOT_FINITE)
+        image = best.source.image() if best.source else prepared.render(best.code)
+        self._store(ArtifactKey.image(self._lease.job_id), png(image))
+        self._store(ArtifactKey.latents(self._lease.job_id), npy(best.code))
+        done = JobDone(step=best.step, loss=best.loss)
+        self._context.store.finish(
+            self._lease, JobStatus.SUCCEEDED, done, seconds=self._seconds(), best_step=best.step, best_loss=best.loss
+        )
+
+    def _store(self, key: str, data: bytes) -> None:
+        self._update(None)  # a job that was deleted meanwhile gets no new file
+        self._context.artifacts.write(key, data)
+
+    def _update(self, event: JobStarted | None, **fields: object) -> None:
+        if self._context.store.update(self._lease, event, **fields):
+            raise CancelAsked
+
+    def _seconds(self) -> float:
+        return round(time.monotonic() - self._began, 3)

@@ -1,0 +1,132 @@
+"""Puts a worker process together: backend, store, Celery, and the threads beside them.
+
+Order matters: packs are loaded and warmed up before the process takes a job or says that it is alive.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import uuid
+from collections.abc import Callable
+from threading import Event
+from typing import Any
+
+from celery import Celery, signals
+
+from worker import broker, tasks
+from worker.artifacts import ArtifactStore
+from worker.attempt import Context
+from worker.backend import Backend
+from worker.contract import WorkerInfo
+from worker.leases import LeaseKeeper
+from worker.periodic import Periodic
+from worker.reaper import Reaper
+from worker.runner import JobRunner
+from worker.settings import WorkerSettings
+from worker.store import JobStore
+
+log = logging.getLogger(__name__)
+
+LoadBackend = Callable[[WorkerSettings], Backend]
+_CHATTY = ("celery.worker.strategy", "celery.app.trace", "celery.worker.consumer.connection")
+
+
+def run(settings: WorkerSettings, load_backend: LoadBackend) -> int:
+    """Work until SIGTERM or SIGINT; returns the exit status. Call it from the main thread."""
+    _log_to_stderr(settings.log_level)
+    backend = load_backend(settings)
+    stopping = Event()
+    store = JobStore.from_url(settings.redis_url, settings.lease_ttl_s)
+    keeper = LeaseKeeper(store, stopping)
+    celery = broker.make_celery(settings.redis_url)
+    tasks.register(celery, JobRunner(_context(settings, store, backend, stopping), keeper))
+    info = _info(settings, backend)
+    threads = _threads(settings, store, celery, keeper, info)
+    with _Beside(stopping, threads, info.id):
+        status = _work(celery, settings, info.id)
+    store.withdraw(info.id)
+    return status
+
+
+class _Beside:
+    """Runs the threads beside Celery: they start when it is ready, and the event is set when it stops."""
+
+    def __init__(self, stopping: Event, threads: list[Periodic], name: str) -> None:
+        self._stopping = stopping
+        self._threads = threads
+        self._name = name
+
+    def __enter__(self) -> None:
+        signals.worker_ready.connect(self._ready)
+        signals.worker_shutting_down.connect(self._shutting_down)
+
+    def __exit__(self, *_: object) -> None:
+        for thread in self._threads:
+            thread.stop()
+
+    def _ready(self, **_: Any) -> None:
+        for thread in self._threads:
+            thread.start()
+        log.info("ready worker=%s", self._name)
+
+    def _shutting_down(self, **_: Any) -> None:
+        """Runs within the signal's handler: nothing here may wait for a lock."""
+        self._stopping.set()
+
+
+def _threads(
+    settings: WorkerSettings, store: JobStore, celery: Celery, keeper: LeaseKeeper, info: WorkerInfo
+) -> list[Periodic]:
+    reaper = Reaper(store, celery, settings)
+    return [
+        Periodic("announce", settings.announce_s, lambda: store.announce(info, settings.announce_ttl_s)),
+        Periodic("reaper", settings.reaper_s, reaper.reap),
+        Periodic("sweep", settings.sweep_s, reaper.sweep),
+        Periodic("leases", settings.lease_renew_s, keeper.tick),
+    ]
+
+
+def _context(settings: WorkerSettings, store: JobStore, backend: Backend, stopping: Event) -> Context:
+    return Context(
+        store=store,
+        artifacts=ArtifactStore(settings.artifacts_url),
+        backend=backend,
+        stopping=stopping,
+        checkpoint_s=settings.checkpoint_s,
+    )
+
+
+def _info(settings: WorkerSettings, backend: Backend) -> WorkerInfo:
+    name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+    return WorkerInfo(id=name, packs=backend.packs(), slots=settings.slots, device=backend.device)
+
+
+def _work(celery: Celery, settings: WorkerSettings, name: str) -> int:
+    """Celery's worker, in this thread. Threads, not processes: CUDA does not survive a fork."""
+    worker = celery.Worker(
+        hostname=f"inversion@{name}",
+        pool_cls="threads",
+        concurrency=settings.slots,
+        loglevel=settings.log_level,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(threadName)s %(message)s"
+    )
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+    @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
+    def keep_ours(**_: Any) -> None:
+        """A receiver is all that Celery needs to leave logging alone."""

@@ -1,0 +1,66 @@
+"""A checkpoint of a job: where the loop goes on, and the best finite Step until then.
+
+The file is safetensors, which holds tensors and can hold no code.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from worker.backend import BackendStep, Code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """The finite Step of least loss so far."""
+
+    step: int
+    loss: float
+    code: Code
+    source: BackendStep | None
+    """The Step itself; None for one from a checkpoint, whose picture must be rendered again."""
+
+
+def better(best: Best | None, step: BackendStep) -> Best | None:
+    """The better one of the best so far and a new Step; of equals the earlier, None while none was finite."""
+    if not math.isfinite(step.loss) or (best is not None and best.loss <= step.loss):
+        return best
+    return Best(step=step.index, loss=step.loss, code=step.code(), source=step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What `checkpoint.safetensors` holds."""
+
+    state: bytes
+    best: Best | None
+
+    def to_bytes(self) -> bytes:
+        tensors = {"state": np.frombuffer(self.state, dtype=np.uint8)}
+        if self.best is not None:
+            tensors["best_code"] = np.ascontiguousarray(self.best.code, dtype=np.float32)
+            tensors["best_step"] = np.array([self.best.step], dtype=np.int64)
+            tensors["best_loss"] = np.array([self.best.loss], dtype=np.float64)
+        return save(tensors)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Raises: ValueError for anything but such a file."""
+        try:
+            tensors = load(data)
+            state = tensors["state"].tobytes()
+            best = _best(tensors) if "best_code" in tensors else None
+        except (SafetensorError, KeyError, IndexError) as error:
+            raise ValueError(f"not a checkpoint: {error}") from error
+        return cls(state=state, best=best)
+
+
+def _best(tensors: dict[str, np.ndarray]) -> Best:
+    step, loss = int(tensors["best_step"][0]), float(tensors["best_loss"][0])
+    return Best(step=step, loss=loss, code=tensors["best_code"], source=None)

@@ -1,0 +1,51 @@
+"""Errors of the worker and its client.
+
+WorkerError            anything below
+  + StorageFull        the artifact store takes no more bytes         507   storage-full
+  + ServerUnavailable  the embedded Valkey does not start             (stops the process)
+  + JobRefused         the photo, an option or the pack is at fault   its problem's own status
+  + Interrupted        an attempt ends before its last Step           (never leaves the worker)
+      + LeaseLost      another worker took over, or the job is gone
+      + CancelAsked    a person asked for it
+      + Stopping       this process is asked to stop
+"""
+
+from __future__ import annotations
+
+from worker.contract import Problem
+
+
+class WorkerError(Exception):
+    """Base."""
+
+
+class StorageFull(WorkerError):
+    """The artifact store has no room left for this write; nothing of it was left behind."""
+
+
+class ServerUnavailable(WorkerError):
+    """The embedded Valkey did not start, or its folder is in use."""
+
+
+class JobRefused(WorkerError):
+    """A job that no repetition would save; `problem` is what its record will say."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+
+
+class Interrupted(WorkerError):
+    """Base of what ends an attempt early without being a failure."""
+
+
+class LeaseLost(Interrupted):
+    """The fencing token is no longer the newest, the job is no longer running, or its record is gone."""
+
+
+class CancelAsked(Interrupted):
+    """The job's cancel flag is set."""
+
+
+class Stopping(Interrupted):
+    """The worker process was told to stop."""

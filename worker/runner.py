@@ -1,0 +1,107 @@
+"""From a delivered message to the job's end: claim, attempt, and what each outcome becomes.
+
+Attempt.run ends with    the job becomes
+nothing raised           succeeded
+CancelAsked              canceled
+Stopping                 queued again, attempt not counted
+LeaseLost                untouched: it is another worker's, or deleted, and then its files go too
+JobRefused, StorageFull  failed, with that problem
+RedisError               untouched: the reaper takes it up from its checkpoint when Redis is back
+anything else            failed, problem `internal`; the cause goes to the log alone
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+
+from redis.exceptions import RedisError
+
+from worker.attempt import Attempt, Context
+from worker.contract import ArtifactKey, JobCanceled, JobFailed, JobRecord, JobStatus, Problem
+from worker.errors import CancelAsked, JobRefused, LeaseLost, Stopping, StorageFull
+from worker.leases import LeaseKeeper
+from worker.problems import INTERNAL, STORAGE_FULL
+from worker.transitions import Lease
+
+log = logging.getLogger(__name__)
+
+
+class JobRunner:
+    """Runs one job at a time for each thread that calls it."""
+
+    def __init__(self, context: Context, keeper: LeaseKeeper) -> None:
+        self._context = context
+        self._keeper = keeper
+
+    def run(self, job_id: str) -> bool:
+        """Run the job if it is queued; a second delivery of any other changes nothing.
+
+        Returns False when the process is stopping and the message should go to another worker.
+        """
+        if self._context.stopping.is_set():
+            return False
+        claimed = self._context.store.claim(job_id)
+        if claimed is None:
+            log.info("nothing to do job=%s", job_id)
+            return True
+        lease, record = claimed
+        log.info("started job=%s attempt=%d", job_id, record.attempts)
+        try:
+            with self._keeper.keeping(lease):
+                return self._attempt(lease, record)
+        except RedisError as error:
+            log.warning("left to the reaper job=%s error=%s", job_id, error)
+            return True
+        finally:
+            self._tidy(job_id)
+
+    def _attempt(self, lease: Lease, record: JobRecord) -> bool:
+        try:
+            self._attempt_or_fail(lease, record)
+            log.info("ended job=%s", lease.job_id)
+        except Stopping:
+            with suppress(LeaseLost):
+                self._context.store.hand_back(lease)
+            log.info("handed back job=%s", lease.job_id)
+            return False
+        except CancelAsked:
+            with suppress(LeaseLost):
+                self._context.store.finish(lease, JobStatus.CANCELED, JobCanceled())
+            log.info("canceled job=%s", lease.job_id)
+        except LeaseLost:
+            log.info("lease lost job=%s", lease.job_id)
+        return True
+
+    def _attempt_or_fail(self, lease: Lease, record: JobRecord) -> None:
+        try:
+            Attempt(self._context, lease, record).run()
+        except JobRefused as error:
+            self._fail(lease, error.problem)
+        except StorageFull:
+            log.exception("storage full job=%s", lease.job_id)
+            self._fail(lease, STORAGE_FULL)
+        except (RedisError, Stopping, CancelAsked, LeaseLost):
+            raise
+        except Exception:
+            self._context.store.update(lease)  # a write into a deleted job's folder is no failure
+            log.exception("failed job=%s", lease.job_id)
+            self._fail(lease, INTERNAL)
+
+    def _fail(self, lease: Lease, problem: Problem) -> None:
+        self._context.store.finish(lease, JobStatus.FAILED, JobFailed(error=problem), error=problem)
+        log.info("failed job=%s problem=%s", lease.job_id, problem.type)
+
+    def _tidy(self, job_id: str) -> None:
+        """No checkpoint outlives its job, and no file at all outlives its record.
+
+        What cannot be done now is done by a sweep.
+        """
+        try:
+            record = self._context.store.get(job_id)
+            if record is None:
+                self._context.artifacts.delete_job(job_id)
+            elif record.status.is_final:
+                self._context.artifacts.delete(ArtifactKey.checkpoint(job_id))
+        except (RedisError, OSError) as error:
+            log.warning("not tidied job=%s error=%s", job_id, error)

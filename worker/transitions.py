@@ -1,0 +1,117 @@
+"""What may happen to a job, as calls of the scripts: pure functions that both sides of the seam share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from worker import scripts
+from worker.contract import (
+    JOB_EVENT,
+    MAX_ATTEMPTS,
+    JobCanceled,
+    JobEvent,
+    JobFailed,
+    JobQueued,
+    JobRecord,
+    JobStatus,
+)
+from worker.problems import WORKER_LOST
+from worker.scripts import Call
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to write to a running job, until somebody claims it with a newer token."""
+
+    job_id: str
+    fence: int
+
+
+def now() -> datetime:
+    """The time, with its zone."""
+    return datetime.now(UTC)
+
+
+def encode_fields(**fields: Any) -> dict[str, str]:
+    """Fields of a JobRecord as Redis holds them: a JSON value each."""
+    assert fields.keys() <= JobRecord.model_fields.keys(), fields.keys()
+    partial = JobRecord.model_construct(**fields).model_dump(mode="json", exclude_unset=True)
+    return {name: json.dumps(value) for name, value in partial.items()}
+
+
+def decode_record(stored: Mapping[str, str]) -> JobRecord | None:
+    """The record in a hash as Redis returns it; None for an empty one (no such job)."""
+    if "id" not in stored:
+        return None
+    return JobRecord.model_validate(
+        {name: json.loads(value) for name, value in stored.items() if not name.startswith("_")}
+    )
+
+
+def encode_event(event: JobEvent) -> str:
+    return JOB_EVENT.dump_json(event).decode()
+
+
+def decode_event(text: str) -> JobEvent:
+    return JOB_EVENT.validate_json(text)
+
+
+def submit(record: JobRecord) -> Call:
+    """Queue a new job."""
+    fields = encode_fields(**{name: getattr(record, name) for name in JobRecord.model_fields})
+    expires_ms = int(record.expires_at.timestamp() * 1000)
+    return Call(scripts.SUBMIT, record.id, (expires_ms, encode_event(JobQueued()), *_flat(fields)))
+
+
+def claim(job_id: str, lease_ms: int) -> Call:
+    """Start a queued job; see scripts.CLAIM for the answer."""
+    return Call(scripts.CLAIM, job_id, (lease_ms, _now_json()))
+
+
+def update(lease: Lease, lease_ms: int, event: JobEvent | None, fields: Mapping[str, Any]) -> Call:
+    """Write fields and an event, and renew the lease; all of it or, when the lease is lost, nothing."""
+    said = encode_event(event) if event is not None else ""
+    return Call(scripts.UPDATE, lease.job_id, (lease.fence, lease_ms, said, *_flat(encode_fields(**fields))))
+
+
+def finish(lease: Lease, status: JobStatus, event: JobEvent, fields: Mapping[str, Any]) -> Call:
+    """End a running job in a final state."""
+    assert status.is_final, status
+    head = (lease.fence, status.value, _now_json(), encode_event(event))
+    return Call(scripts.FINISH, lease.job_id, (*head, *_flat(encode_fields(**fields))))
+
+
+def hand_back(lease: Lease) -> Call:
+    """Put a running job back into its old place in the line."""
+    events = (encode_event(JobQueued()), encode_event(JobCanceled()))
+    return Call(scripts.HAND_BACK, lease.job_id, (lease.fence, _now_json(), *events))
+
+
+def reclaim(job_id: str) -> Call:
+    """Take a job from a worker whose lease has ended; harmless for every other job."""
+    events = (JobQueued(), JobCanceled(), JobFailed(error=WORKER_LOST))
+    error = encode_fields(error=WORKER_LOST)["error"]
+    said = (encode_event(event) for event in events)
+    return Call(scripts.RECLAIM, job_id, (MAX_ATTEMPTS, _now_json(), *said, error))
+
+
+def mark_sent(job_id: str, after_ms: int) -> Call:
+    """Ask whether a queued job's message should be sent again, and note that it is."""
+    return Call(scripts.MARK_SENT, job_id, (after_ms,))
+
+
+def cancel(job_id: str) -> Call:
+    """Cancel a queued job, ask the worker of a running one, leave a finished one alone."""
+    return Call(scripts.CANCEL, job_id, (_now_json(), encode_event(JobCanceled())))
+
+
+def _flat(fields: Mapping[str, str]) -> Iterable[str]:
+    return (part for pair in fields.items() for part in pair)
+
+
+def _now_json() -> str:
+    return encode_fields(finished_at=now())["finished_at"]
