@@ -1,4 +1,4 @@
-"""docker-compose.yml, read as Compose reads it: what must hold there, and that it fits the Dockerfile and our settings."""
+"""docker-compose.yml, as Compose reads it: what must hold, and that it fits the Dockerfile and our settings."""
 
 from __future__ import annotations
 

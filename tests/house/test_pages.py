@@ -1,0 +1,81 @@
+"""README and the other pages: what they point at exists, and what they tell a person to type is real."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+README = (ROOT / "README.md").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def local_links(page: Path) -> list[str]:
+    targets = re.findall(r"\]\(([^)#\s]+)", page.read_text())
+    return [target for target in targets if not target.startswith(("http://", "https://", "mailto:"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    assert [link for link in local_links(page) if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_make_targets_exist(page: Path) -> None:
+    typed = re.findall(r"(?:^|`)make ([a-z-]+)", page.read_text(), re.MULTILINE)
+    assert set(typed) <= TARGETS
+
+
+@pytest.mark.parametrize("name", ["architecture.md", "CONTRIBUTING.md", "README.md"])
+def test_files_that_are_named_exist(name: str) -> None:
+    page = next(each for each in PAGES if each.name == name)
+    named = re.findall(r"`((?:app|worker|inversion_core|tests|docs)/[\w./-]*)`", page.read_text())
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_readme_has_its_parts() -> None:
+    for part in ("docs/images/", "make serve", "make test", "curl", "inversion_core/", "worker/", "app/"):
+        assert part in README
+
+
+def test_readme_shell_is_sound() -> None:
+    (script,) = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    subprocess.run(["bash", "-n"], input=script, text=True, timeout=10, check=True)
+
+
+def test_readme_python_compiles() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    compile(code, "README.md", "exec")
+
+
+def test_commands_of_the_readme_are_installed() -> None:
+    scripts = PROJECT["project"]["scripts"]
+    assert {"inversion", "inversion-serve"} <= set(scripts)
+    assert ".venv/bin/inversion " in README
+
+
+def test_licence_is_the_whole_apache_2() -> None:
+    text = (ROOT / "LICENSE").read_text()
+    for part in ("Version 2.0, January 2004", "9. Accepting Warranty", "END OF TERMS AND CONDITIONS", "APPENDIX"):
+        assert part in text
+    assert PROJECT["project"]["license"] == "Apache-2.0"
+
+
+def test_constraints_pin_every_dependency() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert all(re.fullmatch(r"[\w.]+", version) for version in pins.values())  # no +cpu, no path, no address
+    pinned = {re.sub(r"[-_.]+", "-", name).lower() for name in pins}
+    extras = PROJECT["project"]["optional-dependencies"]
+    wanted = {re.match(r"[\w.-]+", line)[0] for name, lines in extras.items() if name != "imagenet" for line in lines}
+    normal = {re.sub(r"[-_.]+", "-", name).lower() for name in wanted}
+    assert normal - pinned == {"stylegan-inversion"}

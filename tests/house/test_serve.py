@@ -1,0 +1,191 @@
+"""inversion-serve: what it says to a person, what its children inherit; then the real thing."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from app import serve
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def children_of(pid: int) -> set[int]:
+    """All descendants of a process."""
+    found: set[int] = set()
+    for task in Path("/proc").glob(f"{pid}/task/*/children"):
+        with contextlib.suppress(OSError):
+            direct = {int(each) for each in task.read_text().split()}
+            found |= direct.union(*(children_of(each) for each in direct))
+    return found
+
+
+def alive(pids: set[int]) -> set[int]:
+    """Those that still run."""
+    running = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
+                running.add(pid)
+    return running
+
+
+def wait_gone(pids: set[int], timeout_s: float = 30.0) -> set[int]:
+    """What is left of them after at most that time."""
+    deadline = time.monotonic() + timeout_s
+    while alive(pids) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return alive(pids)
+
+
+@contextmanager
+def service(folder: Path, port: int) -> Iterator[subprocess.Popen[str]]:
+    """A running inversion-serve; whatever the test left of it is killed."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("INVERSION_")}
+    command = [sys.executable, "-m", "app.serve", "--port", str(port), "--state-dir", str(folder)]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    """What the process says up to the line with `text`. Raises AssertionError where it ends before."""
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if text in line:
+            return said
+    raise AssertionError(f"{text!r} was never said:\n{said}")
+
+
+def status_of(port: int, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        return connection.getresponse().status
+
+
+@pytest.mark.unit
+def test_port_in_use_names_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert serve.main(["--port", str(port)]) == 1
+    said = capsys.readouterr().err
+    assert f"port {port} is in use" in said
+    assert f"make serve PORT={port + 1}" in said
+
+
+@pytest.mark.unit
+def test_address_of_another_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert serve.main(["--host", "192.0.2.1"]) == 1
+    assert "cannot listen on 192.0.2.1:8000" in capsys.readouterr().err
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("port", ["0", "65536", "eight"])
+def test_no_such_port(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        serve.main(["--port", port])
+    assert exit_info.value.code == 2
+    assert "--port" in capsys.readouterr().err
+
+
+@pytest.mark.unit
+def test_each_port_has_a_folder_of_its_own() -> None:
+    folders = [serve.parse_args(["--port", str(port)])[0].state_dir for port in (8000, 8123)]
+    assert [str(folder.relative_to(Path.cwd())) for folder in folders] == ["var/8000", "var/8123"]
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("127.0.0.1", "http://127.0.0.1:8000"), ("0.0.0.0", "http://127.0.0.1:8000"), ("::", "http://[::1]:8000")],
+)
+def test_address_that_a_browser_can_open(host: str, url: str) -> None:
+    assert serve.ServeOptions(host=host).url == url
+
+
+@pytest.mark.unit
+def test_settings_of_the_person_win(tmp_path: Path) -> None:
+    options = serve.ServeOptions(state_dir=tmp_path)
+    env = serve.child_environment(options, {"INVERSION_ARTIFACTS_URL": "s3://bucket", "INVERSION_LOG_LEVEL": ""})
+    assert env["INVERSION_ARTIFACTS_URL"] == "s3://bucket"
+    assert env["INVERSION_LOG_LEVEL"] == "WARNING"
+    assert serve.child_environment(options, {})["INVERSION_ARTIFACTS_URL"] == f"file://{tmp_path}/artifacts"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serves_until_it_is_asked_to_stop(tmp_path: Path, number: signal.Signals) -> None:
+    port = free_port()
+    with service(tmp_path, port) as process:
+        said = read_until(process, "ready:")
+        assert f"http://127.0.0.1:{port}" in said
+        assert status_of(port, "/readyz") == 200
+        assert status_of(port, "/") == 200
+        children = children_of(process.pid)
+        assert len(children) >= 4  # valkey's keeper, valkey, worker, api
+        process.send_signal(number)
+        assert process.wait(30) == 0
+        assert wait_gone(children, 1) == set()
+    assert (tmp_path / "valkey").is_dir()
+
+
+@pytest.mark.integration
+def test_nothing_is_left_when_it_is_killed_and_it_starts_again(tmp_path: Path) -> None:
+    port = free_port()
+    with service(tmp_path, port) as process:
+        read_until(process, "ready:")
+        children = children_of(process.pid)
+        process.kill()
+        process.wait(10)
+        assert wait_gone(children) == set()
+    with service(tmp_path, port) as process:
+        read_until(process, "ready:")
+
+
+@pytest.mark.integration
+def test_a_dead_child_stops_the_rest(tmp_path: Path) -> None:
+    with service(tmp_path, free_port()) as process:
+        read_until(process, "ready:")
+        children = children_of(process.pid)
+        (worker,) = [pid for pid in children if b"-m\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(worker, signal.SIGKILL)
+        read_until(process, "worker was ended by SIGKILL")
+        assert process.wait(30) == 1
+        assert wait_gone(children, 1) == set()
+
+
+@pytest.mark.integration
+def test_second_service_on_the_same_folder_says_so(tmp_path: Path) -> None:
+    with service(tmp_path, free_port()) as first:
+        read_until(first, "ready:")
+        with service(tmp_path, free_port()) as second:
+            said = read_until(second, "valkey ended with exit status 1")
+            assert "choose another data folder" in said
+            assert second.wait(30) == 1
+        assert first.poll() is None
