@@ -50,9 +50,16 @@ class InversionLoss:
         encode: E, for the in-domain regulariser; not needed where its weight is 0.
     """
 
-    def __init__(self, target_BCHW: Tensor, *, features: PerceptualNetwork,
-                 perceptual_weight: float = PERCEPTUAL_WEIGHT, mask_B1HW: Tensor | None = None, encode: Callable[[Tensor], Tensor] | None = None,
-                 regulariser_weight: float = 0.0):  # fmt: skip
+    def __init__(
+        self,
+        target_BCHW: Tensor,
+        *,
+        features: PerceptualNetwork,
+        perceptual_weight: float = PERCEPTUAL_WEIGHT,
+        mask_B1HW: Tensor | None = None,
+        encode: Callable[[Tensor], Tensor] | None = None,
+        regulariser_weight: float = 0.0,
+    ):
         self._features = features
         self._perceptual_weight = perceptual_weight
         self._mask_B1HW = mask_B1HW

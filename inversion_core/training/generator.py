@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from inversion_core.models import (
     Discriminator,
@@ -35,7 +32,10 @@ from inversion_core.models.lpips import LPIPSSqueeze
 from inversion_core.pictures import grid, to_image
 from inversion_core.training.augment import augment
 from inversion_core.training.data import PictureSet
+from inversion_core.training.loop import train
+from inversion_core.training.objectives import picture_distance
 from inversion_core.training.run import RunFolder
+from inversion_core.training.schedule import move_average, rate_factor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,43 +123,17 @@ class GeneratorTrainer:
         self.step = 0
         self._restore()
 
-    # -- running ---------------------------------------------------------------------------------------------
+    # -- one step --------------------------------------------------------------------------------------------
 
-    def run(
-        self,
-        *,
-        save_every_s: float = 120.0,
-        log_every: int = 50,
-        sample_every: int = 500,
-        until: int | None = None,
-    ) -> None:
-        """Train to the last step (or to `until`), saving, logging and sampling on the way."""
+    def run(self, *, until: int | None = None, sample_every: int = 500) -> None:
+        """Train to the last step, or to `until`."""
         last = min(until or self.config.total_steps, self.config.total_steps)
-        saved_at, count = time.monotonic(), 0
-        sums: dict[str, float] = {}
-        with tqdm(total=self.config.total_steps, initial=self.step, unit="step", desc="generator") as bar:
-            for real_BCHW in self.pictures.batches(self.config.batch_size, self.config.seed, start=self.step):
-                if self.step >= last:
-                    break
-                losses = self._train_step(real_BCHW.to(self.device))
-                self.step += 1
-                count += 1
-                sums = {key: sums.get(key, 0.0) + value for key, value in losses.items()}
-                bar.update()
-                if self.step % log_every == 0:
-                    means = {key: round(value / count, 5) for key, value in sums.items()}
-                    self.folder.log({"step": self.step, **self.measure(), **means})
-                    bar.set_postfix(means)
-                    sums, count = {}, 0
-                if self.step % sample_every == 0:
-                    self.sample()
-                if time.monotonic() - saved_at > save_every_s:
-                    self.save()
-                    saved_at = time.monotonic()
-        self.save()
-        self.sample()
+        batches = self.pictures.batches(self.config.batch_size, self.config.seed, start=self.step)
+        train(self, batches, until=last, sample_every=sample_every, title="generator")
 
-    def _train_step(self, real_BCHW: Tensor) -> dict[str, float]:
+    def train_step(self, real_BCHW: Tensor) -> dict[str, float]:
+        """One step of all networks that this phase trains; the losses by name."""
+        real_BCHW = real_BCHW.to(self.device)
         torch.manual_seed(self.config.seed * 7_919 + self.step)  # a resumed run draws what an unbroken one draws
         is_adversarial = self.step >= self.config.reconstruction_steps
         if self.step == self.config.reconstruction_steps:
@@ -195,9 +169,7 @@ class GeneratorTrainer:
         code_BLD = mean_B1D + torch.where(in_w_plus_B11, delta_BLD, torch.zeros_like(delta_BLD))
         code_BLD = code_BLD + self.config.code_noise * torch.randn_like(mean_B1D)
         image_BCHW = self.g.synthesis(code_BLD)
-        loss = 2 * (image_BCHW - real_BCHW).abs().mean()
-        if self.lpips is not None and self.config.lpips_weight > 0:
-            loss = loss + self.config.lpips_weight * self.lpips(image_BCHW, real_BCHW).mean()
+        loss = picture_distance(image_BCHW, real_BCHW, self.lpips, self.config.lpips_weight)
         return image_BCHW, {
             "reconstruction": loss,
             "delta": self.config.delta_weight * delta_BLD.square().mean(),
@@ -242,16 +214,15 @@ class GeneratorTrainer:
     def _set_rates(self, is_adversarial: bool) -> None:
         start = self.config.reconstruction_steps if is_adversarial else 0
         length = self.config.adversarial_steps if is_adversarial else self.config.reconstruction_steps
-        factor = schedule((self.step - start) / max(1, length), self.step - start, self.config)
+        factor = rate_factor(
+            self.step - start, length, warmup_steps=self.config.warmup_steps, final=self.config.final_rate
+        )
         for group in [*self.g_opt.param_groups, *self.d_opt.param_groups]:
             group["lr"] = factor * group["adversarial" if is_adversarial else "rate"]
 
     def _average(self, batch: int) -> None:
-        """Move the averages; their half life grows with the run, so that early ones are not of noise."""
-        half_life = min(self.config.ema_images, max(1, self.step * batch * 0.05))
-        beta = 0.5 ** (batch / half_life)
         for average, live in ((self.g_ema, self.g), (self.e_ema, self.e)):
-            _lerp(average, live, 1 - beta)
+            move_average(average, live, batch=batch, step=self.step, half_life=self.config.ema_images)
 
     def _start_adversarial(self) -> None:
         """Fit the mapping network to the distribution of the codes, and w_avg to their mean; D starts from nothing."""
@@ -307,21 +278,6 @@ class GeneratorTrainer:
         facts = self.folder.load(self._modules(), {"g": self.g_opt, "d": self.d_opt})
         if facts is not None:
             self.step = int(facts["step"])
-
-
-def schedule(progress: float, step: int, config: GeneratorTraining) -> float:
-    """Rate factor at `progress` (0..1) of a phase: linear warm-up, constant, then a cosine from the middle on."""
-    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    decay = max(0.0, progress - 0.5) * 2
-    return warmup * (config.final_rate + (1 - config.final_rate) * (1 + math.cos(math.pi * min(1.0, decay))) / 2)
-
-
-@torch.no_grad()
-def _lerp(average: nn.Module, live: nn.Module, weight: float) -> None:
-    for a, b in zip(average.parameters(), live.parameters(), strict=True):
-        a.lerp_(b, weight)
-    for buffer, live_buffer in zip(average.buffers(), live.buffers(), strict=True):
-        buffer.copy_(live_buffer)
 
 
 def fit_mapping(

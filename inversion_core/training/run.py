@@ -59,10 +59,10 @@ class RunFolder:
         if facts is None:
             return None
         for name, module in modules.items():
-            if own := _below(tensors, f"{name}/"):
+            if own := tensors_below(tensors, f"{name}/"):
                 module.load_state_dict(own)
         for name, optimizer in optimizers.items():
-            own = _below(tensors, f"optimizer:{name}/")
+            own = tensors_below(tensors, f"optimizer:{name}/")
             state: dict[int, dict[str, Tensor]] = {}
             for key, value in own.items():
                 index, field = key.split("/")
@@ -91,5 +91,6 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | Non
         return tensors, json.loads(content.metadata()["facts"])
 
 
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def tensors_below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose key starts with `prefix`, without it."""
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -1,0 +1,30 @@
+"""Learning rates over a run, and moving averages of weights."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+
+def rate_factor(step: int, length: int, *, warmup_steps: int, final: float) -> float:
+    """Factor of the rate at `step` of `length`: warm-up, constant, then a cosine to `final` from the middle on."""
+    warmup = min(1.0, (step + 1) / max(1, warmup_steps))
+    decay = min(1.0, max(0.0, 2 * step / max(1, length) - 1))
+    return warmup * (final + (1 - final) * (1 + math.cos(math.pi * decay)) / 2)
+
+
+@torch.no_grad()
+def move_average(average: nn.Module, live: nn.Module, *, batch: int, step: int, half_life: float) -> None:
+    """Move the averaged weights towards the live ones; buffers are copied.
+
+    Args:
+        half_life: in images. Early in a run it is a twentieth of the images seen, so that noise is forgotten.
+    """
+    half_life = min(half_life, max(1.0, step * batch * 0.05))
+    weight = 1 - 0.5 ** (batch / half_life)
+    for averaged, parameter in zip(average.parameters(), live.parameters(), strict=True):
+        averaged.lerp_(parameter, weight)
+    for buffer, live_buffer in zip(average.buffers(), live.buffers(), strict=True):
+        buffer.copy_(live_buffer)
