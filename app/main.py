@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from app import errors, outages
 from app.middleware import Envelope
+from app.openapi import use_problem_documents
 from app.routes import events, health, inversions, packs, page, results
 from app.settings import AppSettings
 from worker.client import JobClient, StorageFull
@@ -45,6 +46,7 @@ def create_app(settings: AppSettings | None = None, client: JobClient | None = N
         lifespan=_lifespan(settings, client),
         docs_url=None,  # the stock pages load their scripts from elsewhere: see app/routes/page.py
         redoc_url=None,
+        redirect_slashes=False,  # an address with a slash too many is no address
     )
     app.state.settings = settings
     app.state.decode_slots = CapacityLimiter(settings.decode_slots)
@@ -52,6 +54,7 @@ def create_app(settings: AppSettings | None = None, client: JobClient | None = N
         app.include_router(module.router)
     page.mount_assets(app)
     _handle_errors(app)
+    use_problem_documents(app)
     app.add_middleware(Envelope)
     return app
 

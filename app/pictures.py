@@ -21,8 +21,13 @@ Refusal = tuple[str, str]
 
 
 def refuse(photo: bytes) -> Refusal | None:
-    """Decode `photo` whole; the reason to refuse it, or None when it is sound. Never raises."""
+    """What `inspect` says, with the memory of this whole process limited from now on."""
     _limit_memory()
+    return inspect(photo)
+
+
+def inspect(photo: bytes) -> Refusal | None:
+    """Decode `photo` whole; the reason to refuse it, or None when it is sound. Never raises."""
     if (kind := sniff(photo)) is None:
         return "picture-unsupported", "The content is none of JPEG, PNG and WebP."
     # Pillow warns from half of its own limit on and refuses at twice of it; the exact limit is checked below.

@@ -14,7 +14,7 @@ import anyio
 from anyio import BrokenWorkerProcess, CapacityLimiter, to_process
 from fastapi import Request
 from pydantic import ValidationError
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
@@ -37,13 +37,10 @@ async def read_form(request: Request, max_bytes: int) -> AsyncGenerator[FormData
         raise ProblemError("not-multipart", f"Content-Type: {request.headers.get('content-type', 'none')[:100]}.")
     try:
         async with aclosing(_counted(request, max_bytes)) as body:
-            parser = MultiPartParser(
-                request.headers, body, max_files=2, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES
-            )
-            form = await parser.parse()
+            form = await _Parser(request.headers, body).parse()
     except MultiPartException as error:
         slug = "image-repeated" if error.message.startswith("Too many files") else "form-invalid"
-        raise ProblemError(slug, None if slug == "image-repeated" else error.message) from error
+        raise ProblemError(slug, error.message) from error
     except ClientDisconnect as error:
         raise ProblemError("form-invalid", "The connection ended before the body did.") from error
     except ValueError as error:  # a charset such as idna or undefined, which decodes by raising UnicodeError
@@ -52,6 +49,25 @@ async def read_form(request: Request, max_bytes: int) -> AsyncGenerator[FormData
         yield form
     finally:
         await form.close()
+
+
+class _Parser(MultiPartParser):
+    """The framework's parser with our limits; a body without its last boundary is an error."""
+
+    def __init__(self, headers: Headers, body: AsyncGenerator[bytes]) -> None:
+        super().__init__(headers, body, max_files=2, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
+        self._ended = False
+
+    def on_end(self) -> None:
+        self._ended = True
+
+    async def parse(self) -> FormData:
+        form = await super().parse()
+        if not self._ended:
+            for file in self._files_to_close_on_error:  # one whose part never ended is not in the form
+                file.close()
+            raise MultiPartException("It is cut short: the last boundary is missing.")
+        return form
 
 
 async def _counted(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
