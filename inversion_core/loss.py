@@ -33,7 +33,7 @@ class LossTerms:
 
     @property
     def total_B(self) -> Tensor:
-        """Equation 1 (and equation 2 with the regulariser), in docs/math.md."""
+        """Equation 1 (equation 2 with the regulariser; docs/math.md)."""
         total_B = self.pixel_B + self.perceptual_weight * self.perceptual_B
         return total_B if self.regulariser_B is None else total_B + self.regulariser_weight * self.regulariser_B
 

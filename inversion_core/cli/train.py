@@ -78,7 +78,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures a step (default: 8)")
     parser.add_argument("--rate", type=float, help="Adam's rate (default: %(default)s)")
     parser.add_argument(
-        "--held-out", type=int, default=96, metavar="N", help="pictures kept for measuring (default: 96)"
+        "--held-out", type=int, default=96, metavar="N", help="kept for measuring (default: 96)"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
