@@ -52,6 +52,8 @@ class Attempt:
         saved = self._saved(prepared)
         best = saved.best if saved else None
         step: BackendStep | None = None
+        if saved is not None:
+            log.info("resuming job=%s step=%d", self._lease.job_id, saved.step)
         with self._writer() as writer:
             for step in prepared.steps(saved.state if saved else None):
                 best = better(best, step)
@@ -97,7 +99,7 @@ class Attempt:
             writer.frame(step)
         stopping = self._context.stopping.is_set()
         if stopping or time.monotonic() - self._checkpointed >= self._context.checkpoint_s:
-            writer.checkpoint(Checkpoint(state=step.checkpoint(), best=best))
+            writer.checkpoint(Checkpoint(step=step.index, state=step.checkpoint(), best=best))
             self._checkpointed = time.monotonic()
         if stopping:
             writer.drain()

@@ -42,12 +42,19 @@ class BackendStep(Protocol):
 class Prepared(Protocol):
     """One job, ready to run."""
 
-    pack_name: str
-    pack_version: str
-    aligned: Image.Image
-    """The crop that is inverted."""
-    face: FaceInfo | None
-    """What was found; None where nothing was looked for."""
+    @property
+    def pack_name(self) -> str: ...
+
+    @property
+    def pack_version(self) -> str: ...
+
+    @property
+    def aligned(self) -> Image.Image:
+        """The crop that is inverted."""
+
+    @property
+    def face(self) -> FaceInfo | None:
+        """What was found; None where nothing was looked for."""
 
     def steps(self, resume: bytes | None) -> Iterator[BackendStep]:
         """The Steps from the start, or those from a checkpoint on: the same ones as without the break."""

@@ -10,17 +10,20 @@ import os
 import socket
 import sys
 import uuid
+import warnings
 from collections.abc import Callable
 from threading import Event
 from typing import Any
 
 from celery import Celery, signals
+from celery.platforms import SecurityWarning
 
 from worker import broker, tasks
 from worker.artifacts import ArtifactStore
 from worker.attempt import Context
 from worker.backend import Backend
 from worker.contract import WorkerInfo
+from worker.errors import BackendUnavailable
 from worker.leases import LeaseKeeper
 from worker.periodic import Periodic
 from worker.reaper import Reaper
@@ -35,9 +38,17 @@ _CHATTY = ("celery.worker.strategy", "celery.app.trace", "celery.worker.consumer
 
 
 def run(settings: WorkerSettings, load_backend: LoadBackend) -> int:
-    """Work until SIGTERM or SIGINT; returns the exit status. Call it from the main thread."""
+    """Work until SIGTERM or SIGINT; returns the exit status, 2 where there is nothing to run.
+
+    Call it from the main thread.
+    """
     _log_to_stderr(settings.log_level)
-    backend = load_backend(settings)
+    warnings.filterwarnings("ignore", category=SecurityWarning)  # of running as root: no message is a pickle
+    try:
+        backend = load_backend(settings)
+    except BackendUnavailable as error:
+        log.error("no backend: %s", error)
+        return 2
     stopping = Event()
     store = JobStore.from_url(settings.redis_url, settings.lease_ttl_s)
     keeper = LeaseKeeper(store, stopping)

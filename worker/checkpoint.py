@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -38,14 +39,20 @@ def better(best: Best | None, step: BackendStep) -> Best | None:
 class Checkpoint:
     """What `checkpoint.safetensors` holds."""
 
+    step: int
+    """Updates done."""
     state: bytes
+    """What the backend goes on from."""
     best: Best | None
 
     def to_bytes(self) -> bytes:
-        tensors = {"state": np.frombuffer(self.state, dtype=np.uint8)}
+        tensors: dict[str, NDArray[Any]] = {
+            "step": _number(self.step),
+            "state": np.frombuffer(self.state, dtype=np.uint8),
+        }
         if self.best is not None:
             tensors["best_code"] = np.ascontiguousarray(self.best.code, dtype=np.float32)
-            tensors["best_step"] = np.array([self.best.step], dtype=np.int64)
+            tensors["best_step"] = _number(self.best.step)
             tensors["best_loss"] = np.array([self.best.loss], dtype=np.float64)
         return save(tensors)
 
@@ -54,13 +61,17 @@ class Checkpoint:
         """Raises: ValueError for anything but such a file."""
         try:
             tensors = load(data)
-            state = tensors["state"].tobytes()
+            step, state = int(tensors["step"][0]), tensors["state"].tobytes()
             best = _best(tensors) if "best_code" in tensors else None
         except (SafetensorError, KeyError, IndexError) as error:
             raise ValueError(f"not a checkpoint: {error}") from error
-        return cls(state=state, best=best)
+        return cls(step=step, state=state, best=best)
 
 
-def _best(tensors: dict[str, np.ndarray]) -> Best:
+def _number(value: int) -> NDArray[np.int64]:
+    return np.array([value], dtype=np.int64)
+
+
+def _best(tensors: dict[str, NDArray[Any]]) -> Best:
     step, loss = int(tensors["best_step"][0]), float(tensors["best_loss"][0])
     return Best(step=step, loss=loss, code=tensors["best_code"], source=None)

@@ -1,13 +1,14 @@
 """Errors of the worker and its client.
 
-WorkerError            anything below
-  + StorageFull        the artifact store takes no more bytes         507   storage-full
-  + ServerUnavailable  the embedded Valkey does not start             (stops the process)
-  + JobRefused         the photo, an option or the pack is at fault   its problem's own status
-  + Interrupted        an attempt ends before its last Step           (never leaves the worker)
-      + LeaseLost      another worker took over, or the job is gone
-      + CancelAsked    a person asked for it
-      + Stopping       this process is asked to stop
+WorkerError             anything below
+  + StorageFull         the artifact store takes no more bytes         507   storage-full
+  + ServerUnavailable   the embedded Valkey does not start             (stops the process)
+  + BackendUnavailable  the default pack or the device cannot be used  (stops the process)
+  + JobRefused          the photo, an option or the pack is at fault   its problem's own status
+  + Interrupted         an attempt ends before its last Step           (never leaves the worker)
+      + LeaseLost       another worker took over, or the job is gone
+      + CancelAsked     a person asked for it
+      + Stopping        this process is asked to stop
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ class StorageFull(WorkerError):
 
 class ServerUnavailable(WorkerError):
     """The embedded Valkey did not start, or its folder is in use."""
+
+
+class BackendUnavailable(WorkerError):
+    """There is nothing to run jobs with; the message says what to do."""
 
 
 class JobRefused(WorkerError):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -13,32 +11,38 @@ class ClientSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="INVERSION_", frozen=True, extra="ignore")
 
-    redis_url: str = Field(
-        "redis://127.0.0.1:6379/0", description="redis://, rediss:// or unix:// address of a Redis or Valkey."
-    )
-    artifacts_url: str = Field(
-        "file://var/artifacts", description="Folder of the artifact store, as an fsspec URL: file:// or s3://."
-    )
-    ttl_s: float = Field(24 * 3600, gt=0, description="Seconds after which a job and all of its files are deleted.")
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    """redis://, rediss:// or unix:// address of a Redis or Valkey."""
+    artifacts_url: str = "file://var/artifacts"
+    """Folder of the artifact store, as an fsspec URL: file:// or s3://."""
+    ttl_s: float = Field(24 * 3600, gt=0)
+    """Seconds after which a job and all of its files are deleted."""
 
 
 class WorkerSettings(ClientSettings):
-    """Everything a worker process can be told."""
+    """Everything a worker process can be told. Where packs lie, INVERSION_PACKS tells the library itself."""
 
-    default_pack: str | None = Field(None, description="Pack of jobs that name none; none takes the library's default.")
-    packs_dirs: list[Path] = Field(default_factory=list, description="Folders with further packs, as a JSON list.")
-    slots: int = Field(1, ge=1, description="Jobs that run at the same time in this process.")
-    device: str = Field("auto", description="Torch device; auto takes CUDA where there is one.")
-    threads: int | None = Field(None, ge=1, description="CPU threads of Torch; none leaves Torch's own choice.")
-    checkpoint_s: float = Field(0.5, gt=0, le=1, description="Seconds between two checkpoints of a running job.")
-    lease_ttl_s: float = Field(
-        5, gt=0, description="Seconds without a sign of life after which a job is taken from its worker."
-    )
-    lease_renew_s: float = Field(1, gt=0, description="Seconds between two renewals of the leases of this process.")
-    reaper_s: float = Field(1, gt=0, description="Seconds between two looks for jobs whose worker is lost.")
-    announce_ttl_s: float = Field(
-        5, gt=0, description="Seconds that a worker counts as alive after its last announcement."
-    )
-    announce_s: float = Field(1.5, gt=0, description="Seconds between two announcements.")
-    sweep_s: float = Field(60, gt=0, description="Seconds between two sweeps of what has expired.")
-    log_level: str = Field("INFO", description="Level of the log on standard error.")
+    default_pack: str | None = None
+    """Pack of jobs that name none; none takes the library's default."""
+    slots: int = Field(1, ge=1)
+    """Jobs that run at the same time in this process."""
+    device: str = "auto"
+    """Torch device; auto takes CUDA where there is one."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads of Torch; none leaves Torch's own choice."""
+    checkpoint_s: float = Field(0.5, gt=0, le=1)
+    """Seconds between two checkpoints of a running job."""
+    lease_ttl_s: float = Field(5, gt=0)
+    """Seconds without a sign of life after which a job is taken from its worker."""
+    lease_renew_s: float = Field(1, gt=0)
+    """Seconds between two renewals of the leases of this process."""
+    reaper_s: float = Field(1, gt=0)
+    """Seconds between two looks for jobs whose worker is lost."""
+    announce_ttl_s: float = Field(5, gt=0)
+    """Seconds that a worker counts as alive after its last announcement."""
+    announce_s: float = Field(1.5, gt=0)
+    """Seconds between two announcements."""
+    sweep_s: float = Field(60, gt=0)
+    """Seconds between two sweeps of what has expired."""
+    log_level: str = "INFO"
+    """Least severe messages that are written to standard error."""

@@ -2,59 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from worker_process import FAKE_WORKER, REAL_WORKER, StartWorker, WorkerProcess
 
 from worker.client import JobClient
 from worker.settings import WorkerSettings
 from worker.valkey import EmbeddedValkey
-
-TESTS = Path(__file__).parent.parent
-FAKE_WORKER = [str(TESTS / "fake_worker.py")]
-REAL_WORKER = ["-m", "worker"]
-START_TIMEOUT_S = 60.0
-
-
-class WorkerProcess:
-    """One worker subprocess; what it says is in `log`."""
-
-    def __init__(self, arguments: list[str], env: dict[str, str], log: Path) -> None:
-        self.log = log
-        with open(log, "ab") as out:
-            self._process = subprocess.Popen([sys.executable, *arguments], env=env, stdout=out, stderr=out)
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def kill(self) -> None:
-        """kill -9: it gets no chance to say a word."""
-        self._process.kill()
-        self._process.wait()
-
-    def stop(self, timeout_s: float = 20.0) -> int:
-        """SIGTERM; the exit status."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(timeout_s)
-
-    def wait_ready(self) -> None:
-        """Until it takes jobs."""
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while "ready worker=" not in self.log.read_text():
-            assert self._process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.05)
-
-
-StartWorker = Callable[..., WorkerProcess]
 
 
 @pytest.fixture
@@ -94,10 +54,7 @@ async def client(settings: WorkerSettings, anyio_backend: str) -> AsyncIterator[
 
 @pytest.fixture
 def start_worker(settings: WorkerSettings, tmp_path: Path) -> Iterator[StartWorker]:
-    """Starts worker processes; `start_worker(FAKE_STEP_S=0.05)` sets variables, `real=True` runs the library.
-
-    Whatever still runs when the test ends is stopped.
-    """
+    """Starts worker processes; see `worker_process.StartWorker`. What still runs when the test ends is killed."""
     started: list[WorkerProcess] = []
 
     def start(*, real: bool = False, ready: bool = True, **env: object) -> WorkerProcess:
@@ -111,4 +68,32 @@ def start_worker(settings: WorkerSettings, tmp_path: Path) -> Iterator[StartWork
 
     yield start
     for worker in started:
-        worker.stop()
+        worker.kill()
+
+
+@pytest.fixture
+def photo() -> bytes:
+    """A PNG of 64 x 64 px noise: the fake worker finds a face in anything but one plain colour."""
+    return noise_png(64)
+
+
+@pytest.fixture
+def large_photo() -> bytes:
+    """As `photo`, 400 x 400 px, about 480 kB."""
+    return noise_png(400)
+
+
+@pytest.fixture
+def plain_photo() -> bytes:
+    """64 x 64 px of white: no worker finds a face in it."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "white").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def noise_png(side_px: int) -> bytes:
+    """A picture that no compression makes smaller."""
+    pixels = np.random.default_rng(0).integers(0, 256, (side_px, side_px, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,212 @@
+"""Jobs from upload to end, with one worker that lives."""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+
+import anyio
+import numpy as np
+import pytest
+from PIL import Image
+from worker_process import StartWorker, at_step, finished, follow, read, until
+
+from worker import broker
+from worker.client import JobClient
+from worker.contract import (
+    ArtifactKey,
+    FrameReady,
+    JobDone,
+    JobFailed,
+    JobOptions,
+    JobQueued,
+    JobStarted,
+    JobStatus,
+)
+from worker.settings import WorkerSettings
+
+pytestmark = [pytest.mark.integration, pytest.mark.anyio]
+
+
+def files(artifacts_dir: Path, job_id: str) -> list[str]:
+    folder = artifacts_dir / job_id
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+async def test_a_photo_becomes_frames_picture_and_code(
+    client: JobClient, start_worker: StartWorker, photo: bytes, artifacts_dir: Path
+) -> None:
+    submitted = await client.submit(photo, JobOptions(steps=12, frame_every=5))
+    assert submitted.status is JobStatus.QUEUED
+    assert await client.queue_position(submitted.id) == 0
+    start_worker()
+
+    events = await follow(client, submitted.id)
+    record = await client.get(submitted.id)
+
+    assert record is not None
+    assert isinstance(events[0], JobQueued)
+    assert events[1] == JobStarted(attempt=1, steps=12, aligned_key=ArtifactKey.aligned(record.id))
+    frames = [event for event in events if isinstance(event, FrameReady)]
+    assert [frame.step for frame in frames] == record.frames == [0, 5, 10, 12]
+    losses = [frame.loss for frame in frames]
+    assert losses == sorted(losses, reverse=True)
+    assert events[-1] == JobDone(step=12, loss=losses[-1])
+    assert (record.status, record.attempts, record.step, record.best_step) == (JobStatus.SUCCEEDED, 1, 12, 12)
+    assert (record.pack_name, record.pack_version) == ("fake-32", "1.0.0")
+    assert record.face is not None
+    assert record.face.found == 1
+    assert record.seconds is not None
+    assert record.seconds > 0
+    assert record.started_at is not None
+    assert record.finished_at is not None
+    assert record.created_at <= record.started_at <= record.finished_at
+    assert await client.queue_position(record.id) is None
+
+    code = np.load(io.BytesIO(await read(client, ArtifactKey.latents(record.id))), allow_pickle=False)
+    assert (code.dtype, code.shape) == (np.float32, (4, 8))
+    for frame in frames:
+        assert Image.open(io.BytesIO(await read(client, frame.frame_key))).format == "WEBP"
+    assert Image.open(io.BytesIO(await read(client, ArtifactKey.image(record.id)))).size == (32, 32)
+    assert Image.open(io.BytesIO(await read(client, ArtifactKey.aligned(record.id)))).size == (64, 64)
+    assert files(artifacts_dir, record.id) == [
+        "aligned.png",
+        *(f"frames/{step:06d}.webp" for step in record.frames),
+        "image.png",
+        "latents.npy",
+        "photo",
+    ]
+
+    await another_delivery_changes_nothing(client, record.id)
+    await events_can_be_taken_up_anywhere(client, record.id)
+
+
+async def another_delivery_changes_nothing(client: JobClient, job_id: str) -> None:
+    """The message of a finished job comes once more, and then a job behind it runs."""
+    before = await client.get(job_id)
+    broker.send(client._celery, job_id)
+    following = await client.submit(await read(client, ArtifactKey.photo(job_id)), JobOptions(steps=0))
+    assert (await finished(client, following.id)).frames == [0]
+    assert await client.get(job_id) == before
+
+
+async def events_can_be_taken_up_anywhere(client: JobClient, job_id: str) -> None:
+    """A reader that comes back with the last id it saw misses nothing and gets nothing twice."""
+    every = [pair async for pair in client.events(job_id)]
+    for index, (event_id, _) in enumerate(every):
+        assert [pair async for pair in client.events(job_id, event_id)] == every[index + 1 :]
+    assert [pair async for pair in client.events(job_id, "no event id")] == every
+
+
+async def test_a_failure_says_what_to_do_and_tells_no_internals(
+    client: JobClient, start_worker: StartWorker, photo: bytes, plain_photo: bytes
+) -> None:
+    faceless = await client.submit(plain_photo, JobOptions(steps=1))
+    broken = await client.submit(photo, JobOptions(optimizer="broken"))
+    diverging = await client.submit(photo, JobOptions(optimizer="diverging", steps=8, frame_every=1))
+    start_worker()
+
+    record = await finished(client, faceless.id)
+    assert record.status is JobStatus.FAILED
+    assert record.error is not None
+    assert (record.error.type, record.error.status) == ("/problems/no-face-found", 422)
+
+    events = await follow(client, broken.id)
+    record = await finished(client, broken.id)
+    assert record.error is not None
+    assert events[-1] == JobFailed(error=record.error)
+    assert (record.error.type, record.error.status) == ("/problems/internal", 500)
+    assert "secret" not in record.model_dump_json()
+
+    record = await finished(client, diverging.id)
+    assert record.loss is None
+    assert (record.status, record.best_step, record.frames) == (JobStatus.SUCCEEDED, 3, [0, 1, 2, 3])
+
+
+async def test_cancel_stops_queued_and_running_jobs_and_nothing_else(
+    client: JobClient, start_worker: StartWorker, photo: bytes, artifacts_dir: Path
+) -> None:
+    queued = await client.submit(photo, JobOptions())
+    canceled = await client.cancel(queued.id)
+    assert canceled is not None
+    assert canceled.status is JobStatus.CANCELED
+    assert canceled.finished_at is not None
+
+    running = await client.submit(photo, JobOptions(steps=1000))
+    start_worker(FAKE_STEP_S=0.02)
+    await at_step(client, running.id, 40)
+    began = time.monotonic()
+    assert await client.cancel(running.id) is not None
+    record = await finished(client, running.id)
+    assert time.monotonic() - began < 1
+    assert record.status is JobStatus.CANCELED
+    assert record.step is not None
+    assert record.step < 1000
+    assert "checkpoint.safetensors" not in files(artifacts_dir, running.id)
+
+    assert await client.cancel(running.id) == record
+    assert await client.get(queued.id) == canceled
+    assert await client.cancel("0" * 32) is None
+
+
+async def test_a_deleted_job_leaves_nothing_behind(
+    client: JobClient, start_worker: StartWorker, photo: bytes, artifacts_dir: Path
+) -> None:
+    start_worker(FAKE_STEP_S=0.005)
+    for step in (0, 7, 150):  # while frames are being written as fast as can be
+        job = await client.submit(photo, JobOptions(steps=1000, frame_every=1))
+        await at_step(client, job.id, step)
+        assert await client.delete(job.id)
+        assert await follow(client, job.id) == []
+        assert await client.get(job.id) is None
+        assert not await client.delete(job.id)
+
+    last = await client.submit(photo, JobOptions(steps=0))
+    await finished(client, last.id)  # the worker is done with the others
+    assert [path.name for path in artifacts_dir.iterdir()] == [last.id]
+    assert await client._redis.keys("inversion:*:" + job.id) == []
+
+
+async def test_a_full_disk_fails_the_job_and_leaves_no_partial_file(
+    client: JobClient, start_worker: StartWorker, large_photo: bytes, photo: bytes, artifacts_dir: Path
+) -> None:
+    start_worker(FAKE_FILE_LIMIT_BYTES=100_000)
+    too_large = await client.submit(large_photo, JobOptions(steps=1))
+    record = await finished(client, too_large.id)
+    assert record.error is not None
+    assert (record.error.type, record.error.status) == ("/problems/storage-full", 507)
+    assert files(artifacts_dir, record.id) == ["photo"]
+
+    small = await client.submit(photo, JobOptions(steps=1))
+    assert (await finished(client, small.id)).status is JobStatus.SUCCEEDED
+
+
+async def test_what_expires_is_gone_altogether(
+    settings: WorkerSettings, start_worker: StartWorker, photo: bytes, artifacts_dir: Path
+) -> None:
+    client = JobClient.from_settings(settings.model_copy(update={"ttl_s": 1.0}))
+    start_worker(INVERSION_SWEEP_S=0.3, FAKE_STEP_S=0.02)
+    done = await client.submit(photo, JobOptions(steps=1))
+    running = await client.submit(photo, JobOptions(steps=1000))
+    await at_step(client, running.id, 1)
+    with anyio.fail_after(10):
+        while any(artifacts_dir.iterdir()):
+            await anyio.sleep(0.05)
+    assert await client.get(done.id) is None
+    assert await client.get(running.id) is None
+    await anyio.sleep(0.3)  # the worker may have been in the middle of a write
+    assert not any(artifacts_dir.iterdir())
+    names = set(await client._redis.keys("inversion:*"))
+    assert {name for name in names if not name.startswith("inversion:worker")} == {"inversion:sequence"}
+    await client.close()
+
+
+async def test_two_slots_run_two_jobs_at_once(client: JobClient, start_worker: StartWorker, photo: bytes) -> None:
+    start_worker(INVERSION_SLOTS=2, FAKE_STEP_S=0.02)
+    jobs = [await client.submit(photo, JobOptions(steps=1000)) for _ in range(3)]
+    for job in jobs[:2]:
+        assert (await at_step(client, job.id, 5)).status is JobStatus.RUNNING
+    assert await client.queue_position(jobs[2].id) == 0
+    await client.cancel(jobs[0].id)
+    await until(client, jobs[2].id, lambda record: record.status is JobStatus.RUNNING)

@@ -1,0 +1,205 @@
+"""The library as a worker's backend: packs are loaded once, and the device does one Step at a time.
+
+Jobs that share a device take turns, a Step each. Suffixes: B image, L style layer, D latent w, C channel,
+H W height and width.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from inversion_core import Checkpoint, InversionError, InvertConfig, Step, invert
+from inversion_core.faces import FaceDetector, find_and_align
+from inversion_core.packs import DEFAULT_PACK, Pack, list_packs, load_pack
+from inversion_core.pictures import centre_crop, load_photo, to_image, to_tensor
+from worker.backend import Code, Prepared
+from worker.contract import FaceInfo, JobOptions, PackInfo, StartKind
+from worker.errors import BackendUnavailable, JobRefused
+from worker.problems import problem
+from worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+
+def load(settings: WorkerSettings) -> CoreBackend:
+    """Load every pack that can be had by name, and warm the default one up.
+
+    Raises: BackendUnavailable when the default pack or the device cannot be used.
+    """
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    default = settings.default_pack or DEFAULT_PACK
+    try:
+        packs = {default: load_pack(default, device)} | _others(default, device)
+    except InversionError as error:
+        raise BackendUnavailable(str(error)) from error
+    backend = CoreBackend(packs, default, device)
+    backend.warm_up()
+    return backend
+
+
+def _others(default: str, device: str) -> dict[str, Pack]:
+    """The packs beside the default one; a broken one costs itself alone."""
+    packs: dict[str, Pack] = {}
+    for manifest in list_packs():
+        if manifest.name == default:
+            continue
+        try:
+            packs[manifest.name] = load_pack(manifest.name, device)
+        except InversionError as error:
+            log.error("pack left out pack=%s error=%s", manifest.name, error)
+    return packs
+
+
+class CoreBackend:
+    """A worker.backend.Backend on loaded packs."""
+
+    def __init__(self, packs: Mapping[str, Pack], default: str, device: str) -> None:
+        self.device = device
+        self._packs = packs
+        self._default = default
+        self._detector = FaceDetector()
+        self._turn = Lock()
+
+    def packs(self) -> list[PackInfo]:
+        return [_info(pack, default=name == self._default) for name, pack in self._packs.items()]
+
+    def prepare(self, photo: bytes, options: JobOptions) -> Prepared:
+        with _refusing():
+            pack = self._pack(options.pack)
+            upright = load_photo(photo)
+            image, face = self._aligned(upright, pack.resolution) if options.align else (None, None)
+            return CorePrepared(
+                pack=pack,
+                options=options,
+                aligned=image or centre_crop(upright, pack.resolution),
+                face=face,
+                turn=self._turn,
+            )
+
+    def warm_up(self) -> None:
+        """One update of a grey picture: the first job does not wait for caches and kernels."""
+        pack = self._packs[self._default]
+        grey = Image.new("RGB", (pack.resolution, pack.resolution), "grey")
+        self._detector.detect(grey)
+        for _ in invert(pack, to_tensor(grey), InvertConfig(num_steps=1)):
+            pass
+
+    def _pack(self, name: str | None) -> Pack:
+        found = self._packs.get(name or self._default)
+        if found is None:
+            names = ", ".join(self._packs)
+            raise JobRefused(
+                problem(
+                    "pack-not-found", "The pack does not exist", 422, f"There is no pack {name!r}; there are: {names}."
+                )
+            )
+        return found
+
+    def _aligned(self, upright: Image.Image, side_px: int) -> tuple[Image.Image, FaceInfo]:
+        aligned, found = find_and_align(upright, side_px, self._detector)
+        return aligned.image, FaceInfo(found=found, quad=[(float(x), float(y)) for x, y in aligned.quad])
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorePrepared:
+    """A worker.backend.Prepared: one picture and what to do with it."""
+
+    pack: Pack
+    options: JobOptions
+    aligned: Image.Image
+    face: FaceInfo | None
+    turn: Lock
+    """Held by the job whose Step the device computes."""
+
+    @property
+    def pack_name(self) -> str:
+        return self.pack.name
+
+    @property
+    def pack_version(self) -> str:
+        return self.pack.version
+
+    def steps(self, resume: bytes | None) -> Iterator[CoreStep]:
+        steps = self._begin(resume)
+        while True:
+            with _refusing(), self.turn:
+                step = next(steps, None)
+            if step is None:
+                return
+            yield CoreStep(step)
+
+    def render(self, code: Code) -> Image.Image:
+        with self.turn, torch.no_grad():
+            image_BCHW = self.pack.synthesize(torch.from_numpy(code)[None])
+        return to_image(image_BCHW)
+
+    def _begin(self, resume: bytes | None) -> Iterator[Step]:
+        config = InvertConfig(
+            num_steps=self.options.steps,
+            optimizer=self.options.optimizer,
+            start=self.options.start and self.options.start.value,
+            seed=self.options.seed,
+        )
+        checkpoint = Checkpoint.from_bytes(resume) if resume is not None else None
+        with _refusing(), self.turn:
+            return invert(self.pack, to_tensor(self.aligned), config, resume=checkpoint)
+
+
+class CoreStep:
+    """A worker.backend.BackendStep: the library's, of a batch of one."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self.index = step.index
+        self.loss = _only(step.loss_B).item()
+
+    def image(self) -> Image.Image:
+        return to_image(_only(self._step.image_BCHW))
+
+    def code(self) -> Code:
+        code: Code = _only(self._step.w_BLD).cpu().numpy().copy()
+        return code
+
+    def checkpoint(self) -> bytes:
+        return self._step.checkpoint().to_bytes()
+
+
+def _only(batch: Tensor) -> Tensor:
+    assert len(batch) == 1, batch.shape
+    return batch[0]
+
+
+def _info(pack: Pack, *, default: bool) -> PackInfo:
+    return PackInfo(
+        name=pack.name,
+        version=pack.version,
+        resolution=pack.resolution,
+        layers=pack.num_layers,
+        w_dim=pack.w_dim,
+        starts=[StartKind(start) for start in pack.manifest.starts],
+        optimizers=sorted(pack.optimizers),
+        licence=pack.manifest.licence,
+        description=pack.manifest.description,
+        default=default,
+    )
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What the library refuses becomes the problem that the job's record will name."""
+    try:
+        yield
+    except InversionError as error:
+        raise JobRefused(problem(error.slug, error.title, error.status, str(error))) from error
