@@ -51,9 +51,7 @@ class Death:
 class Child:
     """One running child process, and the task that passes its output on."""
 
-    def __init__(
-        self, name: str, process: asyncio.subprocess.Process, answer: re.Pattern[str] | None
-    ) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process, answer: re.Pattern[str] | None) -> None:
         self.name = name
         self.process = process
         self.answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()

@@ -58,7 +58,8 @@ def wait_gone(pids: set[int], timeout_s: float = 30.0) -> set[int]:
 @contextmanager
 def service(folder: Path, port: int) -> Iterator[subprocess.Popen[str]]:
     """A running inversion-serve; whatever the test left of it is killed."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("INVERSION_")}
+    ours = ("INVERSION_REDIS_URL", "INVERSION_ARTIFACTS_URL")
+    env = {name: value for name, value in os.environ.items() if name not in ours}
     command = [sys.executable, "-m", "app.serve", "--port", str(port), "--state-dir", str(folder)]
     with subprocess.Popen(
         command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
