@@ -91,7 +91,7 @@ class _Beside:
 def _threads(
     settings: WorkerSettings, store: JobStore, celery: Celery, keeper: LeaseKeeper, info: WorkerInfo
 ) -> list[Periodic]:
-    reaper = Reaper(store, celery, settings)
+    reaper = Reaper(store, ArtifactStore(settings.artifacts_url), celery, settings)
     return [
         Periodic("announce", settings.announce_s, lambda: store.announce(info, settings.announce_ttl_s)),
         Periodic("reaper", settings.reaper_s, reaper.reap),

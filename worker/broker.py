@@ -29,6 +29,7 @@ def make_celery(redis_url: str) -> Celery:
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # a server that restarts is waited for, however long
         broker_transport_options={"visibility_timeout": _DAY_S, "priority_steps": list(_PRIORITY_STEPS)},
     )
     return app

@@ -6,6 +6,9 @@ import logging
 from collections.abc import Callable
 from threading import Event, Thread
 
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
 log = logging.getLogger(__name__)
 
 
@@ -32,6 +35,8 @@ class Periodic:
         while not self._stop.is_set():
             try:
                 self._work()
-            except Exception:  # Redis may be away for a while; the next turn tries again
+            except (RedisError, OperationalError) as error:  # the server is away: the next turn tries again
+                log.warning("%s has to wait: %s", self._name, error)
+            except Exception:
                 log.exception("%s failed", self._name)
             self._stop.wait(self._every_s)

@@ -11,7 +11,9 @@ import logging
 from celery import Celery
 
 from worker import broker
+from worker.artifacts import ArtifactStore
 from worker.client import JobClient
+from worker.contract import ArtifactKey
 from worker.settings import ClientSettings
 from worker.store import JobStore
 
@@ -26,8 +28,9 @@ LATE_MS = 60_000
 class Reaper:
     """Call `reap` about once a second and `sweep` about once a minute."""
 
-    def __init__(self, store: JobStore, celery: Celery, settings: ClientSettings) -> None:
+    def __init__(self, store: JobStore, artifacts: ArtifactStore, celery: Celery, settings: ClientSettings) -> None:
         self._store = store
+        self._artifacts = artifacts
         self._celery = celery
         self._settings = settings
 
@@ -35,6 +38,8 @@ class Reaper:
         """Requeue or end the jobs of lost workers, then send what has no message."""
         for job_id, outcome in self._store.reclaim_lost().items():
             log.warning("worker lost job=%s outcome=%s", job_id, outcome)
+            if outcome != "queued":
+                self._artifacts.delete(ArtifactKey.checkpoint(job_id))
         for job_id in self._store.unsent(SOON_MS, LATE_MS):
             log.info("sent again job=%s", job_id)
             broker.send(self._celery, job_id, broker.PRIORITY_AGAIN)

@@ -12,7 +12,7 @@
     inversion:sequence      counter behind _order
     inversion:workers       set of worker ids; inversion:worker:{id} is an announcement that expires
 
-All clocks that decide something are Redis's own, so hosts need not agree on the time.
+Leases go by Redis's own clock, so hosts need not agree on the time to the second.
 """
 
 from __future__ import annotations

@@ -47,9 +47,8 @@ def decode_record(stored: Mapping[str, str]) -> JobRecord | None:
     """The record in a hash as Redis returns it; None for an empty one (no such job)."""
     if "id" not in stored:
         return None
-    return JobRecord.model_validate(
-        {name: json.loads(value) for name, value in stored.items() if not name.startswith("_")}
-    )
+    known = stored.keys() & JobRecord.model_fields.keys()  # a record may have been written by another version
+    return JobRecord.model_validate({name: json.loads(stored[name]) for name in known})
 
 
 def encode_event(event: JobEvent) -> str:
