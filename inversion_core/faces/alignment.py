@@ -1,0 +1,179 @@
+"""Cut a face out as FFHQ does, and put it back (Karras 2019, appendix A).
+
+A quad is a (4, 2) array of the crop's corners in the upright photo: top left, bottom left, bottom right,
+top right; always a square, turned and scaled. Coordinates are continuous and in pixels: the pixel in
+column i covers [i, i + 1), so a whole picture is the quad (0, 0), (0, H), (W, H), (W, 0).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFilter
+
+Floats = npt.NDArray[np.float64]
+Affine = tuple[float, float, float, float, float, float]
+"""(a, b, c, d, e, f) as Pillow takes it: the point (u, v) of the result shows (au + bv + c, du + ev + f)."""
+
+OVERSAMPLING = 4
+"""Most samples along a side of one resulting pixel: their mean is the antialiasing."""
+SOFT_EDGE = 0.08
+"""Width of the ramp at the rim of what `paste_back` pastes, as a share of the crop's side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aligned:
+    """A face framed as the generators were trained to frame it."""
+
+    image: Image.Image
+    """Square, RGB."""
+    quad: Floats
+    """(4, 2): where it lies in the photo."""
+
+
+def align(image: Image.Image, landmarks: Floats, out_px: int) -> Aligned:
+    """Frame the face with these landmarks (5, 2) as FFHQ does, in an out_px by out_px picture.
+
+    Where the square leaves the photo, the photo is mirrored and fades into blur, as in FFHQ.
+    """
+    quad = ffhq_quad(landmarks)
+    return Aligned(image=crop_quad(image, quad, out_px), quad=quad)
+
+
+def ffhq_quad(landmarks: Floats) -> Floats:
+    """The square that FFHQ's alignment cuts out, from five landmarks (5, 2) -> (4, 2).
+
+    x is half the crop's side along the eyes, y the same at a right angle to it, c the centre.
+    """
+    eye_left, eye_right, _, mouth_left, mouth_right = np.asarray(landmarks, dtype=np.float64)
+    eyes, mouth = (eye_left + eye_right) / 2, (mouth_left + mouth_right) / 2
+    eye_to_eye, eye_to_mouth = eye_right - eye_left, mouth - eyes
+    x = eye_to_eye - _quarter_turn(eye_to_mouth)
+    x *= max(2.0 * np.hypot(*eye_to_eye), 1.8 * np.hypot(*eye_to_mouth)) / max(np.hypot(*x), 1e-9)
+    y = _quarter_turn(x)
+    c = eyes + 0.1 * eye_to_mouth
+    return np.stack([c - x - y, c - x + y, c + x + y, c + x - y])
+
+
+def _quarter_turn(v: Floats) -> Floats:
+    """Clockwise as seen on the screen: right becomes down, down becomes left."""
+    return np.array([-v[1], v[0]])
+
+
+def crop_quad(image: Image.Image, quad: Floats, out_px: int) -> Image.Image:
+    """The square under a quad (4, 2), resampled with antialiasing to out_px by out_px.
+
+    Raises:
+        ValueError: the quad does not touch the picture.
+    """
+    if not ((quad.max(axis=0) > 0) & (quad.min(axis=0) < image.size)).all():
+        raise ValueError(f"the quad {quad.tolist()} lies beside the picture of {image.width}x{image.height} px")
+    patch, quad = _reduced(image, quad, factor=int(np.ceil(_side(quad) / (OVERSAMPLING * out_px))))
+    patch, quad = _padded(patch, quad)
+    fine_px = out_px * int(np.clip(np.ceil(_side(quad) / out_px), 1, OVERSAMPLING))
+    fine = patch.transform(
+        (fine_px, fine_px), Image.Transform.AFFINE, _from_quad(quad, fine_px), Image.Resampling.BICUBIC
+    )
+    return fine.resize((out_px, out_px), Image.Resampling.LANCZOS)
+
+
+def _side(quad: Floats) -> float:
+    return float(np.hypot(*(quad[3] - quad[0])))
+
+
+def _from_quad(quad: Floats, px: int) -> Affine:
+    """The map from a px by px square to the quad's place in the picture."""
+    across, down = (quad[3] - quad[0]) / px, (quad[1] - quad[0]) / px
+    return (across[0], down[0], quad[0, 0], across[1], down[1], quad[0, 1])
+
+
+def _reduced(image: Image.Image, quad: Floats, factor: int) -> tuple[Image.Image, Floats]:
+    """The part of the picture around the quad, each factor by factor pixels averaged to one; the quad in it."""
+    border = 0.1 * _side(quad)
+    size = np.array(image.size)
+    start = np.clip(np.floor(quad.min(axis=0) - border), 0, size - 1).astype(int)
+    stop = np.clip(np.ceil(quad.max(axis=0) + border), start + 1, size).astype(int)
+    box = (int(start[0]), int(start[1]), int(stop[0]), int(stop[1]))
+    return image.reduce(factor, box), (quad - start) / factor
+
+
+def _padded(image: Image.Image, quad: Floats) -> tuple[Image.Image, Floats]:
+    """Mirror the picture around itself and fade it out there, if the quad leaves it; else as it is."""
+    side = _side(quad)
+    beyond = np.concatenate([-quad.min(axis=0), quad.max(axis=0) - image.size])  # left, top, right, bottom
+    if beyond.max() <= 0:
+        return image, quad
+    left, top, right, bottom = (int(pad) for pad in np.ceil(np.maximum(beyond + 0.1 * side, 0.3 * side)))
+    rows, columns = (
+        _mirrored(-top, image.height + bottom, image.height),
+        _mirrored(-left, image.width + right, image.width),
+    )
+    mirrored_HWC = np.asarray(image)[rows[:, None], columns]
+    faded = _faded(mirrored_HWC, (left, top, right, bottom), blur_px=0.02 * side)
+    return faded, quad + np.array([left, top])
+
+
+def _mirrored(start: int, stop: int, size: int) -> npt.NDArray[np.intp]:
+    """Indices from start to stop, those outside 0..size - 1 mirrored into it as often as it takes."""
+    period = max(2 * (size - 1), 1)
+    index = np.abs(np.arange(start, stop)) % period
+    mirrored: npt.NDArray[np.intp] = np.minimum(index, period - index)
+    return mirrored
+
+
+def _faded(pixels_HWC: npt.NDArray[np.uint8], pads: tuple[int, int, int, int], blur_px: float) -> Image.Image:
+    """Blur from just inside the picture's edge outwards, and fade to the median colour towards the rim."""
+    height, width, _ = pixels_HWC.shape
+    left, top, right, bottom = pads
+    x_W, y_H = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+    out_W = np.maximum(1 - x_W / left, 1 - (width - 1 - x_W) / right)
+    out_H1 = np.maximum(1 - y_H / top, 1 - (height - 1 - y_H) / bottom)
+    out_HW1 = np.maximum(out_W, out_H1)[..., None]  # 0 at the picture's edge, 1 at the rim
+    blurred = np.asarray(Image.fromarray(pixels_HWC).filter(ImageFilter.GaussianBlur(blur_px)), dtype=np.float32)
+    median_C = np.median(pixels_HWC[::4, ::4], axis=(0, 1)).astype(np.float32)
+    faded = pixels_HWC + (blurred - pixels_HWC) * np.clip(3 * out_HW1 + 1, 0, 1)
+    faded += (median_C - faded) * np.clip(out_HW1, 0, 1)
+    return Image.fromarray(faded.round().clip(0, 255).astype(np.uint8))
+
+
+def paste_back(photo: Image.Image, aligned_edit: Image.Image, quad: Floats) -> Image.Image:
+    """A copy of the photo with an edited crop put back where `align` took it from, its rim blended in.
+
+    Args:
+        photo: the upright RGB photo.
+        aligned_edit: square, of any size.
+        quad: (4, 2), as `align` gave it.
+    """
+    result = photo.copy()
+    quad = np.asarray(quad, dtype=np.float64)
+    size = np.array(photo.size)
+    start = np.clip(np.floor(quad.min(axis=0)), 0, size).astype(int)
+    stop = np.clip(np.ceil(quad.max(axis=0)), 0, size).astype(int)
+    if (stop <= start).any():
+        return result
+    px = min(aligned_edit.width, max(1, round(_side(quad))))  # an edit larger than its place is antialiased first
+    edit = aligned_edit.convert("RGB").resize((px, px), Image.Resampling.LANCZOS)
+    place = _to_quad(quad - start, px)
+    shape = (int(stop[0] - start[0]), int(stop[1] - start[1]))
+    patch = edit.transform(shape, Image.Transform.AFFINE, place, Image.Resampling.BICUBIC)
+    mask = _soft_mask(px).transform(shape, Image.Transform.AFFINE, place, Image.Resampling.BILINEAR)
+    result.paste(patch, (int(start[0]), int(start[1])), mask)
+    return result
+
+
+def _to_quad(quad: Floats, px: int) -> Affine:
+    """The inverse of `_from_quad`: from a place in the picture to the px by px square."""
+    a, b, c, d, e, f = _from_quad(quad, px)
+    linear = np.linalg.inv(np.array([[a, b], [d, e]]))
+    offset = -linear @ np.array([c, f])
+    return (linear[0, 0], linear[0, 1], offset[0], linear[1, 0], linear[1, 1], offset[1])
+
+
+def _soft_mask(px: int) -> Image.Image:
+    """1 inside, falling to 0 along a smooth ramp at the rim."""
+    centre_N = np.arange(px) + 0.5
+    ramp_N = np.clip(np.minimum(centre_N, px - centre_N) / (SOFT_EDGE * px), 0, 1)
+    smooth_N = ramp_N * ramp_N * (3 - 2 * ramp_N)
+    return Image.fromarray((255 * np.outer(smooth_N, smooth_N)).round().astype(np.uint8))
