@@ -125,7 +125,7 @@ def links_of(record: JobRecord) -> Links:
     found: dict[str, str] = {}
     if not record.status.is_final:
         found["cancel"] = f"{own}/cancel"
-    if record.step is not None:  # the crop is written before the start code
+    if record.pack_name is not None:  # known together with the crop, before the start code
         found["aligned"] = f"{own}/aligned"
     if record.status is JobStatus.SUCCEEDED:
         found |= {"image": f"{own}/image", "latents": f"{own}/latents"}

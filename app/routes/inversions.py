@@ -29,7 +29,8 @@ _RETRY_AFTER = {"description": "Seconds to wait before asking again.", "schema":
 
 def _form_schema() -> dict[str, Any]:
     """The upload's form for the OpenAPI document: the image, and the options as the contract has them."""
-    options = JobOptions.model_json_schema(ref_template="#/components/schemas/{model}")["properties"]
+    schema = JobOptions.model_json_schema()
+    options = {name: _form_field(field, schema["$defs"]) for name, field in schema["properties"].items()}
     image = {"type": "string", "format": "binary", "description": "The photo: JPEG, PNG or WebP."}
     return {
         "type": "object",
@@ -37,6 +38,17 @@ def _form_schema() -> dict[str, Any]:
         "required": [IMAGE_FIELD],
         "additionalProperties": False,
     }
+
+
+def _form_field(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """One option as a form can send it: a form has no null, so nothing chosen is the empty text."""
+    if "anyOf" not in field:
+        return field
+    chosen = next(kind for kind in field["anyOf"] if kind.get("type") != "null")
+    if "$ref" in chosen:
+        chosen = definitions[chosen["$ref"].rsplit("/", 1)[-1]]
+    found = {"type": chosen["type"], "description": field["description"], "default": ""}
+    return found | ({"enum": ["", *chosen["enum"]]} if "enum" in chosen else {})
 
 
 @router.post(

@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from app.deps import Settings
 from app.errors import KINDS, ProblemError, ProblemKind
 
 STATIC = Path(__file__).parent.parent / "static"
@@ -28,9 +29,19 @@ def mount_assets(app: FastAPI) -> None:
 
 
 @router.get("/")
-async def page() -> FileResponse:
-    """The page."""
-    return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+async def page(settings: Settings) -> HTMLResponse:
+    """The page; it says how long photos are kept before one is sent."""
+    text = (STATIC / "index.html").read_text(encoding="utf-8").replace("{{kept_for}}", spell(settings.ttl_s))
+    return HTMLResponse(text, headers={"Cache-Control": "no-cache"})
+
+
+def spell(seconds: float) -> str:
+    """A length of time in the unit that suits it: 24 hours, 90 minutes, 1 second."""
+    for unit, size_s in (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)):
+        count = seconds / size_s
+        if count >= 2 or (count == int(count) and count > 0) or unit == "second":
+            return f"{count:.0f} {unit}{'' if round(count) == 1 else 's'}"
+    raise AssertionError("a second suits every length")
 
 
 @router.get("/favicon.ico")

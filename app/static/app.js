@@ -9,7 +9,7 @@ const $ = (id) => document.getElementById(id);
 const FINAL = ["succeeded", "failed", "canceled"];
 const POLL_MS = 1000;
 
-const chart = new Chart($("chart"));
+const chart = new Chart($("chart"), () => { $("loss").hidden = false; });
 const player = new Player({ box: $("scrub"), scrubber: $("scrubber"), play: $("play"), show: showFrame });
 const form = new UploadForm(send);
 let current = null; // {id, job, stream, timer}
@@ -47,6 +47,7 @@ function open(job) {
   close();
   current = { id: job.id, job };
   chart.reset(job.steps);
+  $("loss").hidden = true;
   for (const id of ["aligned", "frame"]) { $(id).hidden = true; $(id).removeAttribute("src"); }
   $("frame-caption").textContent = "What the network draws";
   $("chart-value").textContent = "";
@@ -69,7 +70,8 @@ function close() {
 function watch(own) {
   const frame = ({ step, loss, url }) => { chart.add(step, loss); player.add(step, url); advance(own, step); };
   const soon = () => poll(own);
-  own.stream = api.follow(own.id, { started: soon, frame, done: soon, failed: soon, canceled: soon });
+  const last = () => { own.stream.close(); poll(own); }; // else the browser would connect again
+  own.stream = api.follow(own.id, { started: soon, frame, done: last, failed: last, canceled: last });
   poll(own);
 }
 
@@ -98,7 +100,7 @@ async function catchUp(own) {
   if (own === current) await Promise.all(frames.map(({ step, url }) => player.add(step, url)));
 }
 
-/** The end. The stream stays open for the events that are still on their way, and is closed soon after. */
+/** The end. The stream stays open a moment longer, for events that are still on their way. */
 async function finish(own) {
   show(own.job);
   await catchUp(own).catch(() => {});
@@ -157,6 +159,7 @@ function show(job) {
     $("aligned").src = job.links.aligned;
     $("aligned").hidden = false;
   }
+  $("pictures").hidden = final && !job.links.aligned;
   $("cancel").hidden = final;
   $("again").hidden = !final;
   $("expiry").textContent = `Photo and results are deleted on ${new Date(job.expires_at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })}.`;

@@ -12,9 +12,24 @@ function draw(parent, name, attributes, text) {
 
 export const short = (loss) => loss == null ? "–" : loss >= 0.001 ? loss.toPrecision(3) : loss.toExponential(2);
 
+/** Two to seven round numbers between 10**low and 10**high. */
+function ticks(low, high) {
+  for (const digits of [[1], [1, 3], [1, 2, 5], [1, 1.5, 2, 3, 4, 5, 6, 8]]) {
+    const found = [];
+    for (let power = Math.floor(low); power <= high; power++) {
+      for (const digit of digits) found.push(Number((digit * 10 ** power).toPrecision(3)));
+    }
+    const inside = found.filter((value) => Math.log10(value) >= low && Math.log10(value) <= high);
+    if (inside.length >= 3) return inside.filter((_, i) => i % Math.ceil(inside.length / 7) === 0);
+  }
+  return [0, 0.5, 1].map((part) => Number((10 ** (low + (high - low) * part)).toPrecision(3)));
+}
+
 export class Chart {
-  constructor(svg) {
+  /** `begun()` is called when there is something to see. */
+  constructor(svg, begun) {
     this.svg = svg;
+    this.begun = begun;
     this.reset(1);
   }
 
@@ -28,6 +43,7 @@ export class Chart {
   add(step, loss) {
     if (!Number.isFinite(loss) || loss <= 0 || this.losses.get(step) === loss) return;
     this.losses.set(step, loss);
+    if (this.losses.size === 1) this.begun();
     this.render();
   }
 
@@ -44,10 +60,7 @@ export class Chart {
   render() {
     this.svg.replaceChildren();
     const points = [...this.losses].sort((a, b) => a[0] - b[0]);
-    if (points.length === 0) {
-      draw(this.svg, "text", { x: WIDTH / 2, y: HEIGHT / 2, "text-anchor": "middle" }, "The curve appears with the first step.");
-      return;
-    }
+    if (points.length === 0) return;
     const logs = points.map(([, loss]) => Math.log10(loss));
     const low = Math.min(...logs) - 0.05, high = Math.max(Math.max(...logs) + 0.05, low + 0.2);
     const x = (step) => LEFT + (WIDTH - LEFT - RIGHT) * step / this.steps;
@@ -61,10 +74,10 @@ export class Chart {
   }
 
   axes(x, y, low, high) {
-    for (let i = 0; i <= 3; i++) {
-      const log = low + (high - low) * i / 3;
-      draw(this.svg, "line", { class: "gridline", x1: LEFT, x2: WIDTH - RIGHT, y1: y(log), y2: y(log) });
-      draw(this.svg, "text", { x: LEFT - 8, y: y(log) + 4, "text-anchor": "end" }, (10 ** log).toPrecision(2));
+    for (const value of ticks(low, high)) {
+      const at = y(Math.log10(value));
+      draw(this.svg, "line", { class: "gridline", x1: LEFT, x2: WIDTH - RIGHT, y1: at, y2: at });
+      draw(this.svg, "text", { x: LEFT - 8, y: at + 4, "text-anchor": "end" }, String(value));
     }
     for (const step of [0, Math.round(this.steps / 2), this.steps]) {
       const anchor = step === 0 ? "start" : step === this.steps ? "end" : "middle";

@@ -91,7 +91,7 @@ export class UploadForm {
     const pack = this.packs.find(({ name }) => name === $("pack").value);
     fill($("optimizer"), (pack?.optimizers ?? []).map((name) => [name, name]), pack ? null : "The default");
     if (pack?.optimizers.includes("adam")) $("optimizer").value = "adam";
-    fill($("start-kind"), (pack?.starts ?? []).map((kind) => [kind, STARTS[kind] ?? kind]), "the best there is");
+    fill($("start-kind"), (pack?.starts ?? []).map((kind) => [kind, STARTS[kind] ?? kind]), "the pack’s default");
     $("pack-note").textContent = pack
       ? `${pack.description} Licence: ${pack.licence}.`
       : "No worker is running at the moment; photos wait until one is.";

@@ -2,80 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
-from typing import Any
 
-import httpx
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from app_fakes import FakeJobClient, picture_bytes
+from app_fakes import FakeJobClient
+from app_service import LIMIT_BYTES, Service, running
 
-from app.main import create_app
 from app.settings import AppSettings
-
-LIMIT_BYTES = 200_000
-
-
-class Service:
-    """The running application; requests block, as they do for a client on another machine."""
-
-    def __init__(self, portal: BlockingPortal, http: httpx.AsyncClient, jobs: FakeJobClient) -> None:
-        self.jobs = jobs
-        self._portal = portal
-        self._http = http
-
-    def request(self, method: str, url: str, **options: Any) -> httpx.Response:
-        async def send() -> httpx.Response:
-            return await self._http.request(method, url, **options)
-
-        return self._portal.call(send)
-
-    def get(self, url: str, **options: Any) -> httpx.Response:
-        return self.request("GET", url, **options)
-
-    def post(self, url: str, **options: Any) -> httpx.Response:
-        return self.request("POST", url, **options)
-
-    def start(self, url: str) -> Future[httpx.Response]:
-        """A GET whose answer takes a while."""
-        return self._portal.start_task_soon(self._http.get, url)
-
-    def pause(self, seconds: float) -> None:
-        """Let the application go on for a while."""
-        self._portal.call(asyncio.sleep, seconds)
-
-    def upload(self, photo: bytes | None = None, **fields: str) -> httpx.Response:
-        """Submit a photo, a sound one where none is given."""
-        photo = picture_bytes() if photo is None else photo
-        return self.post("/v1/inversions", files={"image": ("face.jpg", photo)}, data=fields)
-
-    def submitted(self, **fields: str) -> str:
-        """The id of a new inversion."""
-        answer = self.upload(**fields)
-        assert answer.status_code == 202, answer.text
-        identifier: str = answer.json()["id"]
-        return identifier
 
 
 @pytest.fixture(scope="session")
 def portal() -> Iterator[BlockingPortal]:
     with start_blocking_portal() as portal:
         yield portal
-
-
-@contextmanager
-def running(portal: BlockingPortal, settings: AppSettings, jobs: FakeJobClient) -> Iterator[Service]:
-    app = create_app(settings, jobs)  # type: ignore[arg-type]  # a fake with the same methods
-    with portal.wrap_async_context_manager(app.router.lifespan_context(app)):
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        http = httpx.AsyncClient(transport=transport, base_url="http://service")
-        try:
-            yield Service(portal, http, jobs)
-        finally:
-            portal.call(http.aclose)
 
 
 @pytest.fixture

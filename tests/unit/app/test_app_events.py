@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from conftest import Service
+from app_service import Service
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 URL = "/v1/inversions"

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 from app_fakes import picture_bytes
-from conftest import Service
+from app_service import Service
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

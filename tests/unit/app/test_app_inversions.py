@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 from app_fakes import FACES
-from conftest import Service
+from app_service import Service
 from PIL import Image
 
 from worker.contract import JobStatus
@@ -35,7 +35,7 @@ class TestLook:
     def test_while_it_runs(self, service: Service) -> None:
         job_id = service.submitted()
         service.jobs.start(job_id)
-        assert "aligned" not in service.get(f"{URL}/{job_id}").json()["links"]
+        assert service.get(f"{URL}/{job_id}").json()["step"] is None
         service.jobs.step(job_id, 0, 0.5)
         service.jobs.step(job_id, 5, 0.25)
         answer = service.get(f"{URL}/{job_id}")

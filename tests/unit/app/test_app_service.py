@@ -9,7 +9,7 @@ import re
 import pytest
 from anyio.from_thread import BlockingPortal
 from app_fakes import WORKER, FakeJobClient, picture_bytes
-from conftest import Service, running
+from app_service import Service, running
 from kombu.exceptions import OperationalError
 from redis import exceptions as redis
 
@@ -181,6 +181,21 @@ class TestPages:
         text = service.get(f"/static/{name}").text
         assert set(re.findall(r"https?://[^\"'\s)]+", text)) <= {"http://www.w3.org/2000/svg"}
 
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [
+            (86_400, "1 day"),
+            (3 * 86_400, "3 days"),
+            (5400, "90 minutes"),
+            (3600, "1 hour"),
+            (1, "1 second"),
+            (0.2, "0 seconds"),
+        ],
+    )
+    def test_says_how_long_photos_are_kept(self, portal: BlockingPortal, seconds: float, text: str) -> None:
+        with running(portal, AppSettings(ttl_s=seconds), FakeJobClient()) as service:
+            assert f"deleted after {text}," in service.get("/").text
+
     def test_icon(self, service: Service) -> None:
         assert service.get("/favicon.ico").headers["content-type"] == "image/svg+xml"
 
@@ -206,6 +221,8 @@ class TestOpenApi:
             "image", "pack", "optimizer", "start", "steps", "seed", "frame_every", "align",
         ]  # fmt: skip
         assert form["required"] == ["image"]
+        assert form["properties"]["start"]["enum"] == ["", "encoder", "mean", "random"]
+        assert form["properties"]["pack"]["default"] == ""
 
 
 class TestSweep:

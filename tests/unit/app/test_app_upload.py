@@ -11,7 +11,7 @@ import httpx
 import pytest
 from anyio.from_thread import BlockingPortal
 from app_fakes import FakeJobClient, picture_bytes
-from conftest import LIMIT_BYTES, Service, running
+from app_service import LIMIT_BYTES, Service, running
 
 from app import pictures
 from app.settings import AppSettings

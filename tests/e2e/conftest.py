@@ -1,0 +1,120 @@
+"""The page in a real browser, with everything behind it: Valkey, a worker process and the API.
+
+The worker's inversion is made up (tests/fake_worker.py), so that these tests are about the page;
+test_stack.py runs the library itself.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from worker_process import FAKE_WORKER, WorkerProcess
+
+from worker.valkey import EmbeddedValkey
+
+BROWSER_ARGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+STEP_S = 0.03
+PATIENCE_S = 60
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium without a window."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=BROWSER_ARGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a whole service of its own listens."""
+    folder = tmp_path_factory.mktemp("service")
+    port = free_port()
+    with EmbeddedValkey(folder / "valkey") as valkey:
+        env = os.environ | {
+            "INVERSION_REDIS_URL": valkey.url,
+            "INVERSION_ARTIFACTS_URL": f"file://{folder / 'artifacts'}",
+            "INVERSION_LOG_LEVEL": "INFO",
+            "FAKE_STEP_S": str(STEP_S),
+        }
+        worker = WorkerProcess(FAKE_WORKER, env, folder / "worker.log")
+        command = ["uvicorn", "app.main:create_app", "--factory", "--port", str(port), "--log-level", "warning"]
+        api = subprocess.Popen([sys.executable, "-m", *command], env=env)
+        try:
+            wait_ready(f"http://127.0.0.1:{port}")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            worker.kill()
+            api.send_signal(signal.SIGTERM)
+            assert api.wait(PATIENCE_S) == -signal.SIGTERM  # uvicorn's way to end well
+
+
+@pytest.fixture
+def screenshots(tmp_path: Path) -> Path:
+    """Where pictures of the page go; INVERSION_SCREENSHOTS names a folder to keep them."""
+    folder = Path(os.environ.get("INVERSION_SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def page(browser: Browser, url: str, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The page, opened; no script may fail on it, and nothing may be asked of another host.
+
+    Parametrize it indirectly with options of a browser context: a phone, dark colours.
+    """
+    context = browser.new_context(**getattr(request, "param", {"viewport": {"width": 1200, "height": 900}}))
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on(
+        "request", lambda asked: None if asked.url.startswith((url, "blob:", "data:")) else errors.append(asked.url)
+    )
+    page.goto(url)
+    page.locator("#pack option[value=fake-32]").wait_for(state="attached")
+    yield page
+    context.close()
+    assert errors == []
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_ready(url: str, patience_s: float = PATIENCE_S) -> None:
+    """Until /readyz says yes."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=5):
+                return
+        except urllib.error.HTTPError as error:
+            reason = error.read().decode()
+            error.close()
+        except OSError as error:
+            reason = str(error)
+        assert time.monotonic() < deadline, reason
+        time.sleep(0.1)
