@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 
 from worker import broker, scripts, transitions
 from worker.artifacts import ArtifactStore
+from worker.connection import connect_async
 from worker.contract import ArtifactKey, JobEvent, JobOptions, JobRecord, JobStatus, WorkerInfo
 from worker.errors import StorageFull, WorkerError
 from worker.scripts import Call
@@ -31,7 +32,6 @@ __all__ = ["ClientSettings", "JobClient", "StorageFull", "WorkerError"]
 log = logging.getLogger(__name__)
 
 _BLOCK_MS = 1000
-_SOCKET_TIMEOUT_S = 5.0
 _EVENT_ID = re.compile(r"\d{1,19}(-\d{1,19})?")
 _ORPHAN_AGE_S = 3600.0
 
@@ -50,7 +50,7 @@ class JobClient:
 
     @classmethod
     def from_settings(cls, settings: ClientSettings) -> JobClient:
-        redis = Redis.from_url(settings.redis_url, decode_responses=True, socket_timeout=_SOCKET_TIMEOUT_S)
+        redis = connect_async(settings.redis_url)
         celery = broker.make_celery(settings.redis_url)
         return cls(redis, ArtifactStore(settings.artifacts_url), celery, settings.ttl_s)
 

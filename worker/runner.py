@@ -26,6 +26,8 @@ from worker.transitions import Lease
 
 log = logging.getLogger(__name__)
 
+_PAUSE_S = 0.5
+
 
 class JobRunner:
     """Runs one job at a time for each thread that calls it."""
@@ -52,9 +54,15 @@ class JobRunner:
                 return self._attempt(lease, record)
         except RedisError as error:
             log.warning("left to the reaper job=%s error=%s", job_id, error)
+            self._wait_for_redis()
             return True
         finally:
             self._tidy(job_id)
+
+    def _wait_for_redis(self) -> None:
+        """Hold the message until it can be acknowledged: kombu takes no further one after a failed try."""
+        while not self._context.stopping.is_set() and not self._context.store.answers():
+            self._context.stopping.wait(_PAUSE_S)
 
     def _attempt(self, lease: Lease, record: JobRecord) -> bool:
         try:

@@ -92,6 +92,7 @@ end
 
 # ARGV: id, expires at (ms), event, then field and value in turn
 SUBMIT = """
+if redis.call('EXISTS', job) == 1 then return end
 local order = redis.call('INCR', sequence)
 redis.call('HSET', job, '_fence', 0, '_order', order, '_sent_ms', now_ms())
 set_fields(4)

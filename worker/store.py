@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any, cast
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from worker import scripts, transitions
 from worker.broker import message_lists
+from worker.connection import connect
 from worker.contract import JobEvent, JobRecord, JobStatus, WorkerInfo
 from worker.errors import LeaseLost
 from worker.scripts import Call
 from worker.transitions import Lease
 
-SOCKET_TIMEOUT_S = 5.0
 _LOST_AT_ONCE = 100
 _HEAD_OF_LINE = 16
 
@@ -30,8 +31,7 @@ class JobStore:
 
     @classmethod
     def from_url(cls, redis_url: str, lease_ttl_s: float) -> JobStore:
-        redis = Redis.from_url(redis_url, decode_responses=True, socket_timeout=SOCKET_TIMEOUT_S)
-        return cls(redis, lease_ttl_s)
+        return cls(connect(redis_url), lease_ttl_s)
 
     def claim(self, job_id: str) -> tuple[Lease, JobRecord] | None:
         """Start a queued job; None for one that is gone, running or finished."""
@@ -93,6 +93,13 @@ class JobStore:
         """Be seen no longer."""
         self._redis.delete(scripts.worker_key(worker_id))
         self._redis.srem(scripts.WORKERS, worker_id)
+
+    def answers(self) -> bool:
+        """Whether Redis can be reached; raises nothing."""
+        try:
+            return bool(self._redis.ping())
+        except RedisError:
+            return False
 
     def close(self) -> None:
         self._redis.close()
