@@ -24,7 +24,6 @@ from worker.errors import StorageFull
 
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_DELETE_TRIES = 5
 
 
 class ArtifactStore:
@@ -65,17 +64,11 @@ class ArtifactStore:
     def delete_job(self, job_id: str) -> None:
         """Delete every key of a job; harmless when there is none."""
         path = self._path(job_id)
-        for attempt in range(_DELETE_TRIES):
-            try:
-                self._fs.rm(path, recursive=True)
-                return
-            except FileNotFoundError:
-                if not self._fs.exists(path):
-                    return
-            except OSError:  # a write that was under way put a file into a folder just emptied
-                if attempt == _DELETE_TRIES - 1:
-                    raise
-            time.sleep(0.02)
+        with suppress(FileNotFoundError):
+            if self._local:  # moved away first: a folder that is still being written to cannot be emptied
+                path, moving = f"{self._root}/deleted-{uuid.uuid4().hex}", path
+                os.rename(moving, path)
+            self._fs.rm(path, recursive=True)
 
     def job_ids(self) -> list[str]:
         """Ids of all jobs that have a folder."""

@@ -1,0 +1,297 @@
+"""What each outcome of an attempt becomes, and in which order things are written: fakes, no server."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_worker import FakeBackend
+from PIL import Image
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from worker.attempt import Context
+from worker.contract import (
+    ArtifactKey,
+    FrameReady,
+    JobDone,
+    JobEvent,
+    JobOptions,
+    JobRecord,
+    JobStarted,
+    JobStatus,
+)
+from worker.errors import LeaseLost, StorageFull
+from worker.leases import LeaseKeeper
+from worker.runner import JobRunner
+from worker.transitions import Lease, now
+
+pytestmark = pytest.mark.unit
+
+JOB = "job"
+Hook = Callable[[], None]
+
+
+class Memory:
+    """Artifact store and job store in one, with one log of all that is written, in order."""
+
+    def __init__(self, options: JobOptions, photo: bytes) -> None:
+        self.record: JobRecord | None = JobRecord(
+            id=JOB, status=JobStatus.QUEUED, options=options, created_at=now(), expires_at=now()
+        )
+        self.files = {ArtifactKey.photo(JOB): photo}
+        self.log: list[str | JobEvent] = []
+        self.cancel_asked = False
+        self.before_update: Hook = lambda: None
+        self.before_write: Callable[[str], None] = lambda key: None
+
+    # -- job store -----------------------------------------------------------------------------------------
+
+    def claim(self, job_id: str) -> tuple[Lease, JobRecord] | None:
+        if self.record is None or self.record.status is not JobStatus.QUEUED:
+            return None
+        self._set(status=JobStatus.RUNNING, attempts=self.record.attempts + 1)
+        return Lease(job_id, 1), self.record
+
+    def get(self, job_id: str) -> JobRecord | None:
+        return self.record
+
+    def update(self, lease: Lease, event: JobEvent | None = None, **fields: Any) -> bool:
+        self.before_update()
+        self._set(**fields)
+        if event is not None:
+            self.log.append(event)
+        return self.cancel_asked
+
+    def finish(self, lease: Lease, status: JobStatus, event: JobEvent, **fields: Any) -> None:
+        self.update(lease, event, status=status, **fields)
+
+    def hand_back(self, lease: Lease) -> None:
+        assert self.record is not None
+        self.update(lease, None, status=JobStatus.QUEUED, attempts=self.record.attempts - 1)
+
+    def answers(self) -> bool:
+        return True
+
+    def _set(self, **fields: Any) -> None:
+        if self.record is None or self.record.status not in (JobStatus.QUEUED, JobStatus.RUNNING):
+            raise LeaseLost(JOB)
+        self.record = self.record.model_copy(update=fields)
+
+    # -- artifact store ------------------------------------------------------------------------------------
+
+    def write(self, key: str, data: bytes) -> None:
+        self.before_write(key)
+        self.files[key] = data
+        self.log.append(key)
+
+    def read(self, key: str) -> bytes | None:
+        return self.files.get(key)
+
+    def delete(self, key: str) -> None:
+        self.files.pop(key, None)
+
+    def delete_job(self, job_id: str) -> None:
+        self.files.clear()
+
+
+class House:
+    """A runner on a Memory."""
+
+    def __init__(self, options: JobOptions) -> None:
+        self.stopping = Event()
+        self.memory = Memory(options, noise())
+        context = Context(
+            store=self.memory,  # type: ignore[arg-type]
+            artifacts=self.memory,  # type: ignore[arg-type]
+            backend=FakeBackend(step_s=0),
+            stopping=self.stopping,
+            checkpoint_s=1e-9,  # one at every Step
+        )
+        self.runner = JobRunner(context, LeaseKeeper(self.memory, self.stopping))  # type: ignore[arg-type]
+
+    def run(self) -> bool:
+        return self.runner.run(JOB)
+
+    @property
+    def record(self) -> JobRecord:
+        assert self.memory.record is not None
+        return self.memory.record
+
+
+def noise() -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def at_step(memory: Memory, step: int, act: Hook) -> Hook:
+    """Do `act` before every update from that Step on."""
+    return lambda: act() if memory.record and (memory.record.step or 0) >= step else None
+
+
+def test_everything_is_stored_before_it_is_said() -> None:
+    house = House(JobOptions(steps=7, frame_every=3))
+    assert house.run()
+    log = house.memory.log
+    assert isinstance(log[1], JobStarted)
+    assert log[0] == log[1].aligned_key
+    for index, event in enumerate(log):
+        if isinstance(event, FrameReady):
+            assert event.frame_key in log[:index]
+    assert [event.step for event in log if isinstance(event, FrameReady)] == [0, 3, 6, 7]
+    assert isinstance(log[-1], JobDone)
+    assert log[-3:-1] == [ArtifactKey.image(JOB), ArtifactKey.latents(JOB)]
+    assert ArtifactKey.checkpoint(JOB) in log
+    assert ArtifactKey.checkpoint(JOB) not in house.memory.files
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_the_last_step_has_a_frame_and_only_one(steps: int) -> None:
+    house = House(JobOptions(steps=steps, frame_every=1))
+    assert house.run()
+    assert house.record.frames == list(range(steps + 1))
+    assert len([event for event in house.memory.log if isinstance(event, FrameReady)]) == steps + 1
+
+
+def test_a_second_delivery_changes_nothing() -> None:
+    house = House(JobOptions(steps=2))
+    house.run()
+    before = house.record, list(house.memory.log)
+    assert house.run()
+    assert (house.record, house.memory.log) == before
+
+
+def test_a_stop_hands_back_with_a_fresh_checkpoint_and_the_result_is_the_same() -> None:
+    options = JobOptions(steps=20, frame_every=4)
+    whole, broken = House(options), House(options)
+    whole.run()
+    broken.memory.before_update = at_step(broken.memory, 9, broken.stopping.set)
+    assert not broken.run()
+    assert (broken.record.status, broken.record.attempts) == (JobStatus.QUEUED, 0)
+    stopped_at = broken.record.step
+    assert not broken.run()  # still stopping: nothing is even claimed
+    assert broken.record.status is JobStatus.QUEUED
+
+    broken.memory.before_update = lambda: None
+    broken.stopping.clear()
+    steps_done: list[int | None] = []
+    broken.memory.before_update = lambda: steps_done.append(broken.record.step)
+    assert broken.run()
+    assert steps_done[0] == stopped_at
+    same = {"status", "step", "loss", "best_step", "best_loss", "frames"}
+    assert broken.record.model_dump(include=same) == whole.record.model_dump(include=same)
+    assert broken.memory.files == whole.memory.files
+    frames = [event for event in broken.memory.log if isinstance(event, FrameReady)]
+    assert frames == [event for event in whole.memory.log if isinstance(event, FrameReady)]
+
+
+def test_the_best_step_before_a_break_is_not_forgotten() -> None:
+    options = JobOptions(steps=20, optimizer="diverging")  # finite until step 3
+    house = House(options)
+    house.memory.before_update = at_step(house.memory, 10, house.stopping.set)
+    house.run()
+    house.memory.before_update = lambda: None
+    house.stopping.clear()
+    assert house.run()
+    whole = House(options)
+    whole.run()
+    assert house.record.best_step == whole.record.best_step == 3
+    for key in (ArtifactKey.latents(JOB), ArtifactKey.image(JOB)):
+        assert house.memory.files[key] == whole.memory.files[key]
+
+
+def test_a_damaged_checkpoint_starts_over() -> None:
+    house = House(JobOptions(steps=3))
+    house.memory.files[ArtifactKey.checkpoint(JOB)] = b"rubbish"
+    house.memory.record = house.record.model_copy(update={"pack_name": "fake-32", "pack_version": "1.0.0"})
+    assert house.run()
+    assert house.record.status is JobStatus.SUCCEEDED
+
+
+def test_a_checkpoint_of_another_pack_version_is_not_used() -> None:
+    house = House(JobOptions(steps=9))
+    house.memory.before_update = at_step(house.memory, 5, house.stopping.set)
+    house.run()
+    house.memory.record = house.record.model_copy(update={"pack_version": "0.9"})
+    house.stopping.clear()
+    seen: list[int | None] = []
+    house.memory.before_update = lambda: seen.append(house.record.step)
+    house.run()
+    assert 0 in seen
+
+
+def test_cancel_ends_within_a_step() -> None:
+    house = House(JobOptions(steps=20))
+
+    def ask() -> None:
+        house.memory.cancel_asked = True
+
+    house.memory.before_update = at_step(house.memory, 5, ask)
+    assert house.run()
+    assert house.record.status is JobStatus.CANCELED
+    assert house.record.step is not None
+    assert house.record.step <= 6
+    assert ArtifactKey.checkpoint(JOB) not in house.memory.files
+
+
+def test_a_deleted_job_leaves_no_file() -> None:
+    house = House(JobOptions(steps=20, frame_every=1))
+
+    def delete() -> None:
+        house.memory.record = None
+
+    house.memory.before_update = at_step(house.memory, 5, delete)
+    assert house.run()
+    assert house.memory.record is None
+    assert house.memory.files == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "slug"),
+    [
+        (JobOptions(pack="nowhere"), None, "pack-not-found"),
+        (JobOptions(optimizer="broken"), None, "internal"),
+        (JobOptions(steps=5), StorageFull(), "storage-full"),
+        (JobOptions(steps=5), PermissionError("/secret/path"), "internal"),
+    ],
+)
+@pytest.mark.parametrize("failing", [ArtifactKey.aligned(JOB), ArtifactKey.frame(JOB, 5), ArtifactKey.latents(JOB)])
+def test_failures_become_problems(options: JobOptions, error: Exception | None, slug: str, failing: str) -> None:
+    house = House(options)
+
+    def write(key: str) -> None:
+        if error is not None and key == failing:
+            raise error
+
+    house.memory.before_write = write
+    assert house.run()
+    assert house.record.status is JobStatus.FAILED
+    assert house.record.error is not None
+    assert house.record.error.type == f"/problems/{slug}"
+    assert "secret" not in house.record.model_dump_json()
+    assert ArtifactKey.checkpoint(JOB) not in house.memory.files
+
+
+def test_a_missing_photo_is_named() -> None:
+    house = House(JobOptions())
+    house.memory.files.clear()
+    house.run()
+    assert house.record.error is not None
+    assert house.record.error.type == "/problems/photo-missing"
+
+
+def test_without_redis_the_job_is_left_as_it_is() -> None:
+    house = House(JobOptions(steps=20))
+
+    def vanish() -> None:
+        raise RedisConnectionError
+
+    house.memory.before_update = at_step(house.memory, 5, vanish)
+    assert house.run()
+    assert house.record.status is JobStatus.RUNNING
+    assert ArtifactKey.checkpoint(JOB) in house.memory.files

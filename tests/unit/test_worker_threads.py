@@ -1,0 +1,85 @@
+"""The threads beside the jobs: leases kept, work repeated."""
+
+from __future__ import annotations
+
+import logging
+import time
+from threading import Event
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from worker.errors import LeaseLost
+from worker.leases import LeaseKeeper
+from worker.periodic import Periodic
+from worker.transitions import Lease
+
+pytestmark = pytest.mark.unit
+
+
+class Leases:
+    """The part of a JobStore that the keeper uses."""
+
+    def __init__(self, lost: Lease | None = None) -> None:
+        self.calls: list[tuple[str, Lease]] = []
+        self._lost = lost
+
+    def update(self, lease: Lease) -> bool:
+        return self._note("update", lease)
+
+    def hand_back(self, lease: Lease) -> None:
+        self._note("hand_back", lease)
+
+    def _note(self, what: str, lease: Lease) -> bool:
+        if lease == self._lost:
+            raise LeaseLost(lease.job_id)
+        self.calls.append((what, lease))
+        return False
+
+
+def test_leases_are_renewed_for_as_long_as_they_are_held() -> None:
+    one, two = Lease("one", 1), Lease("two", 5)
+    store = Leases(lost=two)
+    keeper = LeaseKeeper(store, Event())  # type: ignore[arg-type]
+    keeper.tick()
+    with keeper.keeping(two), keeper.keeping(one):  # a lost one keeps nobody from the others
+        keeper.tick()
+        keeper.tick()
+    keeper.tick()
+    assert store.calls == [("update", one)] * 2
+
+
+def test_a_stopping_process_hands_back_what_does_not_hand_itself_back() -> None:
+    store, stopping, lease = Leases(), Event(), Lease("one", 1)
+    keeper = LeaseKeeper(store, stopping)  # type: ignore[arg-type]
+    with keeper.keeping(lease):
+        stopping.set()
+        keeper.tick()
+        keeper.tick()
+    assert store.calls == [("update", lease), ("hand_back", lease)]
+
+
+@pytest.mark.parametrize(
+    ("error", "level"), [(ValueError("bug"), logging.ERROR), (RedisConnectionError("away"), logging.WARNING)]
+)
+def test_periodic_work_goes_on_after_an_error(caplog: pytest.LogCaptureFixture, error: Exception, level: int) -> None:
+    third = Event()
+    turns: list[int] = []
+
+    def work() -> None:
+        turns.append(len(turns))
+        if len(turns) == 1:
+            raise error
+        if len(turns) == 3:
+            third.set()
+
+    thread = Periodic("test", 0.01, work)
+    thread.stop()  # before it has started: harmless
+    thread = Periodic("test", 0.01, work)
+    thread.start()
+    assert third.wait(5)
+    thread.stop()
+    after = len(turns)
+    time.sleep(0.05)
+    assert len(turns) == after
+    assert [record.levelno for record in caplog.records] == [level]
