@@ -9,16 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from e2e_service import PATIENCE_S, free_port, wait_ready
 from playwright.sync_api import Browser, Page, sync_playwright
 from worker_process import FAKE_WORKER, WorkerProcess
 
@@ -29,7 +26,6 @@ BROWSER_ARGS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 STEP_S = 0.03
-PATIENCE_S = 60
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +56,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         command = ["uvicorn", "app.main:create_app", "--factory", "--port", str(port), "--log-level", "warning"]
         api = subprocess.Popen([sys.executable, "-m", *command], env=env)
         try:
-            wait_ready(f"http://127.0.0.1:{port}")
+            wait_ready(f"http://127.0.0.1:{port}", api)
             yield f"http://127.0.0.1:{port}"
         finally:
             worker.kill()
@@ -94,27 +90,3 @@ def page(browser: Browser, url: str, request: pytest.FixtureRequest) -> Iterator
     yield page
     context.close()
     assert errors == []
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def wait_ready(url: str, patience_s: float = PATIENCE_S) -> None:
-    """Until /readyz says yes."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=5):
-                return
-        except urllib.error.HTTPError as error:
-            reason = error.read().decode()
-            error.close()
-        except OSError as error:
-            reason = str(error)
-        assert time.monotonic() < deadline, reason
-        time.sleep(0.1)

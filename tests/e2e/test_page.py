@@ -47,15 +47,15 @@ def see_result(page: Page) -> None:
 def test_from_a_photo_to_its_code(page: Page, photo: Path, screenshots: Path, request: pytest.FixtureRequest) -> None:
     kind = request.node.callspec.id
     page.screenshot(path=screenshots / f"{kind}-1-start.png", full_page=True)
-    start(page, photo, steps="60")
-    expect(page.locator("#status")).to_have_text(re.compile(r"Step \d+ of 60"))
+    start(page, photo, steps="150")
+    expect(page.locator("#status")).to_have_text(re.compile(r"Step \d+ of 150"))
     expect(page.locator("#aligned")).to_be_visible()
     expect(page.locator("#frame")).to_be_visible()
     expect(page.locator("#chart .curve")).to_be_attached()
     page.screenshot(path=screenshots / f"{kind}-2-running.png", full_page=True)
     see_result(page)
-    expect(page.locator("#scrubber")).to_have_attribute("max", "12")  # 13 frames: 0, 5, ... 60
-    expect(page.locator("#frame-caption")).to_contain_text("step 60")
+    expect(page.locator("#scrubber")).to_have_attribute("max", "30")  # 31 frames: 0, 5, ... 150
+    expect(page.locator("#frame-caption")).to_contain_text("step 150")
     page.screenshot(path=screenshots / f"{kind}-3-result.png", full_page=True)
     width = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert width == 0, "the page must not scroll sideways"
