@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from app import errors, outages
+from app import errors, outages, uploads
 from app.middleware import Envelope
 from app.openapi import use_problem_documents
 from app.routes import events, health, inversions, packs, page, results
@@ -73,13 +73,14 @@ def _lifespan(settings: AppSettings, given: JobClient | None) -> Callable[[FastA
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         client = given or JobClient.from_settings(settings)
         app.state.client = client
-        sweeper = asyncio.create_task(_sweep(client, settings.sweep_every_s))
+        beside = [asyncio.create_task(_sweep(client, settings.sweep_every_s)), asyncio.create_task(uploads.warm_up())]
         try:
             yield
         finally:
-            sweeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sweeper
+            for task in beside:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
             if given is None:
                 await client.close()
 

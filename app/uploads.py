@@ -6,6 +6,7 @@ larger than a mebibyte waits in a nameless temporary file, which is gone as soon
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -21,6 +22,8 @@ from starlette.requests import ClientDisconnect
 from app import pictures
 from app.errors import ProblemError, explain
 from worker.contract import JobOptions, PackInfo
+
+log = logging.getLogger(__name__)
 
 IMAGE_FIELD = "image"
 OPTION_FIELDS = tuple(JobOptions.model_fields)
@@ -147,6 +150,14 @@ async def _check_picture(photo: bytes, timeout_s: float) -> None:
         raise ProblemError("picture-invalid", "The decoder cannot cope with it.") from error
     if refusal is not None:
         raise ProblemError(*refusal)
+
+
+async def warm_up() -> None:
+    """Start the decoding process, so that the first upload does not wait for it."""
+    try:
+        await to_process.run_sync(pictures.refuse, b"", cancellable=True)
+    except BrokenWorkerProcess:
+        log.exception("the decoding process does not start; uploads will be refused")
 
 
 def check_options(options: JobOptions, packs: Sequence[PackInfo]) -> None:
