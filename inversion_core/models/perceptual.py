@@ -5,6 +5,7 @@ Suffixes: B image, C channel, H W height and width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -30,13 +31,14 @@ class VGG16Features(nn.Module):
 
     offset_C: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, mean_bgr: Sequence[float] = IMAGENET_MEAN_BGR) -> None:
+        """`mean_bgr` is taken off 0..255, so it is also what the zero padding of the first convolution stands for."""
         super().__init__()
         widths = [width for width in VGG16_PLAN if isinstance(width, int)]
         self.convs = nn.ModuleList(
             nn.Conv2d(i, o, 3, padding=1) for i, o in zip([3, *widths[:-1]], widths, strict=True)
         )
-        self.register_buffer("offset_C", torch.tensor(IMAGENET_MEAN_BGR), persistent=False)
+        self.register_buffer("offset_C", torch.tensor([float(mean) for mean in mean_bgr]), persistent=False)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         x = (image_BCHW.flip(1) + 1) * 127.5 - self.offset_C[:, None, None]  # RGB to BGR, 0..255, centred

@@ -1,0 +1,373 @@
+"""The published IDInvert files (Zhu 2020, PyTorch release) as a pack.
+
+The architecture is read off the shapes, so other resolutions and widths than 256 px convert too. What differs
+between the layouts, and is settled here:
+
+- the to-RGB layer is scaled by 1 / sqrt(channels) when used: folded into its weight. Those of lower resolutions
+  serve progressive growing alone and are left out;
+- up-sampling layers come as `conv.weight` (O, I, 3, 3), or fused as `weight` (3, 3, I, O);
+- the encoder scales its residual convolutions down and up again: both are left out;
+- VGG-16 goes on behind relu4_3: left out.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from inversion_core.errors import PackInvalid
+from inversion_core.models import Encoder, EncoderConfig, GeneratorConfig, StyleGANGenerator, VGG16Features
+from inversion_core.models.layers import resolutions
+from inversion_core.models.perceptual import IMAGENET_MEAN_BGR, VGG16_PLAN
+from inversion_core.packs.manifest import PackManifest, PerceptualSpec
+from inversion_core.packs.save import save_pack
+from inversion_core.packs.unpickle import read_tensors
+
+REMEDY = "Take the file as it was published, or one saved by the public code with the same settings."
+LICENCE = "That of the published files: see genforce/idinvert_pytorch for the networks, and the VGG-16 of Simonyan and Zisserman (CC BY 4.0)."
+BLUR = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]) / 16
+"""Binomial filter (Karras 2019 section 2), the only one that the generator here knows."""
+NEVER_FUSED = 2048
+"""`fused_from` of a generator without a fused layer."""
+
+
+def convert_idinvert(generator_file: str | Path, vgg_file: str | Path, folder: str | Path, *, encoder_file: str | Path | None = None,
+                     name: str = "idinvert-ffhq-256", version: str = "1.0.0", licence: str = LICENCE, half: bool = False,
+                     overwrite: bool = False) -> PackManifest:  # fmt: skip
+    """Convert published files into a pack folder.
+
+    Args:
+        generator_file, encoder_file, vgg_file: state dicts in the published layout; the encoder may be left out.
+        half: store float16 (half the size, and no longer exactly the published weights).
+    Raises:
+        PackInvalid: a file is truncated, holds code, lacks a key, has one too many, or a shape is wrong.
+        FileExistsError, ValueError: as `save_pack` and `PackManifest`.
+    """
+    generator = convert_generator(Published.read(generator_file))
+    encoder = None if encoder_file is None else convert_encoder(Published.read(encoder_file), generator.config)
+    vgg = convert_vgg(Published.read(vgg_file))
+    manifest = PackManifest(
+        name=name,
+        version=version,
+        description=f"IDInvert at {generator.config.resolution} px{'' if encoder else ', without its encoder'}: StyleGAN with a W+ of its own for each layer.",
+        licence=licence,
+        provenance="Converted from "
+        + ", ".join(Path(file).name for file in (generator_file, encoder_file, vgg_file) if file),
+        generator=generator.config,
+        encoder=encoder.config if encoder else None,
+        perceptual=PerceptualSpec(
+            kind="vgg16",
+            layer="relu4_3",
+            args={"mean_bgr": list(IMAGENET_MEAN_BGR)},
+            note="Caffe weights, as published.",
+        ),
+    )
+    return save_pack(
+        folder, manifest, generator=generator, perceptual=vgg, encoder=encoder, half=half, overwrite=overwrite
+    )
+
+
+N = TypeVar("N", bound=nn.Module)
+
+
+@dataclass
+class Published:
+    """A published state dict: tensors are taken from it one by one, with their shape checked."""
+
+    file: Path
+    tensors: dict[str, Tensor]
+    taken: set[str] = field(default_factory=set)
+
+    @classmethod
+    def read(cls, file: str | Path) -> Published:
+        """Raises PackInvalid as `read_tensors`."""
+        return cls(Path(file), read_tensors(file))
+
+    def take(self, key: str, shape: tuple[int, ...]) -> Tensor:
+        """The tensor of that key as float32; PackInvalid where it is missing, of another shape, or not finite."""
+        tensor = self.tensors.get(key)
+        if tensor is None:
+            raise PackInvalid(f"{self.file}: key {key!r} is missing{self._looks_like(key)}. {REMEDY}")
+        if tuple(tensor.shape) != shape:
+            raise PackInvalid(
+                f"{self.file}: key {key!r} has shape {tuple(tensor.shape)}, and {shape} is needed. {REMEDY}"
+            )
+        if not tensor.isfinite().all():
+            raise PackInvalid(f"{self.file}: key {key!r} holds a number that is infinite or NaN. {REMEDY}")
+        self.taken.add(key)
+        return tensor.float()
+
+    def finish(self, unused: str) -> None:
+        """Refuse keys that nobody took, but those that the pattern `unused` names."""
+        left = [key for key in self.tensors if key not in self.taken and not re.fullmatch(unused, key)]
+        if left:
+            more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
+            raise PackInvalid(f"{self.file}: key {left[0]!r} is unknown{more}: these weights would be lost. {REMEDY}")
+
+    def fault(self, key: str, what: str) -> PackInvalid:
+        return PackInvalid(f"{self.file}: key {key!r} {what}. {REMEDY}")
+
+    def usual(self, sizes: Iterable[tuple[str, int]], first: str) -> int:
+        """The size that most of these keys agree on, each given with the axis it is read from.
+
+        One key of a wrong shape must not decide the architecture, or all the others would be blamed.
+        """
+        found = Counter(
+            self.tensors[key].shape[axis]
+            for key, axis in sizes
+            if key in self.tensors and self.tensors[key].ndim > max(axis, -1)
+        )
+        if not found:
+            raise PackInvalid(f"{self.file}: key {first!r} is missing{self._looks_like(first)}. {REMEDY}")
+        return found.most_common(1)[0][0]
+
+    def count(self, pattern: str) -> int:
+        """One more than the highest number that `pattern` catches in the keys."""
+        numbers = [int(match[1]) for key in self.tensors if (match := re.match(pattern, key))]
+        return max(numbers, default=-1) + 1
+
+    def _looks_like(self, wanted: str) -> str:
+        marks = {"synthesis.": "a generator", "block0.": "an encoder", "layer0.weight": "VGG-16"}
+        for mark, what in marks.items():
+            if not wanted.startswith(mark) and any(key.startswith(mark) for key in self.tensors):
+                return (
+                    f"; the file looks like {what}"
+                    if not any(key.split(".")[0] == wanted.split(".")[0] for key in self.tensors)
+                    else ""
+                )
+        return ""
+
+
+# -- generator -----------------------------------------------------------------------------------------------
+
+
+def convert_generator(source: Published) -> StyleGANGenerator:
+    """The generator; PackInvalid where the state dict is not of the published layout."""
+    config = generator_config(source)
+    state: dict[str, Tensor] = _mapping(source, config) | _truncation(source, config)
+    if source.take("synthesis.lod", ()) != 0:
+        raise source.fault(
+            "synthesis.lod", "is not 0: the generator was caught while it was growing, and only a grown one can be used"
+        )
+    for index in range(config.num_layers):
+        state |= _style_layer(source, config, index)
+    last = f"synthesis.output{len(config.channels) - 1}"
+    rgb = source.take(f"{last}.conv.weight", (3, config.channels[-1], 1, 1))
+    state["synthesis.to_rgb.weight"] = rgb / math.sqrt(config.channels[-1])
+    state["synthesis.to_rgb.bias"] = source.take(f"{last}.bias", (3,))
+    source.finish(rf"synthesis\.output[0-{len(config.channels) - 2}]\.(conv\.weight|bias)")
+    return _filled(StyleGANGenerator(config), state)
+
+
+def generator_config(source: Published) -> GeneratorConfig:
+    """Read the architecture off the shapes."""
+    layers = source.count(r"synthesis\.layer(\d+)\.")
+    blocks = (layers + 1) // 2
+    if not 2 <= blocks <= 9:
+        raise PackInvalid(f"{source.file}: key 'synthesis.layer0.const' and its like make {blocks} resolutions; 2 to 9 are known"
+                          f"{source._looks_like('synthesis.layer0.const')}. {REMEDY}")  # fmt: skip
+    styles = [f"synthesis.layer{i}.epilogue.style_mod.dense.fc.weight" for i in range(layers)]
+    w_dim = source.usual([("truncation.w_avg", 0), *((key, 1) for key in styles)], "truncation.w_avg")
+    depth = source.count(r"mapping\.dense(\d+)\.")
+    dense = [f"mapping.dense{i}" for i in range(depth)]
+    hidden = source.usual([(f"{key}.fc.weight", 0) for key in dense[:-1]] + [(f"{key}.fc.weight", 1) for key in dense[1:]]
+                          + [(f"{key}.wscale.bias", 0) for key in dense[:-1]], "mapping.dense0.fc.weight")  # fmt: skip
+    z_dim = source.usual([("mapping.dense0.fc.weight", 1)], "mapping.dense0.fc.weight")
+    if z_dim not in (w_dim, hidden):  # nothing else in the file says how wide z is
+        raise source.fault(
+            "mapping.dense0.fc.weight",
+            f"takes a z of width {z_dim}, and neither w ({w_dim}) nor the mapping ({hidden}) is as wide",
+        )
+    wide = source.usual(
+        [(f"mapping.dense{depth - 1}.fc.weight", 0), (f"mapping.dense{depth - 1}.wscale.bias", 0)],
+        f"mapping.dense{depth - 1}.fc.weight",
+    )
+    return GeneratorConfig(
+        resolution=4 * 2 ** (blocks - 1), channels=tuple(_channels(source, block) for block in range(blocks)), z_dim=z_dim, w_dim=w_dim,
+        mapping_layers=depth, mapping_dim=hidden, w_per_layer=wide != w_dim, final_tanh=True, fused_from=_fused_from(source, blocks),
+    )  # fmt: skip
+
+
+def _channels(source: Published, block: int) -> int:
+    keys: list[tuple[str, int]] = []
+    for layer in (f"synthesis.layer{2 * block}", f"synthesis.layer{2 * block + 1}"):
+        keys += [
+            (f"{layer}.epilogue.bias", 0),
+            (f"{layer}.epilogue.apply_noise.weight", 0),
+            (f"{layer}.conv.weight", 0),
+        ]
+    return source.usual(keys, f"synthesis.layer{2 * block}.epilogue.bias")
+
+
+def _fused_from(source: Published, blocks: int) -> int:
+    """The smallest resolution with a fused up-sampling layer; all larger ones must have one too."""
+    fused = [f"synthesis.layer{2 * block}.weight" in source.tensors for block in range(1, blocks)]
+    if True not in fused:
+        return NEVER_FUSED
+    first = fused.index(True) + 1
+    if not all(fused[first - 1 :]):
+        block = first + fused[first - 1 :].index(False)
+        raise source.fault(
+            f"synthesis.layer{2 * block}.weight",
+            "is missing: a fused up-sampling layer comes before it, and then all that follow are fused",
+        )
+    return int(4 * 2**first)
+
+
+def _mapping(source: Published, config: GeneratorConfig) -> dict[str, Tensor]:
+    depth, state = config.mapping_layers, {}
+    out_dim = config.w_dim * (config.num_layers if config.w_per_layer else 1)
+    widths = [config.z_dim] + [config.mapping_dim] * (depth - 1) + [out_dim]
+    for i in range(depth):
+        state[f"mapping.layers.{i}.weight"] = source.take(f"mapping.dense{i}.fc.weight", (widths[i + 1], widths[i]))
+        state[f"mapping.layers.{i}.bias"] = source.take(f"mapping.dense{i}.wscale.bias", (widths[i + 1],))
+    return state
+
+
+def _truncation(source: Published, config: GeneratorConfig) -> dict[str, Tensor]:
+    key, layers = "truncation.truncation", config.num_layers
+    psi_L = torch.ones(layers)
+    psi_L[: config.truncation_layers] = config.truncation_psi
+    if key in source.tensors:  # the public code makes it anew when it is not in the file
+        psi_L = source.take(key, (1, layers, 1)).flatten()
+    return {"truncation.w_avg_D": source.take("truncation.w_avg", (config.w_dim,)), "truncation.psi_L": psi_L}
+
+
+def _style_layer(source: Published, config: GeneratorConfig, index: int) -> dict[str, Tensor]:
+    theirs, ours = f"synthesis.layer{index}", f"synthesis.layers.{index}"
+    block, upsamples = index // 2, index % 2 == 0 and index > 0
+    out_channels, size = config.channels[block], 4 * 2**block
+    in_channels = config.channels[block - 1] if upsamples else out_channels
+    state: dict[str, Tensor] = {}
+    if index == 0:
+        state[f"{ours}.const"] = source.take(f"{theirs}.const", (1, out_channels, 4, 4))
+    elif upsamples and size >= config.fused_from:
+        state[f"{ours}.weight"] = source.take(f"{theirs}.weight", (3, 3, in_channels, out_channels)).permute(3, 2, 0, 1)
+    else:
+        state[f"{ours}.weight"] = source.take(f"{theirs}.conv.weight", (out_channels, in_channels, 3, 3))
+    if upsamples:
+        _check_blur(source, f"{theirs}.blur.kernel", out_channels)
+    epilogue = f"{theirs}.epilogue"
+    state[f"{ours}.bias"] = source.take(f"{epilogue}.bias", (out_channels,))
+    state[f"{ours}.noise_strength"] = source.take(f"{epilogue}.apply_noise.weight", (out_channels,))
+    state[f"{ours}.noise_HW"] = source.take(f"{epilogue}.apply_noise.noise", (1, 1, size, size))[0, 0]
+    state[f"{ours}.style.weight"] = source.take(
+        f"{epilogue}.style_mod.dense.fc.weight", (2 * out_channels, config.w_dim)
+    )
+    state[f"{ours}.style.bias"] = source.take(f"{epilogue}.style_mod.dense.wscale.bias", (2 * out_channels,))
+    return state
+
+
+def _check_blur(source: Published, key: str, channels: int) -> None:
+    if not torch.allclose(source.take(key, (channels, 1, 3, 3)), BLUR, atol=1e-6):
+        raise source.fault(key, "is not the binomial filter (1, 2, 1)")
+
+
+# -- encoder -------------------------------------------------------------------------------------------------
+
+
+def convert_encoder(source: Published, generator: GeneratorConfig) -> Encoder:
+    """The encoder that belongs to a generator; PackInvalid where the state dict is not of the published layout."""
+    config = encoder_config(source, generator)
+    widths = [min(config.channels_base * 2**i, config.channels_max) for i in range(len(resolutions(config.resolution)))]
+    state = _unit(source, config, "block0.conv", None, "block0.bn", "stem", (widths[0], 3, 3, 3))
+    for i, (narrow, wide) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        theirs, ours, hidden = f"block{i + 1}", f"blocks.{i}", min(narrow, wide)
+        state |= _unit(
+            source,
+            config,
+            f"{theirs}.conv1",
+            f"{theirs}.wscale1",
+            f"{theirs}.bn1",
+            f"{ours}.unit1",
+            (hidden, narrow, 3, 3),
+        )
+        state |= _unit(
+            source,
+            config,
+            f"{theirs}.conv2",
+            f"{theirs}.wscale2",
+            f"{theirs}.bn2",
+            f"{ours}.unit2",
+            (wide, hidden, 3, 3),
+        )
+        if narrow != wide:
+            state |= _unit(source, config, f"{theirs}.conv", None, f"{theirs}.bn", f"{ours}.skip", (wide, narrow, 1, 1))
+    last, code = f"block{len(widths)}", config.num_layers * config.w_dim
+    state["head.weight"] = source.take(f"{last}.fc.weight", (code, widths[-1] * 16))
+    state |= _norm(source, f"{last}.bn", "head.norm", code) if config.batch_norm else {"head.bias": torch.zeros(code)}
+    source.finish("")
+    return _filled(Encoder(config), state)
+
+
+def encoder_config(source: Published, generator: GeneratorConfig) -> EncoderConfig:
+    """Resolution and code are the generator's; the widths are read off the shapes."""
+    last = f"block{len(resolutions(generator.resolution)) - 1}"
+    base = source.usual(
+        [("block0.conv.weight", 0), ("block0.bn.bn.bias", 0), ("block0.bn.bn.running_var", 0)], "block0.conv.weight"
+    )
+    deepest = source.usual(
+        [(f"{last}.conv2.weight", 0), (f"{last}.wscale2.bias", 0), (f"{last}.bn2.bn.bias", 0)], f"{last}.conv2.weight"
+    )
+    has_norm = any(".bn.running_mean" in key for key in source.tensors)
+    return EncoderConfig(
+        resolution=generator.resolution,
+        w_dim=generator.w_dim,
+        channels_base=base,
+        channels_max=deepest,
+        batch_norm=has_norm,
+    )
+
+
+def _unit(source: Published, config: EncoderConfig, conv: str, bias: str | None, norm: str, ours: str,
+          shape: tuple[int, int, int, int]) -> dict[str, Tensor]:  # fmt: skip
+    state = {f"{ours}.conv.weight": source.take(f"{conv}.weight", shape)}
+    if bias is not None:
+        state[f"{ours}.conv.bias"] = source.take(f"{bias}.bias", shape[:1])
+    elif not config.batch_norm:
+        state[f"{ours}.conv.bias"] = torch.zeros(shape[0])
+    return state | (_norm(source, norm, f"{ours}.norm", shape[0]) if config.batch_norm else {})
+
+
+def _norm(source: Published, theirs: str, ours: str, channels: int) -> dict[str, Tensor]:
+    state = {
+        f"{ours}.{key}": source.take(f"{theirs}.bn.{key}", (channels,))
+        for key in ("weight", "bias", "running_mean", "running_var")
+    }
+    counter = f"{theirs}.bn.num_batches_tracked"  # counts training batches; files of old torch versions lack it
+    state[f"{ours}.num_batches_tracked"] = (
+        source.take(counter, ()).long() if counter in source.tensors else torch.tensor(0)
+    )
+    if (state[f"{ours}.running_var"] < 0).any():
+        raise source.fault(f"{theirs}.bn.running_var", "holds a negative variance")
+    return state
+
+
+# -- VGG-16 --------------------------------------------------------------------------------------------------
+
+
+def convert_vgg(source: Published) -> VGG16Features:
+    """VGG-16 up to relu4_3; PackInvalid where the state dict is not of the published layout."""
+    state: dict[str, Tensor] = {}
+    in_channels, layer, convs = 3, 0, 0
+    for width in VGG16_PLAN:  # the published keys count every convolution, ReLU and pooling
+        if isinstance(width, int):
+            state[f"convs.{convs}.weight"] = source.take(f"layer{layer}.weight", (width, in_channels, 3, 3))
+            state[f"convs.{convs}.bias"] = source.take(f"layer{layer}.bias", (width,))
+            in_channels, convs = width, convs + 1
+        layer += 2 if isinstance(width, int) else 1
+    source.finish(r"layer(24|26|28)\.(weight|bias)")
+    return _filled(VGG16Features(), state)
+
+
+def _filled(network: N, state: dict[str, Tensor]) -> N:
+    network.load_state_dict(state)
+    return network

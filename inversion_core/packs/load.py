@@ -1,0 +1,154 @@
+"""Find packs, check their files, load them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inversion_core.errors import OptionInvalid, PackInvalid, PackNotFound
+from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, read_manifest
+from inversion_core.packs.networks import REMEDY, load_network
+from inversion_core.packs.pack import Pack
+from inversion_core.packs.save import digest
+
+DEFAULT_PACK = "faces-64"
+"""Name of the pack that is taken where none is named."""
+PATH_VARIABLE = "INVERSION_PACKS"
+"""Environment variable: folders with packs in them, or packs, separated as in PATH; looked through first."""
+
+log = logging.getLogger(__name__)
+
+
+def load_pack(name_or_folder: str | Path | None = None, device: str | torch.device = "cpu") -> Pack:
+    """Load a pack, after checking the SHA-256, keys, shapes and numbers of its files.
+
+    Args:
+        name_or_folder: a pack's folder; or the name of a pack in a folder of INVERSION_PACKS or of those that ship
+            with this package; None takes the default pack.
+    Raises:
+        PackNotFound: there is none of that name, or no such folder.
+        PackInvalid: it is broken. The message names file, key and remedy.
+        OptionInvalid: torch knows no such device here.
+    """
+    check_device(device)
+    folder = find_pack(name_or_folder)
+    manifest = read_manifest(folder)
+    check_digests(folder, manifest)
+    networks: dict[str, Any] = {network: load_network(manifest, network, folder) for network in manifest.weight_files}
+    return Pack(manifest, **networks, device=device)
+
+
+def verify_pack(name_or_folder: str | Path | None = None) -> PackManifest:
+    """All checks of `load_pack`, and one picture made from the mean code.
+
+    Raises:
+        PackNotFound, PackInvalid: as `load_pack`.
+    """
+    pack = load_pack(name_or_folder)
+    with torch.no_grad():
+        image_BCHW = pack.synthesize(pack.mean_codes())
+        outputs = {"generator": image_BCHW, "perceptual": pack.features(image_BCHW)}
+        if pack.has_encoder:
+            outputs["encoder"] = pack.encode(image_BCHW)
+    for network, output in outputs.items():
+        if not output.isfinite().all():
+            raise PackInvalid(
+                f"{find_pack(name_or_folder)}: the {network} makes infinite numbers or NaN of the mean code. {REMEDY}"
+            )
+    return pack.manifest
+
+
+def list_packs() -> list[PackManifest]:
+    """Manifests of all packs that can be had by name; of two with one name, the first found. Broken ones are logged."""
+    found: dict[str, PackManifest] = {}
+    for folder in pack_folders():
+        try:
+            manifest = read_manifest(folder)
+        except PackInvalid as error:
+            log.warning("%s", error)
+            continue
+        found.setdefault(manifest.name, manifest)
+    return list(found.values())
+
+
+def find_pack(name_or_folder: str | Path | None = None) -> Path:
+    """The folder of a pack; see `load_pack`.
+
+    Raises:
+        PackNotFound: there is none.
+        PackInvalid: the only folder of that name has a broken pack.json.
+    """
+    if isinstance(name_or_folder, Path) or (name_or_folder is not None and _is_path(name_or_folder)):
+        folder = Path(name_or_folder)
+        if not folder.is_dir():
+            raise PackNotFound(f"There is no folder {folder}. Give a pack's folder, or one of these names: {_names()}.")
+        return folder
+    name = name_or_folder or DEFAULT_PACK
+    for folder in pack_folders():
+        try:
+            if read_manifest(folder).name == name:
+                return folder
+        except PackInvalid:
+            if folder.name == name:
+                raise
+    if (Path(name) / MANIFEST_FILE).is_file():  # a bare word is a name first, then a folder beside you
+        return Path(name)
+    raise PackNotFound(
+        f"There is no pack {name!r}. There are: {_names()}. Packs elsewhere: give the folder, or put its parent into {PATH_VARIABLE}."
+    )
+
+
+def pack_folders() -> Iterator[Path]:
+    """Folders with a pack.json: first those of INVERSION_PACKS, then those that ship with the package."""
+    roots = [Path(entry) for entry in os.environ.get(PATH_VARIABLE, "").split(os.pathsep) if entry]
+    for root in [*roots, Path(str(files("inversion_core") / "packs" / "data"))]:
+        if (root / MANIFEST_FILE).is_file():
+            yield root
+        elif root.is_dir():
+            yield from (folder for folder in sorted(root.iterdir()) if (folder / MANIFEST_FILE).is_file())
+
+
+def check_digests(folder: Path, manifest: PackManifest) -> None:
+    """Compare every file with the SHA-256 in pack.json.
+
+    Raises:
+        PackInvalid: one is missing, truncated or changed.
+    """
+    for name, expected in manifest.files.items():
+        file = folder / name
+        try:
+            found = digest(file)
+        except OSError as error:
+            raise PackInvalid(
+                f"{file} cannot be read: {error.strerror or error}; {MANIFEST_FILE} lists it. {REMEDY}"
+            ) from error
+        if found != expected:
+            raise PackInvalid(
+                f"{file} ({file.stat().st_size} bytes) is truncated or changed: its SHA-256 is {found}, "
+                f"and key 'files.{name}' of {MANIFEST_FILE} says {expected}. {REMEDY}"
+            )
+
+
+def check_device(device: str | torch.device) -> None:
+    """Raise OptionInvalid where torch cannot use `device` here."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise OptionInvalid(
+            f"device is {str(device)!r}, which cannot be used here: {reason}. Use 'cpu', or 'cuda' with a GPU build of torch."
+        ) from error
+
+
+def _is_path(text: str) -> bool:
+    return os.sep in text or (os.altsep is not None and os.altsep in text) or text in (".", "..")
+
+
+def _names() -> str:
+    return ", ".join(sorted(manifest.name for manifest in list_packs())) or "none"

@@ -1,0 +1,371 @@
+"""What pack.json says, read with care: every fault is a PackInvalid that names the file, the key and the remedy."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from inversion_core.errors import PackInvalid
+from inversion_core.loss import PERCEPTUAL_WEIGHT
+from inversion_core.models import EncoderConfig, GeneratorConfig
+from inversion_core.optimizers import OPTIMIZERS
+
+MANIFEST_FILE = "pack.json"
+FORMAT = 1
+"""Version of this layout; a reader refuses what it does not know."""
+PERCEPTUAL_KINDS = ("vgg16", "discriminator")
+WEIGHT_FILES = {
+    "generator": "generator.safetensors",
+    "encoder": "encoder.safetensors",
+    "perceptual": "perceptual.safetensors",
+}
+MAX_WIDTH = 2**16
+"""Widest layer that is believed; a larger number is a damaged file."""
+MAX_DEPTH = 64
+"""Most mapping layers that are believed."""
+MAX_FILE_BYTES = 4 * 2**20
+"""Longest pack.json that is read."""
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+C = TypeVar("C", GeneratorConfig, EncoderConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerceptualSpec:
+    """Which network F a pack carries, and how much its term counts."""
+
+    kind: str
+    """"vgg16" (up to relu4_3), or "discriminator" (a middle layer of the pack's own: feature matching)."""
+    layer: str
+    """Name of the layer whose output is compared, for people."""
+    args: Mapping[str, Any] = field(default_factory=dict)
+    """vgg16: `mean_bgr`, what is subtracted from 0..255. discriminator: `resolution`, `channels`, `until` (pixels)."""
+    weight: float = PERCEPTUAL_WEIGHT
+    """lambda_vgg of equation 1."""
+    note: str = ""
+    """What a person should know of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackManifest:
+    """Everything about a pack but its weights."""
+
+    name: str
+    version: str
+    generator: GeneratorConfig
+    perceptual: PerceptualSpec
+    encoder: EncoderConfig | None = None
+    description: str = ""
+    licence: str = ""
+    """Under which terms the weights may be used."""
+    provenance: str = ""
+    """Where the weights come from: data, program, command."""
+    optimizers: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"adam": {"learning_rate": 0.01}})
+    """Name of an optimizer that the pack offers -> its settings."""
+    default_optimizer: str = "adam"
+    directions: tuple[Mapping[str, Any], ...] = ()
+    """Editing directions; none yet."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Path inside the pack -> SHA-256 of the file; filled in when the pack is saved."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, with the key's name first, where the parts do not fit together."""
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"name is {self.name!r}; use up to 64 small letters, digits, '.', '_' and '-'")
+        if not VERSION.fullmatch(self.version):
+            raise ValueError(f"version is {self.version!r}; use up to 64 letters, digits, '.', '+', '_' and '-'")
+        if self.default_optimizer not in self.optimizers:
+            raise ValueError(f"default_optimizer is {self.default_optimizer!r}, which is not among optimizers")
+        if self.perceptual.kind not in PERCEPTUAL_KINDS:
+            raise ValueError(
+                f"perceptual.kind is {self.perceptual.kind!r}; it must be one of {', '.join(PERCEPTUAL_KINDS)}"
+            )
+        if not 0 <= self.perceptual.weight < math.inf:
+            raise ValueError(f"perceptual.weight is {self.perceptual.weight}; it must be 0 or more")
+        if self.encoder is not None and (self.encoder.resolution, self.encoder.w_dim) != (self.resolution, self.w_dim):
+            raise ValueError(
+                f"encoder makes codes of width {self.encoder.w_dim} from {self.encoder.resolution} px, "
+                f"and the generator needs {self.w_dim} and {self.resolution} px"
+            )
+
+    @property
+    def resolution(self) -> int:
+        return self.generator.resolution
+
+    @property
+    def num_layers(self) -> int:
+        """Number L of style layers."""
+        return self.generator.num_layers
+
+    @property
+    def w_dim(self) -> int:
+        return self.generator.w_dim
+
+    @property
+    def z_dim(self) -> int:
+        return self.generator.z_dim
+
+    @property
+    def has_encoder(self) -> bool:
+        return self.encoder is not None
+
+    @property
+    def starts(self) -> tuple[str, ...]:
+        """Start codes that the pack can make, the default first."""
+        return ("encoder", "mean", "random") if self.has_encoder else ("mean", "random")
+
+    @property
+    def weight_files(self) -> dict[str, str]:
+        """Network -> file, for those that this pack has."""
+        return {network: file for network, file in WEIGHT_FILES.items() if network != "encoder" or self.has_encoder}
+
+    def to_json(self) -> str:
+        """The text of pack.json."""
+        fields = dataclasses.asdict(self)
+        shape = {"resolution": self.resolution, "num_layers": self.num_layers, "w_dim": self.w_dim}
+        order = ("name", "version", "description", "licence", "provenance")
+        head = {"format": FORMAT} | {key: fields.pop(key) for key in order}
+        return json.dumps(head | shape | fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_manifest(folder: Path) -> PackManifest:
+    """Read `folder`/pack.json.
+
+    Raises:
+        PackInvalid: it is missing, no JSON, of another format, or a key is missing, unknown or wrong.
+    """
+    file = folder / MANIFEST_FILE
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise PackInvalid(
+            f"{file} cannot be read: {error.strerror or error}. A pack is a folder with a {MANIFEST_FILE} in it."
+        ) from error
+    if len(data) > MAX_FILE_BYTES:
+        raise PackInvalid(f"{file} is longer than {MAX_FILE_BYTES} bytes, so it is no {MANIFEST_FILE} of a pack.")
+    return parse_manifest(data, file)
+
+
+def parse_manifest(data: bytes, file: Path) -> PackManifest:
+    """Check the bytes of a pack.json; `file` is named in messages.
+
+    Raises:
+        PackInvalid: see `read_manifest`.
+    """
+    try:
+        top = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, or a number of too many digits
+        raise PackInvalid(f"{file} is truncated or no JSON ({error}). Copy the pack again.") from error
+    reader = _Reader(file, "", top)
+    if reader.number("format") != FORMAT:
+        raise reader.fault(
+            "format", f"is {top['format']!r}, and this program reads format {FORMAT}; update the one that is older"
+        )
+    manifest = _build(reader)
+    for weights in manifest.weight_files.values():
+        if weights not in manifest.files:
+            raise reader.fault("files", f"does not list {weights}")
+    for key in ("resolution", "num_layers", "w_dim"):
+        if reader.integer(key) != getattr(manifest, key):
+            raise reader.fault(key, f"is {top[key]}, and the generator's settings make it {getattr(manifest, key)}")
+    reader.end()
+    return manifest
+
+
+def _build(reader: _Reader) -> PackManifest:
+    parts: dict[str, Any] = {
+        key: reader.text(key)
+        for key in ("name", "version", "description", "licence", "provenance", "default_optimizer")
+    }
+    parts["generator"] = _config(reader.section("generator"), GeneratorConfig)
+    parts["encoder"] = _config(reader.section("encoder"), EncoderConfig) if reader.has("encoder") else None
+    parts["perceptual"] = _perceptual(reader.section("perceptual"))
+    optimizers = reader.section("optimizers")
+    parts["optimizers"] = {name: _settings(optimizers, name) for name in optimizers.every_key()}
+    parts["directions"] = tuple(reader.sequence("directions"))
+    if not all(isinstance(direction, dict) for direction in parts["directions"]):
+        raise reader.fault("directions", "must be a list of objects")
+    parts["files"] = _files(reader.section("files"))
+    try:
+        return PackManifest(**parts)
+    except ValueError as error:
+        key = str(error).split(" ", 1)[0]
+        raise reader.fault(key, str(error).removeprefix(key + " ")) from error
+
+
+def _config(reader: _Reader, config_class: type[C]) -> C:
+    """A network's config from its JSON object: the same keys, each of the kind that its field has."""
+    take: dict[str, Callable[[str], Any]] = {
+        "int": reader.width, "float": reader.number, "bool": reader.boolean, "tuple[int, ...]": reader.widths,
+    }  # fmt: skip
+    values = {entry.name: take[str(entry.type)](entry.name) for entry in dataclasses.fields(config_class)}
+    reader.end()
+    if values.get("mapping_layers", 1) > MAX_DEPTH:
+        raise reader.fault("mapping_layers", f"is {values['mapping_layers']}; at most {MAX_DEPTH} are believed")
+    try:
+        return config_class(**values)
+    except ValueError as error:
+        raise reader.fault(str(error).split(" ", 1)[0], str(error)) from error
+
+
+def _perceptual(reader: _Reader) -> PerceptualSpec:
+    args = reader.section("args")
+    kind = reader.text("kind")
+    values: dict[str, Any]
+    if kind == "vgg16":
+        values = {"mean_bgr": [args.number_at("mean_bgr", index) for index in range(3)]}
+    else:
+        values = {
+            "resolution": args.width("resolution"),
+            "channels": list(args.widths("channels")),
+            "until": args.width("until"),
+        }
+    args.end()
+    spec = PerceptualSpec(
+        kind=kind, layer=reader.text("layer"), args=values, weight=reader.number("weight"), note=reader.text("note")
+    )
+    reader.end()
+    return spec
+
+
+def _settings(reader: _Reader, name: str) -> dict[str, Any]:
+    section = reader.section(name)
+    settings: dict[str, Any] = {key: section.scalar(key) for key in section.every_key()}
+    if name not in OPTIMIZERS:
+        raise reader.fault(
+            name, f"is an optimizer that this program does not know (it knows {', '.join(sorted(OPTIMIZERS))})"
+        )
+    try:
+        OPTIMIZERS[name](**settings)
+    except (TypeError, ValueError) as error:
+        raise reader.fault(name, f"has settings that it does not take: {error}") from error
+    return settings
+
+
+def _files(reader: _Reader) -> dict[str, str]:
+    files = {key: reader.text(key) for key in reader.every_key()}
+    for key, digest in files.items():
+        parts = PurePosixPath(key).parts
+        if not parts or key.startswith("/") or ".." in parts or "\\" in key or "\0" in key or key == MANIFEST_FILE:
+            raise reader.fault(key, "is no path inside the pack")
+        if not SHA256.fullmatch(digest):
+            raise reader.fault(key, "must be a SHA-256: 64 hexadecimal digits")
+    return files
+
+
+class _Reader:
+    """One JSON object and where it stands; every method checks one key and remembers that it was asked for."""
+
+    def __init__(self, file: Path, where: str, value: object):
+        self._file, self._where = file, where
+        if not isinstance(value, dict):
+            raise PackInvalid(f"{file}: {f'key {where!r}' if where else 'the whole'} must be a JSON object. {REMEDY}")
+        self._value: dict[str, Any] = value
+        self._taken: set[str] = set()
+
+    def fault(self, key: str, what: str) -> PackInvalid:
+        return PackInvalid(f"{self._file}: key {self._path(key)!r} {what}. {REMEDY}")
+
+    def every_key(self) -> list[str]:
+        if not all(map(_is_unicode, self._value)):
+            raise PackInvalid(f"{self._file}: key {self._where!r} has a key that is no text. {REMEDY}")
+        self._taken.update(self._value)
+        return list(self._value)
+
+    def has(self, key: str) -> bool:
+        """Whether the key holds something; null counts as nothing, but the key must be there."""
+        return self._take(key) is not None
+
+    def end(self) -> None:
+        unknown = sorted(set(self._value) - self._taken)
+        if unknown:
+            raise self.fault(unknown[0], "is unknown")
+
+    def text(self, key: str) -> str:
+        value = self._take(key)
+        if not isinstance(value, str) or not _is_unicode(value):
+            raise self.fault(key, "must be a text")
+        return value
+
+    def boolean(self, key: str) -> bool:
+        value = self._take(key)
+        if not isinstance(value, bool):
+            raise self.fault(key, "must be true or false")
+        return value
+
+    def integer(self, key: str) -> int:
+        value = self._take(key)
+        if type(value) is not int:
+            raise self.fault(key, "must be a whole number")
+        return value
+
+    def width(self, key: str) -> int:
+        return self._bounded(key, self.integer(key), least=0)
+
+    def widths(self, key: str) -> tuple[int, ...]:
+        values = self.sequence(key)
+        if not all(type(value) is int for value in values):
+            raise self.fault(key, "must be a list of whole numbers")
+        return tuple(self._bounded(key, value, least=1) for value in values)
+
+    def number(self, key: str) -> float:
+        return self._finite(key, self._take(key))
+
+    def number_at(self, key: str, index: int) -> float:
+        values = self.sequence(key)
+        if len(values) != 3:
+            raise self.fault(key, "must be a list of three numbers")
+        return self._finite(key, values[index])
+
+    def scalar(self, key: str) -> str | bool | int | float:
+        value = self._take(key)
+        if isinstance(value, str | bool):
+            return value
+        return value if type(value) is int and abs(value) < 2**53 else self._finite(key, value)
+
+    def sequence(self, key: str) -> list[Any]:
+        value = self._take(key)
+        if not isinstance(value, list):
+            raise self.fault(key, "must be a list")
+        return value
+
+    def section(self, key: str) -> _Reader:
+        return _Reader(self._file, self._path(key), self._take(key))
+
+    def _take(self, key: str) -> Any:
+        self._taken.add(key)
+        try:
+            return self._value[key]
+        except KeyError:
+            raise self.fault(key, "is missing") from None
+
+    def _path(self, key: str) -> str:
+        return f"{self._where}.{key}" if self._where else key
+
+    def _bounded(self, key: str, value: int, *, least: int) -> int:
+        if not least <= value <= MAX_WIDTH:
+            raise self.fault(key, f"is {value}; it must be from {least} to {MAX_WIDTH}")
+        return value
+
+    def _finite(self, key: str, value: object) -> float:
+        if type(value) not in (int, float) or not abs(value) < 1e300:  # type: ignore[arg-type]
+            raise self.fault(key, "must be a finite number")
+        return float(value)  # type: ignore[arg-type]
+
+
+def _is_unicode(text: str) -> bool:
+    """False for half a surrogate pair, which JSON can spell and no file or terminal can."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+REMEDY = "Copy the pack again, or make it anew with the program that wrote it"

@@ -1,0 +1,118 @@
+"""Networks from a manifest, and weights from safetensors files into them, with checks that name file, key and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from inversion_core.errors import PackInvalid
+from inversion_core.models import DiscriminatorConfig, DiscriminatorFeatures, Encoder, StyleGANGenerator, VGG16Features
+from inversion_core.packs.manifest import PackManifest
+
+WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int64)
+"""What weights may be stored as; all but counters become float32."""
+REMEDY = "Copy the pack again, or make it anew with the program that wrote it."
+
+
+def build_network(manifest: PackManifest, network: str) -> nn.Module:
+    """The network named "generator", "encoder" or "perceptual", with weights yet to be filled in.
+
+    Raises:
+        ValueError: its settings in the manifest are not valid.
+    """
+    if network == "generator":
+        return StyleGANGenerator(manifest.generator)
+    if network == "encoder":
+        assert manifest.encoder is not None
+        return Encoder(manifest.encoder)
+    args = manifest.perceptual.args
+    if manifest.perceptual.kind == "vgg16":
+        return VGG16Features(mean_bgr=args["mean_bgr"])
+    config = DiscriminatorConfig(resolution=args["resolution"], channels=tuple(args["channels"]))
+    if config.resolution != manifest.resolution:
+        raise ValueError(f"resolution is {config.resolution}, and the generator's is {manifest.resolution}")
+    return DiscriminatorFeatures(config, until=args["until"])
+
+
+def expected_tensors(manifest: PackManifest, network: str) -> dict[str, torch.Size]:
+    """Key -> shape of a network's weights, found without making them: a manifest that lies costs no memory.
+
+    Raises:
+        ValueError: as `build_network`.
+    """
+    with torch.device("meta"):
+        return {key: value.shape for key, value in build_network(manifest, network).state_dict().items()}
+
+
+def load_network(manifest: PackManifest, network: str, folder: Path) -> nn.Module:
+    """Build a network and fill it from its file, in float32 on the CPU.
+
+    Raises:
+        PackInvalid: the file is damaged, a key is missing or unknown, a shape is wrong, or a number is not finite.
+    """
+    file = folder / manifest.weight_files[network]
+    try:
+        expected = expected_tensors(manifest, network)
+    except ValueError as error:
+        raise PackInvalid(f"{folder / 'pack.json'}: key {network!r}: {error}. {REMEDY}") from error
+    tensors = read_weights(file, expected)
+    with torch.random.fork_rng(devices=[]):  # the first weights are drawn at random: leave the caller's draws alone
+        built = build_network(manifest, network)
+    built.load_state_dict(tensors)
+    return built
+
+
+def read_weights(file: Path, expected: dict[str, torch.Size]) -> dict[str, Tensor]:
+    """Read a safetensors file that must hold exactly the `expected` keys and shapes.
+
+    Raises:
+        PackInvalid: as `load_network`.
+    """
+    try:
+        with safe_open(file, framework="pt") as stored:
+            _check_keys(file, stored.keys(), expected)
+            for key, shape in expected.items():
+                _check_shape(file, key, torch.Size(stored.get_slice(key).get_shape()), shape)
+            return {key: _checked(file, key, stored.get_tensor(key)) for key in expected}
+    except (OSError, SafetensorError) as error:
+        raise PackInvalid(f"{file} is missing, truncated or no safetensors file ({error}). {REMEDY}") from error
+
+
+def _check_keys(file: Path, found: Iterable[str], expected: Iterable[str]) -> None:
+    missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    if missing:
+        raise PackInvalid(f"{file}: key {missing[0]!r} is missing{_more(missing)}. {REMEDY}")
+    if unknown:
+        raise PackInvalid(f"{file}: key {unknown[0]!r} is unknown{_more(unknown)}. {REMEDY}")
+
+
+def _more(keys: list[str]) -> str:
+    return f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
+
+
+def _check_shape(file: Path, key: str, found: torch.Size, expected: torch.Size) -> None:
+    if found != expected:
+        raise PackInvalid(f"{file}: key {key!r} has shape {tuple(found)}, and {tuple(expected)} is needed. {REMEDY}")
+
+
+def _checked(file: Path, key: str, tensor: Tensor) -> Tensor:
+    if tensor.dtype not in WEIGHT_DTYPES:
+        raise PackInvalid(f"{file}: key {key!r} is {tensor.dtype}; weights are stored as float32 or float16. {REMEDY}")
+    if not tensor.isfinite().all():
+        raise PackInvalid(f"{file}: key {key!r} holds a number that is infinite or NaN. {REMEDY}")
+    return tensor
+
+
+def cpu_state(network: nn.Module, *, half: bool = False) -> dict[str, Tensor]:
+    """A network's weights as they are stored; `half` keeps matrices and kernels in float16, and vectors in float32."""
+    state: dict[str, Any] = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    if not half:
+        return state
+    return {
+        key: value.half() if value.ndim > 1 and value.is_floating_point() else value for key, value in state.items()
+    }

@@ -1,0 +1,154 @@
+"""A pack in memory: generator, perhaps encoder, perceptual network, frozen on one device.
+
+Suffixes: B image, Z latent z, L style layer, D latent w, C channel, H W height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from inversion_core.errors import OptionInvalid
+from inversion_core.loss import InversionLoss
+from inversion_core.models import Encoder, StyleGANGenerator
+from inversion_core.packs.manifest import PackManifest
+
+
+class Pack:
+    """The networks of one pack. All of it is float32 and frozen; outputs are differentiable in the inputs.
+
+    Pictures are (B, 3, H, W) RGB, nominally in [-1, 1], with H = W = `resolution`; codes are (B, L, D).
+    """
+
+    def __init__(self, manifest: PackManifest, *, generator: StyleGANGenerator, perceptual: nn.Module,
+                 encoder: Encoder | None = None, device: str | torch.device = "cpu"):  # fmt: skip
+        """Freezes the networks handed in and moves them to `device`."""
+        if (encoder is not None) != manifest.has_encoder:
+            raise ValueError("the manifest and the networks disagree about an encoder")
+        self.manifest = manifest
+        self.device = torch.device(device)
+        self.generator: StyleGANGenerator = self._freeze(generator)
+        self.encoder: Encoder | None = None if encoder is None else self._freeze(encoder)
+        self.perceptual: nn.Module = self._freeze(perceptual)
+
+    # -- what it is ------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def version(self) -> str:
+        return self.manifest.version
+
+    @property
+    def resolution(self) -> int:
+        """Side of the pictures in pixels."""
+        return self.manifest.resolution
+
+    @property
+    def num_layers(self) -> int:
+        """Number L of style layers."""
+        return self.manifest.num_layers
+
+    @property
+    def w_dim(self) -> int:
+        return self.manifest.w_dim
+
+    @property
+    def z_dim(self) -> int:
+        return self.manifest.z_dim
+
+    @property
+    def has_encoder(self) -> bool:
+        return self.encoder is not None
+
+    @property
+    def perceptual_weight(self) -> float:
+        """lambda_vgg of equation 1."""
+        return self.manifest.perceptual.weight
+
+    @property
+    def optimizers(self) -> Mapping[str, Mapping[str, Any]]:
+        """Name -> settings of the optimizers that the pack offers."""
+        return self.manifest.optimizers
+
+    @property
+    def default_optimizer(self) -> str:
+        return self.manifest.default_optimizer
+
+    # -- what it does ----------------------------------------------------------------------------------------
+
+    def map(self, z_BZ: Tensor) -> Tensor:
+        """z (B, Z), of any norm, to w+ codes (B, L, D), with the pack's truncation."""
+        if z_BZ.ndim != 2 or z_BZ.shape[1] != self.z_dim:
+            raise ValueError(f"z has shape {tuple(z_BZ.shape)}; pack {self.name} takes (B, {self.z_dim})")
+        return self.generator.map(self._here(z_BZ, "z"))
+
+    def synthesize(self, w_BLD: Tensor) -> Tensor:
+        """w+ codes (B, L, D) to pictures (B, 3, H, W)."""
+        image_BCHW: Tensor = self.generator.synthesis(self.check_codes(w_BLD))
+        return image_BCHW
+
+    def encode(self, image_BCHW: Tensor) -> Tensor:
+        """Pictures to w+ codes (B, L, D).
+
+        Raises:
+            OptionInvalid: the pack has no encoder.
+        """
+        if self.encoder is None:
+            raise OptionInvalid(f"pack {self.name} has no encoder; start from 'mean' or 'random'")
+        w_BLD: Tensor = self.encoder(self.check_pictures(image_BCHW))
+        return w_BLD
+
+    def features(self, image_BCHW: Tensor) -> Tensor:
+        """F of equation 1: pictures to feature maps (B, C, h, w)."""
+        features_BCHW: Tensor = self.perceptual(self.check_pictures(image_BCHW))
+        return features_BCHW
+
+    def loss(self, image_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        """Equation 1 for each image on its own: (B,). The target is a constant: no gradient flows to it."""
+        if image_BCHW.shape != target_BCHW.shape:
+            raise ValueError(
+                f"image and target have shapes {tuple(image_BCHW.shape)} and {tuple(target_BCHW.shape)}; they must be equal"
+            )
+        target_BCHW = self.check_pictures(target_BCHW.detach())
+        loss = InversionLoss(target_BCHW, features=self.features, perceptual_weight=self.perceptual_weight)
+        return loss(self.check_pictures(image_BCHW))
+
+    def mean_codes(self, batch: int = 1) -> Tensor:
+        """The generator's mean w, `batch` times, for every layer: (B, L, D)."""
+        return self.generator.truncation.w_avg_D.expand(batch, self.num_layers, self.w_dim).clone()
+
+    # -- checks ----------------------------------------------------------------------------------------------
+
+    def check_pictures(self, image_BCHW: Tensor) -> Tensor:
+        """The pictures as float32 on the pack's device; ValueError where their shape is wrong."""
+        side = self.resolution
+        if image_BCHW.ndim != 4 or image_BCHW.shape[1:] != (3, side, side):
+            raise ValueError(
+                f"pictures have shape {tuple(image_BCHW.shape)}; pack {self.name} takes (B, 3, {side}, {side})"
+            )
+        return self._here(image_BCHW, "pictures")
+
+    def check_codes(self, w_BLD: Tensor) -> Tensor:
+        """The codes as float32 on the pack's device; ValueError where their shape is wrong."""
+        if w_BLD.ndim != 3 or w_BLD.shape[1:] != (self.num_layers, self.w_dim):
+            raise ValueError(
+                f"codes have shape {tuple(w_BLD.shape)}; pack {self.name} takes (B, {self.num_layers}, {self.w_dim})"
+            )
+        return self._here(w_BLD, "codes")
+
+    def _here(self, x: Tensor, what: str) -> Tensor:
+        if not x.is_floating_point():
+            raise ValueError(f"{what} are {x.dtype}; floating point is needed (pictures in [-1, 1], not 0..255)")
+        return x.to(device=self.device, dtype=torch.float32)
+
+    def _freeze(self, network: Any) -> Any:
+        return network.to(device=self.device, dtype=torch.float32).requires_grad_(False).eval()
+
+    def __repr__(self) -> str:
+        return f"Pack({self.name} {self.version}, {self.resolution} px, codes {self.num_layers}x{self.w_dim}, {self.device})"
