@@ -139,7 +139,7 @@ async def test_cancel_stops_queued_and_running_jobs_and_nothing_else(
     began = time.monotonic()
     assert await client.cancel(running.id) is not None
     record = await finished(client, running.id)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     assert record.status is JobStatus.CANCELED
     assert record.step is not None
     assert record.step < 1000

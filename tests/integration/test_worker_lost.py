@@ -37,7 +37,7 @@ async def test_a_killed_workers_job_goes_on_from_its_checkpoint(
     first.kill()
     killed_at = time.monotonic()
     await until(client, job.id, lambda record: record.attempts == 2)
-    assert time.monotonic() - killed_at < 8
+    assert time.monotonic() - killed_at < 12  # a lease of 5 s, a look a second: 6 s on an idle machine
 
     events = await follow(client, job.id)
     frames = [event.step for event in events if isinstance(event, FrameReady)]
@@ -61,7 +61,7 @@ async def test_a_stopped_worker_hands_its_job_back_at_once(
     stopped_at = await record_of(client, job.id)
     began = time.monotonic()
     assert first.stop() == 0
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10  # about a second on an idle machine
 
     record = await finished(client, job.id)
     assert record.attempts == 1
@@ -82,7 +82,7 @@ async def test_a_stop_within_a_long_step_hands_back_too(
     began = time.monotonic()
     worker.send_stop()
     record = await until(client, job.id, lambda record: record.status is JobStatus.QUEUED)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 5.5  # before the Step of 6 s is over
     assert record.attempts == 0
 
 
@@ -134,6 +134,6 @@ async def test_workers_are_announced_while_they_live(client: JobClient, start_wo
     stopped.stop()
     assert len(await client.workers()) == 1
     killed.kill()
-    with anyio.fail_after(3):
+    with anyio.fail_after(10):
         while await client.workers():
             await anyio.sleep(0.02)
