@@ -157,9 +157,7 @@ def iterate(w_BLD: Tensor, *, synthesize: Callable[[Tensor], Tensor], loss: Inve
         yield step
         if index == num_steps or not step.loss_B.isfinite().any():
             return
-        # The sum: a batch never changes an image's own gradient.
-        (grad_BLD,) = torch.autograd.grad(terms.total_B.sum(), w_BLD)
-        w_BLD, state = optimizer.step(w_BLD.detach(), grad_BLD, state)
+        w_BLD, state = optimizer.step(w_BLD.detach(), _gradient(terms, w_BLD), state)
 
 
 def start_codes(pack: Pack, target_BCHW: Tensor, config: InvertConfig) -> Tensor:
@@ -177,7 +175,8 @@ def start_codes(pack: Pack, target_BCHW: Tensor, config: InvertConfig) -> Tensor
             return pack.encode(target_BCHW)
     if kind == "mean":
         return pack.mean_codes(batch)
-    z_BZ = torch.randn(batch, pack.z_dim, generator=torch.Generator().manual_seed(config.seed))
+    draw = torch.Generator().manual_seed(config.seed)
+    z_BZ = torch.stack([torch.randn(pack.z_dim, generator=draw) for _ in range(batch)])  # one by one: see above
     with torch.no_grad():
         return pack.map(z_BZ.to(pack.device))
 
@@ -231,6 +230,13 @@ def _evaluate(
     w_BLD = w_BLD.detach().requires_grad_()
     image_BCHW = synthesize(w_BLD)
     return w_BLD, image_BCHW, loss.terms(image_BCHW, w_BLD)
+
+
+@torch.enable_grad()
+def _gradient(terms: LossTerms, w_BLD: Tensor) -> Tensor:
+    """Of the sum over images, so that a batch never changes an image's own gradient."""
+    (grad_BLD,) = torch.autograd.grad(terms.total_B.sum(), w_BLD)
+    return grad_BLD
 
 
 def _detached(terms: LossTerms) -> LossTerms:

@@ -77,9 +77,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lpips", type=Path, metavar="FILE", help="LPIPS squeeze weights: sharper, if you have them")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures a step (default: 8)")
     parser.add_argument("--rate", type=float, help="Adam's rate (default: %(default)s)")
-    parser.add_argument(
-        "--held-out", type=int, default=96, metavar="N", help="kept for measuring (default: 96)"
-    )
+    parser.add_argument("--held-out", type=int, default=96, metavar="N", help="kept for measuring (default: 96)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--until", type=int, metavar="STEP", help="stop here, with the schedule of the whole run")
@@ -98,6 +96,10 @@ def _add_export(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("--provenance", required=True, help="data, program and command")
     parser.add_argument("--card", type=Path, metavar="FILE.md", help="model card, goes in as README.md")
     parser.add_argument("--held-out", type=int, default=96, metavar="N", help="as in training")
+    parser.add_argument(
+        "--until-px", type=int, default=16, metavar="PX",
+        help="size of the discriminator's feature map that is compared (default: 16)",
+    )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace a pack that is there")
     parser.set_defaults(run=_run_export)
 
@@ -154,7 +156,7 @@ def _run_export(args: argparse.Namespace) -> int:
     _, held_out = load_pictures(args.data, held_out=args.held_out)
     pack = assemble(
         args.run_folder, name=args.name, version=args.version, description=args.description,
-        licence=args.licence, provenance=args.provenance,
+        licence=args.licence, provenance=args.provenance, until_px=args.until_px,
     )  # fmt: skip
     pack, losses = calibrate(pack, held_out)
     for rate, loss in losses.items():

@@ -20,7 +20,7 @@ class AdamState(NamedTuple):
     square_BLD: Tensor
     """Moving average v of its square."""
     count_B: Tensor
-    """Updates done."""
+    """Updates done; float64, since 1 - beta2^t in float32 is wrong in its fifth digit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Adam:
 
     def init(self, w_BLD: Tensor) -> AdamState:
         zero_BLD = torch.zeros_like(w_BLD)
-        return AdamState(zero_BLD, zero_BLD, torch.zeros(len(w_BLD), device=w_BLD.device))
+        return AdamState(zero_BLD, zero_BLD, torch.zeros(len(w_BLD), device=w_BLD.device, dtype=torch.float64))
 
     def step(self, w_BLD: Tensor, grad_BLD: Tensor, state: AdamState) -> tuple[Tensor, AdamState]:
         state = AdamState(
@@ -50,6 +50,6 @@ class Adam:
             state.count_B + 1,
         )
         count_B11 = state.count_B[:, None, None]
-        mean_BLD = state.mean_BLD / (1 - self.beta1**count_B11)
-        square_BLD = state.square_BLD / (1 - self.beta2**count_B11)
+        mean_BLD = state.mean_BLD / (1 - self.beta1**count_B11).to(w_BLD.dtype)
+        square_BLD = state.square_BLD / (1 - self.beta2**count_B11).to(w_BLD.dtype)
         return w_BLD - self.learning_rate * mean_BLD / (square_BLD.sqrt() + self.epsilon), state

@@ -1,0 +1,55 @@
+"""A pack of random weights that is built in milliseconds: 16 px, 6 style layers, w of 12."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from inversion_core.models import (
+    DiscriminatorConfig,
+    DiscriminatorFeatures,
+    Encoder,
+    EncoderConfig,
+    GeneratorConfig,
+    StyleGANGenerator,
+)
+from inversion_core.packs import Pack, PackManifest, PerceptualSpec
+
+GENERATOR = GeneratorConfig(
+    resolution=16, channels=(16, 12, 8), z_dim=10, w_dim=12, mapping_dim=14, mapping_layers=3, final_tanh=True
+)
+ENCODER = EncoderConfig(resolution=16, w_dim=12, channels_base=4, channels_max=8, batch_norm=False)
+DISCRIMINATOR = DiscriminatorConfig(resolution=16, channels=(8, 6, 4))
+
+
+def tiny_pack(*, has_encoder: bool = True, seed: int = 0) -> Pack:
+    """The pack; the same seed gives the same weights, and the global random state stays as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        generator = StyleGANGenerator(GENERATOR)
+        generator.truncation.w_avg_D.normal_(std=0.1)
+        encoder = Encoder(ENCODER) if has_encoder else None
+        perceptual = DiscriminatorFeatures(DISCRIMINATOR, until=8)
+    spec = PerceptualSpec(
+        kind="discriminator",
+        layer="trunk at 8 px",
+        args={**dataclasses.asdict(DISCRIMINATOR), "until": 8},
+        weight=0.1,
+    )
+    manifest = PackManifest(
+        name="tiny",
+        version="1",
+        generator=GENERATOR,
+        encoder=ENCODER if has_encoder else None,
+        perceptual=spec,
+    )
+    return Pack(manifest, generator=generator, perceptual=perceptual, encoder=encoder)
+
+
+def tiny_targets(count: int = 3, seed: int = 1) -> torch.Tensor:
+    """Pictures (count, 3, 16, 16) that the tiny generator can make."""
+    z_BZ = torch.randn(count, GENERATOR.z_dim, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        pack = tiny_pack()
+        return pack.synthesize(pack.map(z_BZ))
