@@ -119,6 +119,7 @@ class EncoderTrainer:
     @torch.no_grad()
     def sample(self, columns: int = 12) -> Path:
         """Write a sheet: held-out pictures above their reconstructions."""
+        columns = min(columns, len(self.held_out))
         real = self.held_out.take(torch.arange(columns)).to(self.pack.device)
         rows = [real, self.pack.synthesize(self.e_ema(real))]
         file = self.folder.path / f"sample-{self.step:07d}.png"

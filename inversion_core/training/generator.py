@@ -71,6 +71,8 @@ class GeneratorTraining:
     r1_gamma: float = 1.0
     r1_every: int = 16
     """Steps between two R1 terms, each weighted by as much (lazy regularisation, Karras 2020)."""
+    mapping_fit_steps: int = 1_500
+    """Steps of the regression that fits the mapping network to the codes between the phases."""
     mixing_probability: float = 0.5
     augment_probability: float = 0.5
     ema_images: int = 8_000
@@ -227,7 +229,7 @@ class GeneratorTrainer:
     def _start_adversarial(self) -> None:
         """Fit the mapping network to the distribution of the codes, and w_avg to their mean; D starts from nothing."""
         code_ND = torch.cat([self.e_ema(batch).mean(dim=1) for batch in self._all_pictures()])
-        fit_mapping(self.g, code_ND, seed=self.config.seed)
+        fit_mapping(self.g, code_ND, seed=self.config.seed, steps=self.config.mapping_fit_steps)
         self.g_ema.mapping.load_state_dict(self.g.mapping.state_dict())
         self.g_ema.truncation.load_state_dict(self.g.truncation.state_dict())
 
@@ -250,6 +252,7 @@ class GeneratorTrainer:
     @torch.no_grad()
     def sample(self, columns: int = 12) -> Path:
         """Write a sheet: held-out pictures, their W+ and W reconstructions, samples without and with truncation."""
+        columns = min(columns, len(self.held_out))
         real = self.held_out.take(torch.arange(columns)).to(self.device)
         w_BLD = self.e_ema(real)
         rows = [
@@ -280,9 +283,7 @@ class GeneratorTrainer:
             self.step = int(facts["step"])
 
 
-def fit_mapping(
-    generator: StyleGANGenerator, code_ND: Tensor, *, seed: int, steps: int = 1500, batch: int = 256
-) -> None:
+def fit_mapping(generator: StyleGANGenerator, code_ND: Tensor, *, seed: int, steps: int, batch: int = 256) -> None:
     """Fit the mapping network by regression so that normal z gives codes with the mean and covariance of `code_ND`.
 
     The target for z is mean + A z with A A^T the covariance: the Gaussian nearest to the codes.
