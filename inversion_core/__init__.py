@@ -9,6 +9,7 @@ for step in invert(pack, target_BCHW, InvertConfig(num_steps=50)):
 
 from inversion_core.errors import InversionError, NoFaceFound, OptionInvalid, PackInvalid, PackNotFound, PictureInvalid
 from inversion_core.inverter import BestSteps, Checkpoint, InvertConfig, Step, invert
+from inversion_core.packs import Pack, list_packs, load_pack
 
 __all__ = [
     "BestSteps",
@@ -17,9 +18,12 @@ __all__ = [
     "InvertConfig",
     "NoFaceFound",
     "OptionInvalid",
+    "Pack",
     "PackInvalid",
     "PackNotFound",
     "PictureInvalid",
     "Step",
     "invert",
+    "list_packs",
+    "load_pack",
 ]
