@@ -102,6 +102,7 @@ class StyleLayer(nn.Module):
 
     noise_HW: Tensor
     blur_kernel: Tensor
+    folded_kernel: Tensor | None
 
     def __init__(self, config: GeneratorConfig, index: int):
         super().__init__()
@@ -123,6 +124,12 @@ class StyleLayer(nn.Module):
         taps = torch.tensor([1.0, 2.0, 1.0]) / 4  # the binomial filter of Karras 2019 section 2
         self.register_buffer("blur_kernel", torch.outer(taps, taps).repeat(out_channels, 1, 1, 1), persistent=False)
         self.style = EqualizedLinear(config.w_dim, 2 * out_channels)
+        self.register_buffer("folded_kernel", None, persistent=False)
+
+    def fold(self) -> None:
+        """Compute the convolution's kernel once, for a frozen network; later changes of the weight go unseen."""
+        if not self.is_constant:
+            self.folded_kernel = self._kernel().detach()
 
     def forward(self, x_BCHW: Tensor | None, w_BD: Tensor, *, random_noise: bool = False) -> Tensor:
         """Apply the layer; `x_BCHW` is None for the constant. `random_noise`: drawn anew, not the layer's own."""
@@ -136,17 +143,25 @@ class StyleLayer(nn.Module):
     def _convolve(self, x_BCHW: Tensor | None) -> Tensor:
         if x_BCHW is None:
             return self.const
-        weight = self.weight * self.weight_scale
+        kernel = self._kernel() if self.folded_kernel is None else self.folded_kernel
         if not self.upsamples:
-            return F.conv2d(x_BCHW, weight, padding=1)
-        if self.is_fused:
-            x = F.conv_transpose2d(x_BCHW, _fused_kernel(weight), stride=2, padding=1)
-        else:
-            x = F.conv2d(F.interpolate(x_BCHW, scale_factor=2, mode="nearest"), weight, padding=1)
+            return F.conv2d(x_BCHW, kernel, padding=1)
+        x = F.conv_transpose2d(x_BCHW, kernel, stride=2, padding=1)
         return F.conv2d(x, self.blur_kernel, padding=1, groups=x.shape[1])
 
+    def _kernel(self) -> Tensor:
+        """What is convolved with: the scaled weight, spread where the layer up-samples.
 
-def _fused_kernel(weight_OIHW: Tensor) -> Tensor:
+        Nearest and then a convolution is the same transposed convolution as the fused form, with the weight turned
+        round: 4 products for each pixel, not 9.
+        """
+        weight = self.weight * self.weight_scale
+        if not self.upsamples:
+            return weight
+        return _spread_kernel(weight if self.is_fused else weight.flip(2, 3))
+
+
+def _spread_kernel(weight_OIHW: Tensor) -> Tensor:
     """The kernel (I, O, 4, 4) whose transposed convolution at stride 2 spreads each pixel over 2x2, then convolves."""
     k = F.pad(weight_OIHW.transpose(0, 1), (1, 1, 1, 1))
     return k[..., 1:, 1:] + k[..., :-1, 1:] + k[..., 1:, :-1] + k[..., :-1, :-1]
@@ -202,6 +217,14 @@ class StyleGANGenerator(nn.Module):
         """z (B, Z), any norm, to truncated W+ codes (B, L, D)."""
         w_BLD: Tensor = self.truncation(self.mapping(z_BZ), psi)
         return w_BLD
+
+    def freeze(self) -> StyleGANGenerator:
+        """Stop all training of these weights and fold what is constant; returns itself."""
+        self.requires_grad_(False).eval()
+        for layer in self.synthesis.layers:
+            assert isinstance(layer, StyleLayer)
+            layer.fold()
+        return self
 
     def forward(self, z_BZ: Tensor) -> Tensor:
         """z (B, Z) to pictures (B, 3, H, W)."""

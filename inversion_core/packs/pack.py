@@ -30,7 +30,7 @@ class Pack:
             raise ValueError("the manifest and the networks disagree about an encoder")
         self.manifest = manifest
         self.device = torch.device(device)
-        self.generator: StyleGANGenerator = self._freeze(generator)
+        self.generator: StyleGANGenerator = self._freeze(generator).freeze()
         self.encoder: Encoder | None = None if encoder is None else self._freeze(encoder)
         self.perceptual: nn.Module = self._freeze(perceptual)
 

@@ -170,7 +170,7 @@ class GeneratorTrainer:
         in_w_plus_B11 = torch.rand(len(w_BLD), 1, 1, device=w_BLD.device) < 0.5
         code_BLD = mean_B1D + torch.where(in_w_plus_B11, delta_BLD, torch.zeros_like(delta_BLD))
         code_BLD = code_BLD + self.config.code_noise * torch.randn_like(mean_B1D)
-        image_BCHW = self.g.synthesis(code_BLD)
+        image_BCHW = self.g.synthesis(code_BLD, random_noise=True)  # fixed noise would become a fixed blemish
         loss = picture_distance(image_BCHW, real_BCHW, self.lpips, self.config.lpips_weight)
         return image_BCHW, {
             "reconstruction": loss,
