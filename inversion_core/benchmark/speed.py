@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from inversion_core.benchmark.reference import ReferenceLoop
 from inversion_core.inverter import InvertConfig, Step, invert
@@ -30,8 +30,10 @@ from inversion_core.models.perceptual import IMAGENET_MEAN_BGR
 from inversion_core.packs import Pack, PackManifest, PerceptualSpec, load_pack
 
 MANY_STEPS = 1_000_000
-SAME_LOSS = 1e-3
-"""Largest relative difference of the two loops' losses over the compared steps."""
+SAME_START = 1e-4
+"""Largest relative difference of the two loops' losses before the first update."""
+SAME_LOSS = 1e-2
+"""The same after it: Adam's first update is the gradient's sign, which rounding decides where there is hardly one."""
 COMPARED_STEPS = 3
 
 
@@ -123,6 +125,7 @@ def random_pack_256(device: str = "cpu") -> Pack:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         generator = StyleGANGenerator(GeneratorConfig(w_per_layer=True, final_tanh=True))
+        nn.init.normal_(generator.synthesis.get_parameter("layers.0.const"))  # of a flat one AdaIN leaves only rounding
         encoder, vgg = Encoder(EncoderConfig()), VGG16Features()
     spec = PerceptualSpec(kind="vgg16", layer="relu4_3", args={"mean_bgr": list(IMAGENET_MEAN_BGR)})
     manifest = PackManifest(
@@ -149,10 +152,10 @@ def _learning_rate(pack: Pack) -> float:
 def _compare(ours: Callable[[], float], reference: Callable[[], float]) -> float:
     """Run the first steps of both, which also warms them up."""
     pairs = [(ours(), reference()) for _ in range(COMPARED_STEPS)]
-    difference = max(abs(a - b) / abs(b) for a, b in pairs)
-    if not difference <= SAME_LOSS:
+    differences = [abs(a - b) / abs(b) for a, b in pairs]
+    if not (differences[0] <= SAME_START and max(differences) <= SAME_LOSS):
         raise RuntimeError(f"the two loops do not compute the same: losses {pairs}")
-    return difference
+    return max(differences)
 
 
 def _seconds(step: Callable[[], object], config: SpeedConfig) -> float:

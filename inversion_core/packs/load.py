@@ -53,7 +53,7 @@ def verify_pack(name_or_folder: str | Path | None = None) -> PackManifest:
     pack = load_pack(name_or_folder)
     with torch.no_grad():
         image_BCHW = pack.synthesize(pack.mean_codes())
-        outputs = {"generator": image_BCHW, "perceptual": pack.features(image_BCHW)}
+        outputs = {"generator": image_BCHW, "perceptual network": pack.features(image_BCHW)}
         if pack.has_encoder:
             outputs["encoder"] = pack.encode(image_BCHW)
     for network, output in outputs.items():

@@ -16,10 +16,9 @@ import pickle
 import pickletools
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, TypeGuard
+from typing import Any, BinaryIO, NamedTuple, NoReturn, TypeGuard
 
 import torch
 from torch import Tensor
@@ -63,6 +62,8 @@ def read_tensors(file: str | Path) -> dict[str, Tensor]:
 
 
 # -- what a name in the pickle may stand for -----------------------------------------------------------------
+# Named tuples, since nothing can be changed in them: a dataclass, even a frozen one, has a `__setstate__` when it
+# has slots, and a pickle can call that.
 
 
 class _Dict(dict[Any, Any]):
@@ -74,15 +75,13 @@ class _Dict(dict[Any, Any]):
         pass
 
 
-@dataclass(frozen=True, slots=True)
-class _StorageType:
+class _StorageType(NamedTuple):
     """Stands for torch.FloatStorage and its like."""
 
     dtype: torch.dtype
 
 
-@dataclass(frozen=True, slots=True)
-class _Storage:
+class _Storage(NamedTuple):
     """Bytes that tensors are cut from; in the older layout they follow later."""
 
     dtype: torch.dtype
@@ -90,8 +89,7 @@ class _Storage:
     numel: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Tensor:
+class _Tensor(NamedTuple):
     """A tensor yet to be cut from its storage."""
 
     storage: _Storage
@@ -100,9 +98,8 @@ class _Tensor:
     stride: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """A function that the pickle may call. Frozen, so that the pickle cannot change it (BUILD sets attributes)."""
+class _Call(NamedTuple):
+    """A function that the pickle may call. No bare function, for a pickle can set attributes (BUILD) of anything."""
 
     function: Callable[..., object]
 

@@ -1,0 +1,240 @@
+"""The command line, called as a program calls it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from inversion_core.benchmark.reference import ReferenceLoop
+from inversion_core.benchmark.speed import time_loops, SpeedConfig
+from inversion_core.cli import build_parser, main
+from inversion_core.inverter import InvertConfig, invert
+from inversion_core.packs import Pack, load_pack, save_pack
+from inversion_core.packs.load import PATH_VARIABLE
+from inversion_core.pictures import to_image
+from tests.drawn_face import draw_face
+from tests.tiny import tiny_pack, tiny_targets
+
+COMMANDS = [
+    [], ["invert"], ["pack"], ["pack", "list"], ["pack", "show"], ["pack", "verify"], ["pack", "convert-idinvert"],
+    ["pack", "use-imagenet-vgg"], ["benchmark"], ["benchmark", "speed"], ["train"],
+]  # fmt: skip
+
+
+def rough_pack() -> Pack:
+    """The tiny pack with a constant that is not flat: of a flat one AdaIN keeps nothing but rounding, made large."""
+    pack = tiny_pack()
+    pack.generator.synthesis.layers[0].const.normal_(generator=torch.Generator().manual_seed(0))
+    return pack
+
+
+@pytest.fixture
+def pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tiny pack that is found by its name."""
+    tiny = rough_pack()
+    networks: dict[str, Any] = {"generator": tiny.generator, "perceptual": tiny.perceptual, "encoder": tiny.encoder}
+    save_pack(tmp_path / "packs" / "tiny", tiny.manifest, **networks)
+    monkeypatch.setenv(PATH_VARIABLE, str(tmp_path / "packs"))
+    return tmp_path / "packs" / "tiny"
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A photo without a face, for --no-align."""
+    file = tmp_path / "photo.png"
+    to_image(tiny_targets(1)[0]).resize((80, 96)).save(file)
+    return file
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command) or "inversion")
+def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--help"])
+    assert caught.value.code == 0
+    assert "usage: inversion" in capsys.readouterr().out
+
+
+def test_the_installed_program_answers() -> None:
+    program = Path(sys.executable).with_name("inversion")
+    done = subprocess.run([program, "pack", "show", "no-such-pack"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: There is no pack 'no-such-pack'")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("argv", [[], ["nonsense"], ["invert"], ["invert", "x.png", "--out", "o", "--start", "moon"]])
+def test_a_wrong_command_line_ends_with_status_2(argv: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+
+
+# -- invert --------------------------------------------------------------------------------------------------
+
+
+def test_invert_writes_everything(pack: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["invert", str(photo), "--out", str(out), "--pack", "tiny", "--steps", "12", "--no-align", "--frame-every", "5", "--device", "cpu"]) == 0
+    folder = out / "photo"
+    assert sorted(path.name for path in folder.iterdir()) == ["aligned.png", "latents.npy", "losses.csv", "reconstruction.png", "strip.png"]
+    with (folder / "losses.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == list(range(13))
+    losses = [float(row["loss"]) for row in rows]
+    assert min(losses) < losses[0]
+    latents = np.load(folder / "latents.npy")
+    assert (latents.shape, latents.dtype) == ((6, 12), np.float32)
+    with Image.open(folder / "reconstruction.png") as reconstruction, Image.open(folder / "strip.png") as strip:
+        with torch.no_grad():
+            expected = to_image(load_pack("tiny").synthesize(torch.from_numpy(latents)[None]))
+        assert np.abs(np.asarray(reconstruction, dtype=int) - np.asarray(expected, dtype=int)).max() <= 1
+        assert strip.size == (6 * 16 + 5 * 2, 16), "aligned, steps 0, 5, 10, 12, reconstruction"
+    captured = capsys.readouterr()
+    assert f"loss {min(losses):.5f}" in captured.out
+    assert "13/13" in captured.err, "a progress bar"
+
+
+def test_invert_repeats_itself_and_the_seed_counts(pack: Path, photo: Path, tmp_path: Path) -> None:
+    codes = []
+    for number, seed in enumerate((3, 3, 4)):
+        out = tmp_path / str(number)
+        argv = ["invert", str(photo), "--out", str(out), "--pack", "tiny", "--steps", "2", "--start", "random", "--no-align", "--device", "cpu"]
+        assert main([*argv, "--seed", str(seed)]) == 0
+        codes.append(np.load(out / "photo" / "latents.npy"))
+    assert np.array_equal(codes[0], codes[1])
+    assert not np.array_equal(codes[0], codes[2])
+
+
+def test_a_face_is_found_and_aligned(pack: Path, tmp_path: Path) -> None:
+    draw_face().save(tmp_path / "face.jpg")
+    assert main(["invert", str(tmp_path / "face.jpg"), "--out", str(tmp_path / "out"), "--pack", "tiny", "--steps", "0", "--device", "cpu"]) == 0
+    with Image.open(tmp_path / "out" / "face" / "aligned.png") as aligned:
+        assert aligned.size == (16, 16)
+
+
+def test_one_bad_photo_does_not_stop_the_rest(pack: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken, faceless = tmp_path / "broken.png", tmp_path / "grey.png"
+    broken.write_bytes(photo.read_bytes()[:200])
+    Image.new("RGB", (200, 200), (90, 90, 90)).save(faceless)
+    draw_face().save(tmp_path / "face.png")
+    photos = [str(broken), str(tmp_path / "none.png"), str(faceless), str(tmp_path / "face.png")]
+    assert main(["invert", *photos, "--out", str(tmp_path / "out"), "--pack", "tiny", "--steps", "1", "--device", "cpu"]) == 2
+    message = capsys.readouterr().err
+    for name in ("broken.png", "none.png", "grey.png"):
+        assert f"error: {tmp_path / name}: " in message
+    assert "3 of 4 photos failed" in message
+    assert (tmp_path / "out" / "face" / "latents.npy").exists()
+    assert not (tmp_path / "out" / "broken").exists()
+
+
+def test_photos_of_one_name_do_not_overwrite_each_other(pack: Path, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    other = tmp_path / "b" / "photo.png"
+    Image.new("RGB", (64, 64), (200, 30, 30)).save(other)
+    argv = ["invert", str(photo), str(other), "--out", str(tmp_path / "out"), "--pack", "tiny", "--steps", "0", "--no-align", "--device", "cpu"]
+    assert main(argv) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["photo", "photo-2"]
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (["--steps", "-1"], "num_steps is -1"),
+        (["--optimizer", "magic"], "optimizer is 'magic'"),
+        (["--pack", "none"], "There is no pack 'none'"),
+        (["--frame-every", "0"], "--frame-every is 0"),
+        (["--device", "toaster"], "device is 'toaster'"),
+    ],
+)
+def test_wrong_options_of_invert(option: list[str], words: str, pack: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["invert", str(photo), "--out", str(tmp_path / "out"), "--pack", "tiny", "--device", "cpu", *option]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert words in error
+    assert not (tmp_path / "out").exists()
+
+
+# -- pack ----------------------------------------------------------------------------------------------------
+
+
+def test_pack_list_show_and_verify(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pack", "list"]) == 0
+    assert "tiny  " in capsys.readouterr().out
+    assert main(["pack", "show", "tiny"]) == 0
+    first, text = capsys.readouterr().out.split("\n", 1)
+    assert first == f"folder: {pack}"
+    assert json.loads(text)["num_layers"] == 6
+    assert main(["pack", "verify", str(pack)]) == 0
+    assert "tiny 1 is sound" in capsys.readouterr().out
+
+
+def test_verify_of_a_truncated_pack(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.truncate(pack / "generator.safetensors", 500)
+    assert main(["pack", "verify", "tiny"]) == 2
+    error = capsys.readouterr().err
+    assert str(pack / "generator.safetensors") in error
+    assert "Copy the pack again" in error
+
+
+def test_use_imagenet_vgg_says_what_is_wrong_with_torchvision(pack: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)  # as where it is not installed
+    before = (pack / "pack.json").read_bytes()
+    assert main(["pack", "use-imagenet-vgg", "tiny"]) == 2
+    assert "torchvision does not load beside torch" in capsys.readouterr().err
+    assert (pack / "pack.json").read_bytes() == before
+
+
+# -- benchmark -----------------------------------------------------------------------------------------------
+
+
+def test_the_reference_loop_computes_the_same() -> None:
+    pack, target = rough_pack(), tiny_targets(1)
+    for weight in (0.0, 2.0):
+        reference = ReferenceLoop(pack, target, pack.mean_codes(), learning_rate=0.02, regulariser_weight=weight)
+        config = InvertConfig(num_steps=5, start="mean", learning_rate=0.02, regulariser_weight=weight)
+        losses = [float(step.loss_B) for step in invert(pack, target, config)]
+        assert [reference.step() for _ in losses] == pytest.approx(losses, rel=1e-3)
+
+
+def test_benchmark_speed_writes_its_table(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "bench"
+    argv = ["benchmark", "speed", "--out", str(out), "--pack", "tiny", "--small-only", "--iterations", "2", "--repeats", "3"]
+    assert main(argv) == 0
+    data = json.loads((out / "speed.json").read_text())
+    assert [row["loss"] for row in data["rows"]] == ["equation 1", "equation 1 and in-domain regulariser"]
+    assert all(row["ours_s"] > 0 and row["times_as_fast"] > 0 for row in data["rows"])
+    assert {"device", "threads", "torch", "commit", "command"} <= set(data["facts"])
+    assert (out / "speed.md").read_text().strip() in capsys.readouterr().out
+
+
+def test_benchmark_refuses_loops_that_differ() -> None:
+    class Other(Pack):
+        @property
+        def perceptual_weight(self) -> float:
+            self.asked = getattr(self, "asked", 0) + 1
+            return float(self.asked)  # another one each time
+
+    pack = rough_pack()
+    pack.__class__ = Other
+    with pytest.raises(RuntimeError, match="do not compute the same"):
+        time_loops(pack, SpeedConfig(iterations=1, repeats=1), regulariser_weight=0.0)
+
+
+def test_wrong_options_of_the_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["benchmark", "speed", "--out", str(tmp_path), "--repeats", "0"]) == 2
+    assert "at least 1" in capsys.readouterr().err
+
+
+def test_the_parser_is_built_without_running_anything() -> None:
+    args = build_parser().parse_args(["invert", "a.png", "b.png", "--out", "o"])
+    assert (args.steps, args.seed, args.start, args.optimizer) == (100, 0, None, None)
