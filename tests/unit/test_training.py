@@ -181,5 +181,5 @@ def test_lpips_is_zero_for_equal_pictures_and_a_broken_file_is_named(tmp_path: P
     assert (network(a, b) > 0).all()
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"no")
-    with pytest.raises(PackInvalid, match="broken.safetensors"):
+    with pytest.raises(PackInvalid, match=r"broken\.safetensors"):
         load_lpips(broken)
