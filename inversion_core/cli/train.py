@@ -75,7 +75,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help="archive made by `inversion train data`")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder: checkpoint, log, samples")
     parser.add_argument("--lpips", type=Path, metavar="FILE", help="LPIPS squeeze weights: sharper, if you have them")
-    parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures a step (default: 8)")
+    parser.add_argument("--batch", type=int, default=4, metavar="N", help="pictures a step (default: 4)")
     parser.add_argument("--rate", type=float, help="Adam's rate (default: %(default)s)")
     parser.add_argument("--held-out", type=int, default=96, metavar="N", help="kept for measuring (default: 96)")
     parser.add_argument("--seed", type=int, default=0)

@@ -49,8 +49,8 @@ class GeneratorTraining:
     """Steps of the first phase."""
     adversarial_steps: int = 10_000
     """Steps of the second phase."""
-    batch_size: int = 8
-    generator_rate: float = 2e-3
+    batch_size: int = 4
+    generator_rate: float = 3e-3
     """Adam's rate for generator and discriminator in the first phase."""
     encoder_rate: float = 1e-3
     adversarial_rate: float = 1e-3
@@ -60,11 +60,11 @@ class GeneratorTraining:
     """Factor of the rates at the end of a phase, reached by a cosine over its last half."""
     lpips_weight: float = 0.5
     """Weight of LPIPS beside twice the L1 distance; 0 where no such network is given."""
-    delta_weight: float = 2e-2
+    delta_weight: float = 5e-3
     """Weight of the squared distance of a layer's code from the mean over layers: keeps W+ near W (Tov 2021)."""
-    norm_weight: float = 5e-3
+    norm_weight: float = 1e-3
     """Weight of the mean square of the codes, so that their noise means something."""
-    code_noise: float = 0.05
+    code_noise: float = 0.03
     """Standard deviation of noise on the codes in reconstruction: a smooth latent space."""
     adversarial_weight: float = 0.1
     """Weight of the adversarial terms beside the reconstruction."""
