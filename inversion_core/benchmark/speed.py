@@ -116,8 +116,10 @@ def time_loops(pack: Pack, config: SpeedConfig, *, regulariser_weight: float) ->
     return Row(
         pack=f"{pack.name} ({pack.resolution} px)",
         loss="equation 1" if not regulariser_weight else "equation 1 and in-domain regulariser",
-        ours_s=statistics.median(times["ours"]), reference_s=statistics.median(times["reference"]), loss_difference=difference,
-    )  # fmt: skip
+        ours_s=statistics.median(times["ours"]),
+        reference_s=statistics.median(times["reference"]),
+        loss_difference=difference,
+    )
 
 
 def random_pack_256(device: str = "cpu") -> Pack:
@@ -212,7 +214,8 @@ def _commit() -> str:
 
 
 def _table(rows: list[Row], facts: dict[str, str]) -> str:
-    head = "| pack | loss | ours, s per iteration | as the public reference writes it | times as fast |\n|---|---|---|---|---|\n"
+    head = "| pack | loss | ours, s per iteration | as the public reference writes it | times as "
+    "fast |\n|---|---|---|---|---|\n"
     lines = [
         f"| {row.pack} | {row.loss} | {row.ours_s:.4f} | {row.reference_s:.4f} | {row.times_as_fast:.2f} |"
         for row in rows
@@ -220,6 +223,7 @@ def _table(rows: list[Row], facts: dict[str, str]) -> str:
     worst = max(row.loss_difference for row in rows)
     notes = "\n".join(f"- {key}: {value}" for key, value in facts.items())
     return (
-        "# Speed of one iteration\n\nOne picture, float32, forward, backward to the code, Adam. The losses of both loops agree within "
+        "# Speed of one iteration\n\nOne picture, float32, forward, backward to the code, Adam. The "
+        "losses of both loops agree within "
         f"{worst:.1e} over the first {COMPARED_STEPS} steps.\n\n{head}" + "\n".join(lines) + f"\n\n{notes}\n"
     )

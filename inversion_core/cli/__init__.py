@@ -38,7 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="inversion",
         description="StyleGAN inversion: pictures to W+ codes.",
-        epilog="`inversion COMMAND --help` tells more. Exit status: 0 done, 2 refused (one line on stderr says why and what to do).",
+        epilog="`inversion COMMAND --help` tells more. Exit status: 0 done, 2 refused (one line on "
+        "stderr says why and what to do).",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for group in (invert, pack, train, benchmark):

@@ -84,7 +84,8 @@ def _run_show(args: argparse.Namespace) -> int:
 def _run_verify(args: argparse.Namespace) -> int:
     manifest = verify_pack(args.pack)
     print(
-        f"{find_pack(args.pack)}: {manifest.name} {manifest.version} is sound: {len(manifest.files)} files, digests, keys, shapes and numbers"
+        f"{find_pack(args.pack)}: {manifest.name} {manifest.version} is sound: "
+        f"{len(manifest.files)} files, digests, keys, shapes and numbers"
     )
     return 0
 
@@ -109,6 +110,7 @@ def _run_convert(args: argparse.Namespace) -> int:
 def _run_imagenet(args: argparse.Namespace) -> int:
     manifest = use_imagenet_vgg(args.pack, out=args.out, weight=args.weight)
     print(
-        f"{args.out or find_pack(args.pack)}: {manifest.name} {manifest.version}, perceptual weight {manifest.perceptual.weight:.3g}"
+        f"{args.out or find_pack(args.pack)}: {manifest.name} {manifest.version}, perceptual weight "
+        f"{manifest.perceptual.weight:.3g}"
     )
     return 0

@@ -13,35 +13,42 @@ between the layouts, and is settled here:
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from inversion_core.errors import PackInvalid
 from inversion_core.models import Encoder, EncoderConfig, GeneratorConfig, StyleGANGenerator, VGG16Features
 from inversion_core.models.layers import resolutions
 from inversion_core.models.perceptual import IMAGENET_MEAN_BGR, VGG16_PLAN
 from inversion_core.packs.manifest import PackManifest, PerceptualSpec
+from inversion_core.packs.published import Published
 from inversion_core.packs.save import save_pack
-from inversion_core.packs.unpickle import read_tensors
 
-REMEDY = "Take the file as it was published, or one saved by the public code with the same settings."
-LICENCE = "That of the published files: see genforce/idinvert_pytorch for the networks, and the VGG-16 of Simonyan and Zisserman (CC BY 4.0)."
+LICENCE = (
+    "That of the published files: see genforce/idinvert_pytorch for the networks, "
+    "and Simonyan and Zisserman for VGG-16 (CC BY 4.0)."
+)
 BLUR = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]) / 16
 """Binomial filter (Karras 2019 section 2), the only one that the generator here knows."""
 NEVER_FUSED = 2048
 """`fused_from` of a generator without a fused layer."""
 
 
-def convert_idinvert(generator_file: str | Path, vgg_file: str | Path, folder: str | Path, *, encoder_file: str | Path | None = None,
-                     name: str = "idinvert-ffhq-256", version: str = "1.0.0", licence: str = LICENCE, half: bool = False,
-                     overwrite: bool = False) -> PackManifest:  # fmt: skip
+def convert_idinvert(
+    generator_file: str | Path,
+    vgg_file: str | Path,
+    folder: str | Path,
+    *,
+    encoder_file: str | Path | None = None,
+    name: str = "idinvert-ffhq-256",
+    version: str = "1.0.0",
+    licence: str = LICENCE,
+    half: bool = False,
+    overwrite: bool = False,
+) -> PackManifest:
     """Convert published files into a pack folder.
 
     Args:
@@ -57,7 +64,8 @@ def convert_idinvert(generator_file: str | Path, vgg_file: str | Path, folder: s
     manifest = PackManifest(
         name=name,
         version=version,
-        description=f"IDInvert at {generator.config.resolution} px{'' if encoder else ', without its encoder'}: StyleGAN with a W+ of its own for each layer.",
+        description=f"IDInvert at {generator.config.resolution} px{'' if encoder else ', without its encoder'}: "
+        "a StyleGAN whose mapping gives each layer a w of its own.",
         licence=licence,
         provenance="Converted from "
         + ", ".join(Path(file).name for file in (generator_file, encoder_file, vgg_file) if file),
@@ -76,74 +84,6 @@ def convert_idinvert(generator_file: str | Path, vgg_file: str | Path, folder: s
 
 
 N = TypeVar("N", bound=nn.Module)
-
-
-@dataclass
-class Published:
-    """A published state dict: tensors are taken from it one by one, with their shape checked."""
-
-    file: Path
-    tensors: dict[str, Tensor]
-    taken: set[str] = field(default_factory=set)
-
-    @classmethod
-    def read(cls, file: str | Path) -> Published:
-        """Raises PackInvalid as `read_tensors`."""
-        return cls(Path(file), read_tensors(file))
-
-    def take(self, key: str, shape: tuple[int, ...]) -> Tensor:
-        """The tensor of that key as float32; PackInvalid where it is missing, of another shape, or not finite."""
-        tensor = self.tensors.get(key)
-        if tensor is None:
-            raise PackInvalid(f"{self.file}: key {key!r} is missing{self._looks_like(key)}. {REMEDY}")
-        if tuple(tensor.shape) != shape:
-            raise PackInvalid(
-                f"{self.file}: key {key!r} has shape {tuple(tensor.shape)}, and {shape} is needed. {REMEDY}"
-            )
-        if not tensor.isfinite().all():
-            raise PackInvalid(f"{self.file}: key {key!r} holds a number that is infinite or NaN. {REMEDY}")
-        self.taken.add(key)
-        return tensor.float()
-
-    def finish(self, unused: str) -> None:
-        """Refuse keys that nobody took, but those that the pattern `unused` names."""
-        left = [key for key in self.tensors if key not in self.taken and not re.fullmatch(unused, key)]
-        if left:
-            more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
-            raise PackInvalid(f"{self.file}: key {left[0]!r} is unknown{more}: these weights would be lost. {REMEDY}")
-
-    def fault(self, key: str, what: str) -> PackInvalid:
-        return PackInvalid(f"{self.file}: key {key!r} {what}. {REMEDY}")
-
-    def usual(self, sizes: Iterable[tuple[str, int]], first: str) -> int:
-        """The size that most of these keys agree on, each given with the axis it is read from.
-
-        One key of a wrong shape must not decide the architecture, or all the others would be blamed.
-        """
-        found = Counter(
-            self.tensors[key].shape[axis]
-            for key, axis in sizes
-            if key in self.tensors and self.tensors[key].ndim > max(axis, -1)
-        )
-        if not found:
-            raise PackInvalid(f"{self.file}: key {first!r} is missing{self._looks_like(first)}. {REMEDY}")
-        return found.most_common(1)[0][0]
-
-    def count(self, pattern: str) -> int:
-        """One more than the highest number that `pattern` catches in the keys."""
-        numbers = [int(match[1]) for key in self.tensors if (match := re.match(pattern, key))]
-        return max(numbers, default=-1) + 1
-
-    def _looks_like(self, wanted: str) -> str:
-        marks = {"synthesis.": "a generator", "block0.": "an encoder", "layer0.weight": "VGG-16"}
-        for mark, what in marks.items():
-            if not wanted.startswith(mark) and any(key.startswith(mark) for key in self.tensors):
-                return (
-                    f"; the file looks like {what}"
-                    if not any(key.split(".")[0] == wanted.split(".")[0] for key in self.tensors)
-                    else ""
-                )
-        return ""
 
 
 # -- generator -----------------------------------------------------------------------------------------------
@@ -172,28 +112,42 @@ def generator_config(source: Published) -> GeneratorConfig:
     layers = source.count(r"synthesis\.layer(\d+)\.")
     blocks = (layers + 1) // 2
     if not 2 <= blocks <= 9:
-        raise PackInvalid(f"{source.file}: key 'synthesis.layer0.const' and its like make {blocks} resolutions; 2 to 9 are known"
-                          f"{source._looks_like('synthesis.layer0.const')}. {REMEDY}")  # fmt: skip
+        raise source.fault(
+            "synthesis.layer0.const",
+            f"and its like make {blocks} resolutions{source.likeness('synthesis.')}; 2 to 9 are known",
+        )
     styles = [f"synthesis.layer{i}.epilogue.style_mod.dense.fc.weight" for i in range(layers)]
     w_dim = source.usual([("truncation.w_avg", 0), *((key, 1) for key in styles)], "truncation.w_avg")
-    depth = source.count(r"mapping\.dense(\d+)\.")
-    dense = [f"mapping.dense{i}" for i in range(depth)]
-    hidden = source.usual([(f"{key}.fc.weight", 0) for key in dense[:-1]] + [(f"{key}.fc.weight", 1) for key in dense[1:]]
-                          + [(f"{key}.wscale.bias", 0) for key in dense[:-1]], "mapping.dense0.fc.weight")  # fmt: skip
-    z_dim = source.usual([("mapping.dense0.fc.weight", 1)], "mapping.dense0.fc.weight")
+    return GeneratorConfig(
+        resolution=4 * 2 ** (blocks - 1),
+        channels=tuple(_channels(source, block) for block in range(blocks)),
+        w_dim=w_dim,
+        final_tanh=True,
+        fused_from=_fused_from(source, blocks),
+        **_mapping_widths(source, w_dim),
+    )
+
+
+class _MappingWidths(TypedDict):
+    z_dim: int
+    mapping_dim: int
+    mapping_layers: int
+    w_per_layer: bool
+
+
+def _mapping_widths(source: Published, w_dim: int) -> _MappingWidths:
+    first, depth = "mapping.dense0.fc.weight", source.count(r"mapping\.dense(\d+)\.")
+    dense, last = [f"mapping.dense{i}" for i in range(depth)], f"mapping.dense{max(depth - 1, 0)}"
+    z_dim = source.usual([(first, 1)], first)
+    inner = [(f"{key}.fc.weight", 0) for key in dense[:-1]] + [(f"{key}.wscale.bias", 0) for key in dense[:-1]]
+    inner += [(f"{key}.fc.weight", 1) for key in dense[1:]]
+    hidden = source.usual(inner, first) if inner else z_dim
     if z_dim not in (w_dim, hidden):  # nothing else in the file says how wide z is
         raise source.fault(
-            "mapping.dense0.fc.weight",
-            f"takes a z of width {z_dim}, and neither w ({w_dim}) nor the mapping ({hidden}) is as wide",
+            first, f"takes a z of width {z_dim}; it must be as wide as w ({w_dim}) or the mapping ({hidden})"
         )
-    wide = source.usual(
-        [(f"mapping.dense{depth - 1}.fc.weight", 0), (f"mapping.dense{depth - 1}.wscale.bias", 0)],
-        f"mapping.dense{depth - 1}.fc.weight",
-    )
-    return GeneratorConfig(
-        resolution=4 * 2 ** (blocks - 1), channels=tuple(_channels(source, block) for block in range(blocks)), z_dim=z_dim, w_dim=w_dim,
-        mapping_layers=depth, mapping_dim=hidden, w_per_layer=wide != w_dim, final_tanh=True, fused_from=_fused_from(source, blocks),
-    )  # fmt: skip
+    out = source.usual([(f"{last}.fc.weight", 0), (f"{last}.wscale.bias", 0)], f"{last}.fc.weight")
+    return {"z_dim": z_dim, "mapping_dim": hidden, "mapping_layers": depth, "w_per_layer": out != w_dim}
 
 
 def _channels(source: Published, block: int) -> int:
@@ -279,7 +233,7 @@ def convert_encoder(source: Published, generator: GeneratorConfig) -> Encoder:
     config = encoder_config(source, generator)
     widths = [min(config.channels_base * 2**i, config.channels_max) for i in range(len(resolutions(config.resolution)))]
     state = _unit(source, config, "block0.conv", None, "block0.bn", "stem", (widths[0], 3, 3, 3))
-    for i, (narrow, wide) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for i, (narrow, wide) in enumerate(pairwise(widths)):
         theirs, ours, hidden = f"block{i + 1}", f"blocks.{i}", min(narrow, wide)
         state |= _unit(
             source,

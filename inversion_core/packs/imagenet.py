@@ -106,7 +106,7 @@ def matching_weight(pack: Pack, vgg: PerceptualNetwork) -> float:
 
 def _is_half(file: Path) -> bool:
     with safe_open(file, framework="pt") as stored:
-        return any(stored.get_slice(key).get_dtype() == "F16" for key in stored.keys())
+        return any(stored.get_slice(key).get_dtype() == "F16" for key in stored.keys())  # noqa: SIM118
 
 
 def _difference(features_BCHW: Tensor) -> float:
@@ -130,14 +130,16 @@ def download_torchvision() -> Mapping[str, Tensor]:
         from torchvision.models import VGG16_Weights
     except (ImportError, RuntimeError) as error:  # RuntimeError: "operator torchvision::nms does not exist"
         raise PackInvalid(
-            f"torchvision does not load beside torch {torch.__version__} ({error}). It must be the release, and the CPU or "
+            f"torchvision does not load beside torch {torch.__version__} ({error}). It must be the "
+            f"release, and the CPU or "
             f"CUDA build, that goes with this torch. {INSTALL}, with torch and torchvision from the same package index."
         ) from error
     try:
         state: Mapping[str, Tensor] = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise PackInvalid(
-            f"torchvision could not download {VGG16_Weights.IMAGENET1K_V1.url} ({error}). Connect to the internet, or put the file "
+            f"torchvision could not download {VGG16_Weights.IMAGENET1K_V1.url} ({error}). Connect "
+            f"to the internet, or put the file "
             f"into {Path(torch.hub.get_dir()) / 'checkpoints'}, and run this again."
         ) from error
     return state

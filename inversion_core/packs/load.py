@@ -100,7 +100,8 @@ def find_pack(name_or_folder: str | Path | None = None) -> Path:
     if (Path(name) / MANIFEST_FILE).is_file():  # a bare word is a name first, then a folder beside you
         return Path(name)
     raise PackNotFound(
-        f"There is no pack {name!r}. There are: {_names()}. Packs elsewhere: give the folder, or put its parent into {PATH_VARIABLE}."
+        f"There is no pack {name!r}. There are: {_names()}. Packs elsewhere: give the folder, or "
+        f"put its parent into {PATH_VARIABLE}."
     )
 
 
@@ -142,7 +143,8 @@ def check_device(device: str | torch.device) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise OptionInvalid(
-            f"device is {str(device)!r}, which cannot be used here: {reason}. Use 'cpu', or 'cuda' with a GPU build of torch."
+            f"device is {str(device)!r}, which cannot be used here: {reason}. Use 'cpu', or 'cuda' "
+            f"with a GPU build of torch."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Networks from a manifest, and weights from safetensors files into them, with checks that name file, key and remedy."""
+"""Networks from a manifest, weights from safetensors files into them; faults name file, key and remedy."""
 
 from __future__ import annotations
 

@@ -113,7 +113,8 @@ class Pack:
         """Equation 1 for each image on its own: (B,). The target is a constant: no gradient flows to it."""
         if image_BCHW.shape != target_BCHW.shape:
             raise ValueError(
-                f"image and target have shapes {tuple(image_BCHW.shape)} and {tuple(target_BCHW.shape)}; they must be equal"
+                f"image and target have shapes {tuple(image_BCHW.shape)} and "
+                f"{tuple(target_BCHW.shape)}; they must be equal"
             )
         target_BCHW = self.check_pictures(target_BCHW.detach())
         loss = InversionLoss(target_BCHW, features=self.features, perceptual_weight=self.perceptual_weight)
@@ -151,4 +152,5 @@ class Pack:
         return network.to(device=self.device, dtype=torch.float32).requires_grad_(False).eval()
 
     def __repr__(self) -> str:
-        return f"Pack({self.name} {self.version}, {self.resolution} px, codes {self.num_layers}x{self.w_dim}, {self.device})"
+        codes = f"codes {self.num_layers}x{self.w_dim}"
+        return f"Pack({self.name} {self.version}, {self.resolution} px, {codes}, {self.device})"

@@ -80,7 +80,8 @@ def _write_weights(file: Path, network: nn.Module, half: bool) -> None:
     for key, value in state.items():
         if not value.isfinite().all():
             raise PackInvalid(
-                f"{file.name}: key {key!r} holds a number that is infinite or NaN; save without half precision, or train it anew"
+                f"{file.name}: key {key!r} holds a number that is infinite or NaN; save without "
+                f"half precision, or train it anew"
             )
     save_file(state, file)
 

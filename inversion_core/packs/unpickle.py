@@ -148,10 +148,9 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, saved_id: Any) -> _Storage:
         match saved_id:
-            case ("storage", _StorageType(dtype), str(key), _, int(numel), *rest) if numel >= 0 and rest in (
-                [],
-                [None],
-            ):
+            case ("storage", _StorageType(dtype), str(key), _, int(numel)) if numel >= 0:
+                return _Storage(dtype, key, numel)
+            case ("storage", _StorageType(dtype), str(key), _, int(numel), None) if numel >= 0:  # the older layout
                 return _Storage(dtype, key, numel)
         raise _Refused("a storage that is not written as torch writes it")
 
@@ -165,12 +164,10 @@ def _unpickle(path: Path, stream: BinaryIO) -> Any:
         return _Unpickler(stream, encoding="latin1").load()
     except _Refused as refused:
         _refuse(path, str(refused))
-    except (
-        Exception
-    ) as error:  # a damaged pickle trips its reader over anything: IndexError, KeyError, UnicodeError ...
+    except Exception as error:  # a damaged pickle trips its reader over anything: IndexError, UnicodeError ...
+        place = f"{type(error).__name__} at byte {stream.tell()}: {error}"
         raise PackInvalid(
-            f"{path} is truncated or damaged, or no file of torch.save ({type(error).__name__} at byte {stream.tell()}: {error}). "
-            f"{COPY_AGAIN}"
+            f"{path} is truncated or damaged, or no file of torch.save ({place}). {COPY_AGAIN}"
         ) from error
 
 
@@ -186,7 +183,8 @@ def _check_memo(stream: BinaryIO) -> None:
 
 def _refuse(path: Path, what: str) -> NoReturn:
     raise PackInvalid(
-        f"{path} asks for {what}, and only tensors in plain containers are read: the file may hold code, none of which was run. "
+        f"{path} asks for {what}, and only tensors in plain containers are read: the file may hold "
+        f"code, none of which was run. "
         "Take the file from its publisher, or save its state dict anew with torch.save(model.state_dict(), file)."
     )
 
@@ -200,7 +198,8 @@ def _read_zip(path: Path, stream: BinaryIO) -> dict[str, Tensor]:
             names = {info.filename.partition("/")[2]: info for info in archive.infolist()}
             if "data.pkl" not in names or "constants.pkl" in names:
                 raise PackInvalid(
-                    f"{path} is a zip archive, but none of torch.save: data.pkl is missing, or it is TorchScript. {SAVE_ANEW}"
+                    f"{path} is a zip archive, but none of torch.save: data.pkl is missing, or it "
+                    f"is TorchScript. {SAVE_ANEW}"
                 )
             if any(info.compress_type != zipfile.ZIP_STORED for info in names.values()):
                 _refuse(path, "compressed records, which torch never writes")
@@ -266,7 +265,8 @@ def _cut(path: Path, key: str, tensor: _Tensor, store: bytes) -> Tensor:
     storage, expected = tensor.storage, tensor.storage.numel * tensor.storage.dtype.itemsize
     if len(store) != expected:
         raise PackInvalid(
-            f"{path} is truncated or damaged: key {key!r} needs {expected} bytes, and there are {len(store)}. {COPY_AGAIN}"
+            f"{path} is truncated or damaged: key {key!r} needs {expected} bytes, and there are "
+            f"{len(store)}. {COPY_AGAIN}"
         )
     if not expected:
         return torch.empty(tensor.size, dtype=storage.dtype)

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from inversion_core.benchmark.reference import ReferenceLoop
-from inversion_core.benchmark.speed import time_loops, SpeedConfig
+from inversion_core.benchmark.speed import SpeedConfig, time_loops
 from inversion_core.cli import build_parser, main
 from inversion_core.inverter import InvertConfig, invert
 from inversion_core.packs import Pack, load_pack, save_pack
@@ -84,9 +84,34 @@ def test_a_wrong_command_line_ends_with_status_2(argv: list[str]) -> None:
 
 def test_invert_writes_everything(pack: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    assert main(["invert", str(photo), "--out", str(out), "--pack", "tiny", "--steps", "12", "--no-align", "--frame-every", "5", "--device", "cpu"]) == 0
+    assert (
+        main(
+            [
+                "invert",
+                str(photo),
+                "--out",
+                str(out),
+                "--pack",
+                "tiny",
+                "--steps",
+                "12",
+                "--no-align",
+                "--frame-every",
+                "5",
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
+    )
     folder = out / "photo"
-    assert sorted(path.name for path in folder.iterdir()) == ["aligned.png", "latents.npy", "losses.csv", "reconstruction.png", "strip.png"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "aligned.png",
+        "latents.npy",
+        "losses.csv",
+        "reconstruction.png",
+        "strip.png",
+    ]
     with (folder / "losses.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows] == list(range(13))
@@ -108,7 +133,21 @@ def test_invert_repeats_itself_and_the_seed_counts(pack: Path, photo: Path, tmp_
     codes = []
     for number, seed in enumerate((3, 3, 4)):
         out = tmp_path / str(number)
-        argv = ["invert", str(photo), "--out", str(out), "--pack", "tiny", "--steps", "2", "--start", "random", "--no-align", "--device", "cpu"]
+        argv = [
+            "invert",
+            str(photo),
+            "--out",
+            str(out),
+            "--pack",
+            "tiny",
+            "--steps",
+            "2",
+            "--start",
+            "random",
+            "--no-align",
+            "--device",
+            "cpu",
+        ]
         assert main([*argv, "--seed", str(seed)]) == 0
         codes.append(np.load(out / "photo" / "latents.npy"))
     assert np.array_equal(codes[0], codes[1])
@@ -117,18 +156,39 @@ def test_invert_repeats_itself_and_the_seed_counts(pack: Path, photo: Path, tmp_
 
 def test_a_face_is_found_and_aligned(pack: Path, tmp_path: Path) -> None:
     draw_face().save(tmp_path / "face.jpg")
-    assert main(["invert", str(tmp_path / "face.jpg"), "--out", str(tmp_path / "out"), "--pack", "tiny", "--steps", "0", "--device", "cpu"]) == 0
+    assert (
+        main(
+            [
+                "invert",
+                str(tmp_path / "face.jpg"),
+                "--out",
+                str(tmp_path / "out"),
+                "--pack",
+                "tiny",
+                "--steps",
+                "0",
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
+    )
     with Image.open(tmp_path / "out" / "face" / "aligned.png") as aligned:
         assert aligned.size == (16, 16)
 
 
-def test_one_bad_photo_does_not_stop_the_rest(pack: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_bad_photo_does_not_stop_the_rest(
+    pack: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     broken, faceless = tmp_path / "broken.png", tmp_path / "grey.png"
     broken.write_bytes(photo.read_bytes()[:200])
     Image.new("RGB", (200, 200), (90, 90, 90)).save(faceless)
     draw_face().save(tmp_path / "face.png")
     photos = [str(broken), str(tmp_path / "none.png"), str(faceless), str(tmp_path / "face.png")]
-    assert main(["invert", *photos, "--out", str(tmp_path / "out"), "--pack", "tiny", "--steps", "1", "--device", "cpu"]) == 2
+    assert (
+        main(["invert", *photos, "--out", str(tmp_path / "out"), "--pack", "tiny", "--steps", "1", "--device", "cpu"])
+        == 2
+    )
     message = capsys.readouterr().err
     for name in ("broken.png", "none.png", "grey.png"):
         assert f"error: {tmp_path / name}: " in message
@@ -141,7 +201,20 @@ def test_photos_of_one_name_do_not_overwrite_each_other(pack: Path, photo: Path,
     (tmp_path / "b").mkdir()
     other = tmp_path / "b" / "photo.png"
     Image.new("RGB", (64, 64), (200, 30, 30)).save(other)
-    argv = ["invert", str(photo), str(other), "--out", str(tmp_path / "out"), "--pack", "tiny", "--steps", "0", "--no-align", "--device", "cpu"]
+    argv = [
+        "invert",
+        str(photo),
+        str(other),
+        "--out",
+        str(tmp_path / "out"),
+        "--pack",
+        "tiny",
+        "--steps",
+        "0",
+        "--no-align",
+        "--device",
+        "cpu",
+    ]
     assert main(argv) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["photo", "photo-2"]
 
@@ -156,8 +229,12 @@ def test_photos_of_one_name_do_not_overwrite_each_other(pack: Path, photo: Path,
         (["--device", "toaster"], "device is 'toaster'"),
     ],
 )
-def test_wrong_options_of_invert(option: list[str], words: str, pack: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["invert", str(photo), "--out", str(tmp_path / "out"), "--pack", "tiny", "--device", "cpu", *option]) == 2
+def test_wrong_options_of_invert(
+    option: list[str], words: str, pack: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["invert", str(photo), "--out", str(tmp_path / "out"), "--pack", "tiny", "--device", "cpu", *option]) == 2
+    )
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert words in error
@@ -186,7 +263,9 @@ def test_verify_of_a_truncated_pack(pack: Path, capsys: pytest.CaptureFixture[st
     assert "Copy the pack again" in error
 
 
-def test_use_imagenet_vgg_says_what_is_wrong_with_torchvision(pack: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_use_imagenet_vgg_says_what_is_wrong_with_torchvision(
+    pack: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "torchvision.models", None)  # as where it is not installed
     before = (pack / "pack.json").read_bytes()
     assert main(["pack", "use-imagenet-vgg", "tiny"]) == 2
@@ -208,7 +287,19 @@ def test_the_reference_loop_computes_the_same() -> None:
 
 def test_benchmark_speed_writes_its_table(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "bench"
-    argv = ["benchmark", "speed", "--out", str(out), "--pack", "tiny", "--small-only", "--iterations", "2", "--repeats", "3"]
+    argv = [
+        "benchmark",
+        "speed",
+        "--out",
+        str(out),
+        "--pack",
+        "tiny",
+        "--small-only",
+        "--iterations",
+        "2",
+        "--repeats",
+        "3",
+    ]
     assert main(argv) == 0
     data = json.loads((out / "speed.json").read_text())
     assert [row["loss"] for row in data["rows"]] == ["equation 1", "equation 1 and in-domain regulariser"]

@@ -86,7 +86,9 @@ def test_the_file_may_lack_the_truncation_and_the_batch_counters(tmp_path: Path)
     files = write_files(tmp_path, layout(SMALL))
     for model in ("generator", "encoder"):
         state = torch.load(files[model])
-        kept = {k: v for k, v in state.items() if k != "truncation.truncation" and not k.endswith("num_batches_tracked")}
+        kept = {
+            k: v for k, v in state.items() if k != "truncation.truncation" and not k.endswith("num_batches_tracked")
+        }
         torch.save(kept, files[model])
     assert convert(files, tmp_path / "pack") == 0
 
@@ -201,7 +203,9 @@ def test_a_pack_that_is_there_stays_unless_told_otherwise(
     assert load_pack(tmp_path / "pack").name == "second"
 
 
-def test_a_bad_name_is_refused(small_files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_name_is_refused(
+    small_files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert convert(small_files, tmp_path / "pack", "--name", "../x") == 2
     assert "--name" in capsys.readouterr().err
 

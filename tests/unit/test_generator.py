@@ -70,7 +70,9 @@ def test_adain_is_its_definition_forwards_and_backwards(batch: int, shared: bool
     ours, plain = adain(x, style), naive_adain(x, style)
     torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)
     seed = torch.randn_like(ours)
-    for mine, theirs in zip(torch.autograd.grad(ours, (x, style), seed), torch.autograd.grad(plain, (x, style), seed), strict=True):
+    for mine, theirs in zip(
+        torch.autograd.grad(ours, (x, style), seed), torch.autograd.grad(plain, (x, style), seed), strict=True
+    ):
         torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-8)
 
 

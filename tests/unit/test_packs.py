@@ -66,7 +66,9 @@ def test_a_loaded_pack_inverts_and_leaves_the_random_state_alone(folder: Path) -
     torch.manual_seed(5)
     pack = load_pack(folder)
     assert torch.equal(torch.rand(1), expected)
-    losses = [float(step.loss_B) for step in invert(pack, tiny_targets(1), InvertConfig(num_steps=20, learning_rate=0.05))]
+    losses = [
+        float(step.loss_B) for step in invert(pack, tiny_targets(1), InvertConfig(num_steps=20, learning_rate=0.05))
+    ]
     assert losses[-1] < losses[0]
 
 
@@ -162,7 +164,9 @@ def edit_json(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     (folder / "pack.json").write_text(json.dumps(data))
 
 
-def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object], file: str = "generator.safetensors") -> None:
+def edit_weights(
+    folder: Path, change: Callable[[dict[str, torch.Tensor]], object], file: str = "generator.safetensors"
+) -> None:
     """Change weights and bring the SHA-256 into line, so that the later checks are reached."""
     state = load_file(folder / file)
     change(state)
@@ -264,7 +268,9 @@ def places(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_any_change_of_pack_json_is_read_or_refused(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_any_change_of_pack_json_is_read_or_refused(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = _shared_folder(tmp_path_factory)
     top = json.loads((folder / "pack.json").read_text())
     for _ in range(data.draw(st.integers(1, 3))):
@@ -285,7 +291,7 @@ def test_any_change_of_pack_json_is_read_or_refused(data: st.DataObject, tmp_pat
         manifest = parse_manifest(json.dumps(top).encode("utf-8", "surrogatepass"), folder / "pack.json")
         _load_with(folder, top)
     except PackInvalid as error:
-        assert str(folder) in str(error)
+        assert str(folder) in str(error)  # noqa: PT017
     else:
         assert manifest.resolution == 16
 
@@ -309,12 +315,16 @@ def _load_with(folder: Path, top: object) -> None:
 # -- finding -------------------------------------------------------------------------------------------------
 
 
-def test_packs_are_found_by_name_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_packs_are_found_by_name_and_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     write(tmp_path / "a" / "some-folder")
     shutil.copytree(tmp_path / "a" / "some-folder", tmp_path / "a" / "twin")
     bad = write(tmp_path / "b" / "bad")
     cut(bad / "pack.json")
-    monkeypatch.setenv(PATH_VARIABLE, os.pathsep.join([str(tmp_path / "a"), str(tmp_path / "b"), str(tmp_path / "nowhere")]))
+    monkeypatch.setenv(
+        PATH_VARIABLE, os.pathsep.join([str(tmp_path / "a"), str(tmp_path / "b"), str(tmp_path / "nowhere")])
+    )
     assert load_pack("tiny").name == "tiny"
     assert load_pack(str(tmp_path / "a" / "twin")).name == "tiny"
     assert [manifest.name for manifest in list_packs()].count("tiny") == 1
@@ -359,7 +369,9 @@ def torchvision_like() -> dict[str, torch.Tensor]:
             17: (512, 256), 19: (512, 512), 21: (512, 512), 24: (512, 512)}  # fmt: skip
     state = {"classifier.0.weight": torch.zeros(2, 2)}
     for layer, (wide, narrow) in plan.items():
-        state[f"features.{layer}.weight"] = torch.randn(wide, narrow, 3, 3, generator=generator) * math.sqrt(2 / narrow / 9)
+        state[f"features.{layer}.weight"] = torch.randn(wide, narrow, 3, 3, generator=generator) * math.sqrt(
+            2 / narrow / 9
+        )
         state[f"features.{layer}.bias"] = 0.1 * torch.randn(wide, generator=generator)
     return state
 
@@ -371,7 +383,9 @@ def as_torchvision_does(state: dict[str, torch.Tensor], image: torch.Tensor) -> 
         if layer in (4, 9, 16):
             x = torch.nn.functional.max_pool2d(x, 2)
         elif f"features.{layer}.weight" in state:
-            x = torch.nn.functional.conv2d(x, state[f"features.{layer}.weight"], state[f"features.{layer}.bias"], padding=1).relu()
+            x = torch.nn.functional.conv2d(
+                x, state[f"features.{layer}.weight"], state[f"features.{layer}.bias"], padding=1
+            ).relu()
     return x
 
 
@@ -391,7 +405,9 @@ def test_imagenet_vgg_counts_as_much_as_the_network_before(folder: Path) -> None
     use_imagenet_vgg(folder, source=torchvision_like)
     after = load_pack(folder)
     image, target = tiny_targets(6).split(3)
-    terms = [float((p.features(image) - p.features(target)).square().mean()) * p.perceptual_weight for p in (before, after)]
+    terms = [
+        float((p.features(image) - p.features(target)).square().mean()) * p.perceptual_weight for p in (before, after)
+    ]
     assert 1 / 3 < terms[0] / terms[1] < 3
     use_imagenet_vgg(folder, source=torchvision_like, weight=0.25)
     assert load_pack(folder).perceptual_weight == 0.25

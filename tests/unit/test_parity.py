@@ -29,7 +29,8 @@ from inversion_core.inverter import iterate
 from inversion_core.loss import InversionLoss
 from inversion_core.optimizers import Adam
 from inversion_core.packs import Pack
-from inversion_core.packs.convert import Published, convert_encoder, convert_generator, convert_vgg
+from inversion_core.packs.convert import convert_encoder, convert_generator, convert_vgg
+from inversion_core.packs.published import Published
 from tests.published import (
     DATA,
     Architecture,
@@ -62,7 +63,17 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pack]:
     folder = tmp_path_factory.mktemp("parity")
     files = write_files(folder, layout_256())
     command = ["pack", "convert-idinvert", "--out", str(folder / "pack")]
-    status = main([*command, "--generator", str(files["generator"]), "--encoder", str(files["encoder"]), "--vgg", str(files["vgg16"])])
+    status = main(
+        [
+            *command,
+            "--generator",
+            str(files["generator"]),
+            "--encoder",
+            str(files["encoder"]),
+            "--vgg",
+            str(files["vgg16"]),
+        ]
+    )
     assert status == 0
     for file in files.values():
         file.unlink()
@@ -176,8 +187,12 @@ def test_in_float64_the_loops_are_the_public_mathematics(name: str) -> None:
     encoder = convert_encoder(Published(Path("E"), states["encoder"]), generator.config).double().eval()
     vgg = convert_vgg(Published(Path("V"), states["vgg16"])).double()
     vgg.offset_C = torch.tensor([103.939, 116.779, 123.68]).double()
-    loss = InversionLoss(target, features=vgg, mask_B1HW=mask if masked else None, encode=encoder, regulariser_weight=regulariser)
-    ours = list(iterate(start, synthesize=generator.synthesis, loss=loss, optimizer=Adam(learning_rate=0.01), num_steps=8))
+    loss = InversionLoss(
+        target, features=vgg, mask_B1HW=mask if masked else None, encode=encoder, regulariser_weight=regulariser
+    )
+    ours = list(
+        iterate(start, synthesize=generator.synthesis, loss=loss, optimizer=Adam(learning_rate=0.01), num_steps=8)
+    )
 
     w = start.clone().requires_grad_()
     adam = torch.optim.Adam([w], lr=0.01)
