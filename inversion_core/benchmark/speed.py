@@ -214,8 +214,8 @@ def _commit() -> str:
 
 
 def _table(rows: list[Row], facts: dict[str, str]) -> str:
-    head = "| pack | loss | ours, s per iteration | as the public reference writes it | times as "
-    "fast |\n|---|---|---|---|---|\n"
+    head = "| pack | loss | ours, s per iteration | as the public reference writes it | times as fast |\n"
+    head += "|---|---|---|---|---|\n"
     lines = [
         f"| {row.pack} | {row.loss} | {row.ours_s:.4f} | {row.reference_s:.4f} | {row.times_as_fast:.2f} |"
         for row in rows

@@ -305,7 +305,10 @@ def test_benchmark_speed_writes_its_table(pack: Path, tmp_path: Path, capsys: py
     assert [row["loss"] for row in data["rows"]] == ["equation 1", "equation 1 and in-domain regulariser"]
     assert all(row["ours_s"] > 0 and row["times_as_fast"] > 0 for row in data["rows"])
     assert {"device", "threads", "torch", "commit", "command"} <= set(data["facts"])
-    assert (out / "speed.md").read_text().strip() in capsys.readouterr().out
+    table = (out / "speed.md").read_text()
+    assert table.strip() in capsys.readouterr().out
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    assert [line.count("|") for line in lines] == [6] * 4, "head, rule and two rows of five cells"
 
 
 def test_benchmark_refuses_loops_that_differ() -> None:
