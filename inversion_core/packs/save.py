@@ -84,6 +84,7 @@ def _write_weights(file: Path, network: nn.Module, half: bool) -> None:
                 f"half precision, or train it anew"
             )
     save_file(state, file)
+    file.chmod(0o644)  # safetensors makes it private
 
 
 def _write_extra(file: Path, content: bytes | Path) -> None:

@@ -29,7 +29,7 @@ from inversion_core.training.run import CHECKPOINT, read_checkpoint, tensors_bel
 
 PERCEPTUAL_SHARE = 1 / 3
 """Perceptual term at the encoder's start, as a share of the pixel term: about what lambda_vgg gives with VGG-16."""
-ADAM_RATES = (0.003, 0.01, 0.03, 0.1)
+ADAM_RATES = (0.01, 0.02, 0.04, 0.08)
 """Rates tried on held-out pictures."""
 
 
