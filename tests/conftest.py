@@ -14,6 +14,11 @@ REQUIRE_ALL = "INVERSION_REQUIRE_ALL"
 MUST_RUN = ("integration", "e2e")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser tests last: Playwright's event loop stays on the main thread, and no other can run beside it."""
+    items.sort(key=lambda item: "e2e" in item.path.parts)
+
+
 def must_run(node: pytest.Item | pytest.Collector) -> bool:
     """Whether a skip of this test, or of a file of tests, is a failure here."""
     if os.environ.get(REQUIRE_ALL, "0") in ("", "0"):
