@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -68,6 +67,10 @@ def _handle_errors(app: FastAPI) -> None:
         app.add_exception_handler(outage, outages.on_outage)
 
 
+STOP_WITHIN_S = 3.0
+"""How long the shutdown waits for the tasks beside the requests."""
+
+
 def _lifespan(settings: AppSettings, given: JobClient | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -79,8 +82,9 @@ def _lifespan(settings: AppSettings, given: JobClient | None) -> Callable[[FastA
         finally:
             for task in beside:
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+            # Not for ever: a library that swallows the cancellation must not keep the process alive. What is left
+            # is cancelled once more when the loop closes.
+            await asyncio.wait(beside, timeout=STOP_WITHIN_S)
             if given is None:
                 await client.close()
 
