@@ -69,6 +69,7 @@ class _Beside:
         self._stopping = stopping
         self._threads = threads
         self._name = name
+        self._is_shutting_down = False
 
     def __enter__(self) -> None:
         signals.worker_ready.connect(self._ready)
@@ -84,8 +85,10 @@ class _Beside:
         log.info("ready worker=%s", self._name)
 
     def _shutting_down(self, **_: Any) -> None:
-        """Runs within the signal's handler: nothing here may wait for a lock."""
-        self._stopping.set()
+        """Runs within the signal's handler, perhaps within itself: the event's lock is not re-entrant, so set it once."""
+        if not self._is_shutting_down:
+            self._is_shutting_down = True
+            self._stopping.set()
 
 
 def _threads(

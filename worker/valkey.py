@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -159,18 +158,18 @@ def main(argv: list[str] | None = None) -> int:
     """`python -m worker.valkey --dir D`: print the URL, serve until SIGTERM or the server's end."""
     parser = argparse.ArgumentParser(prog="python -m worker.valkey", description="Run the embedded Valkey.")
     parser.add_argument("--dir", type=Path, required=True, help="data folder; made if missing, and kept")
-    asked_to_stop = threading.Event()
+    signals: list[int] = []  # no threading.Event: its lock is not re-entrant, and signals come in the middle of set()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: asked_to_stop.set())
+        signal.signal(number, lambda received, _: signals.append(received))
     try:
         with EmbeddedValkey(parser.parse_args(argv).dir) as valkey:
             print(valkey.url, flush=True)
-            while valkey.is_running() and not asked_to_stop.wait(0.2):
-                pass
+            while valkey.is_running() and not signals:
+                time.sleep(0.1)
     except ServerUnavailable as error:
         print(error, file=sys.stderr)
         return 1
-    return 0 if asked_to_stop.is_set() else 1
+    return 0 if signals else 1
 
 
 if __name__ == "__main__":
