@@ -85,7 +85,7 @@ class _Beside:
         log.info("ready worker=%s", self._name)
 
     def _shutting_down(self, **_: Any) -> None:
-        """Runs within the signal's handler, perhaps within itself: the event's lock is not re-entrant, so set it once."""
+        """Runs within the signal's handler, perhaps within itself; the event's lock is not re-entrant: set it once."""
         if not self._is_shutting_down:
             self._is_shutting_down = True
             self._stopping.set()
