@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pytest
 from e2e_service import PATIENCE_S, free_port, wait_ready
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright, expect
 from worker_process import FAKE_WORKER, WorkerProcess
 
 from worker.valkey import EmbeddedValkey
+
+expect.set_options(timeout=30_000)  # milliseconds; a busy machine is no failure
 
 BROWSER_ARGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
