@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from e2e_service import PATIENCE_S, free_port, wait_ready
-from playwright.sync_api import Browser, Page, sync_playwright, expect
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from worker_process import FAKE_WORKER, WorkerProcess
 
 from worker.valkey import EmbeddedValkey
