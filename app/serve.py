@@ -114,7 +114,8 @@ def child_environment(options: ServeOptions, environ: Mapping[str, str]) -> dict
 async def start_valkey(children: Children, options: ServeOptions, env: Mapping[str, str]) -> str:
     """Start the embedded server on the state folder; its URL once it takes connections."""
     argv = [sys.executable, "-m", "worker.valkey", "--dir", str(options.state_dir / "valkey")]
-    valkey = await children.start("valkey", argv, env, answer=VALKEY_ANSWER)
+    # It ends the server it keeps, and that writes its file: SIGTERM, whatever happens to us.
+    valkey = await children.start("valkey", argv, env, answer=VALKEY_ANSWER, orphaned_by=signal.SIGTERM)
     return await valkey.answer
 
 
@@ -212,7 +213,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point of `inversion-serve`; exit status 0: stopped as asked, 1: it failed, 2: wrong arguments."""
     options, stop_with_parent = parse_args(argv)
     if stop_with_parent:
-        die_with_parent()
+        die_with_parent(signal.SIGTERM)
     try:
         check_port(options)
         return asyncio.run(serve(options, os.environ))

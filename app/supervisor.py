@@ -4,6 +4,9 @@ Three things are promised:
 - the first child that ends by itself is reported in `Children.first_death`;
 - leaving the `async with` stops all of them, the last one started first: SIGTERM, then SIGKILL;
 - none outlives this process, even when it is killed with SIGKILL (Linux only: the kernel tells the child).
+
+Nobody is left then to follow a SIGTERM up with a SIGKILL, so by default the kernel sends SIGKILL itself: a
+worker's leases and checkpoints and the artifact store's atomic writes are made for just that.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -28,10 +32,10 @@ LINE_LIMIT_BYTES = 1 << 20
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def die_with_parent() -> None:
-    """Have the kernel send this process SIGTERM when its parent ends, however it does (Linux alone)."""
+def die_with_parent(by: signal.Signals) -> None:
+    """Have the kernel send this process a signal when its parent ends, however it does (Linux alone)."""
     if _libc is not None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        _libc.prctl(PR_SET_PDEATHSIG, by, 0, 0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +107,13 @@ class Children:
         *,
         answer: re.Pattern[str] | None = None,
         pass_fds: Sequence[int] = (),
+        orphaned_by: signal.Signals = signal.SIGKILL,
     ) -> Child:
-        """Start `argv` under `name`. Its output is passed on; its end is watched from now on."""
+        """Start `argv` under `name`. Its output is passed on; its end is watched from now on.
+
+        Args:
+            orphaned_by: what it gets when this process is killed; SIGTERM is for one that has something to end itself.
+        """
         process = await asyncio.create_subprocess_exec(
             *argv,
             env=dict(env),
@@ -114,7 +123,7 @@ class Children:
             limit=LINE_LIMIT_BYTES,
             pass_fds=pass_fds,
             start_new_session=True,  # Ctrl-C in the terminal reaches only us, and we stop them in order
-            preexec_fn=die_with_parent,
+            preexec_fn=partial(die_with_parent, orphaned_by),
         )
         child = Child(name, process, answer)
         self._children.append(child)

@@ -42,12 +42,21 @@ def alive(pids: set[int]) -> set[int]:
     return running
 
 
-def wait_gone(pids: set[int], timeout_s: float = 30.0) -> set[int]:
-    """What is left of them after at most that time."""
+def wait_gone(pids: set[int], timeout_s: float = 30.0) -> set[str]:
+    """What is left of them after at most that time: number, command and state of each."""
     deadline = time.monotonic() + timeout_s
     while alive(pids) and time.monotonic() < deadline:
         time.sleep(0.1)
-    return alive(pids)
+    return {_describe(pid) for pid in alive(pids)}
+
+
+def _describe(pid: int) -> str:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        state = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("State")]
+    except OSError:
+        return f"{pid} (gone by now)"
+    return f"{pid} {command} {state}"
 
 
 @contextmanager
