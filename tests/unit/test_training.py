@@ -143,6 +143,35 @@ def test_the_log_names_its_columns(tmp_path: Path) -> None:
         assert [row["loss"] for row in csv.DictReader(lines)] == ["0.5", "0.25"]
 
 
+def rows_of(log: Path) -> list[dict[str, str]]:
+    with log.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert all(None not in row and None not in row.values() for row in rows)  # as wide as the header
+    return rows
+
+
+def test_a_log_stays_a_table_when_columns_come_in(tmp_path: Path) -> None:
+    first = RunFolder(tmp_path)
+    first.log({"step": 1, "loss": 0.5})
+    first.log({"step": 2, "loss": 0.25, "d": 0.7})
+    first.log({"step": 3, "loss": 0.125})
+    resumed = RunFolder(tmp_path)
+    resumed.log({"step": 4, "d": 0.6, "kid": 0.1})
+    rows = rows_of(tmp_path / "log.csv")
+    assert list(rows[0]) == ["time", "step", "loss", "d", "kid"]
+    assert [row["d"] for row in rows] == ["", "0.7", "", "0.6"]
+    assert [row["loss"] for row in rows] == ["0.5", "0.25", "0.125", ""]
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_log_with_rows_wider_than_its_header_is_mended(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("time,step,loss\nthen,1,0.5\nthen,2,0.25,0.7\n")
+    RunFolder(tmp_path).log({"step": 3, "loss": 0.1})
+    rows = rows_of(tmp_path / "log.csv")
+    assert [row["step"] for row in rows] == ["1", "2", "3"]
+    assert rows[1]["unnamed_3"] == "0.7"
+
+
 def test_the_rate_rises_stays_and_falls() -> None:
     factors = [rate_factor(step, 100, warmup_steps=10, final=0.2) for step in (0, 9, 40, 75, 100)]
     assert factors[0] == pytest.approx(0.1)
