@@ -65,6 +65,11 @@ class LPIPSSqueeze(nn.Module):
             distance_B = distance_B + head((_unit(a) - _unit(b)).square()).mean(dim=(1, 2, 3))
         return distance_B
 
+    def embed(self, image_BCHW: Tensor) -> Tensor:
+        """The last features averaged over the picture, (B, 512): what `kid_squeeze` and `fid_squeeze` compare."""
+        *_, last_BCHW = self._taps(image_BCHW)
+        return last_BCHW.mean(dim=(2, 3))
+
     def _taps(self, image_BCHW: Tensor) -> Iterator[Tensor]:
         x = (image_BCHW - self.shift_C[:, None, None]) / self.scale_C[:, None, None]
         x = F.relu(self.features["0"](x))

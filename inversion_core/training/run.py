@@ -27,6 +27,10 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         self._columns: list[str] = []  # of log.csv, once it was read or written
 
+    @property
+    def has_checkpoint(self) -> bool:
+        return (self.path / CHECKPOINT).exists()
+
     def save(
         self,
         modules: dict[str, nn.Module],
