@@ -43,7 +43,7 @@ class DiscriminatorBlock(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         y = leaky_relu(self.conv1(x_BCHW))
-        y = leaky_relu(F.avg_pool2d(self.conv2(y), 2))  # halved before the nonlinearity: a quarter of the work
+        y = leaky_relu(self.conv2.halved(y))  # halved before the nonlinearity: a quarter of the work
         skip: Tensor = self.skip(F.avg_pool2d(x_BCHW, 2))
         return (y + skip) / math.sqrt(2.0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import torch
 from PIL import Image
 
 from inversion_core import InvertConfig, invert
+from inversion_core.benchmark.samples import SamplesConfig, measure_samples
 from inversion_core.cli import main
 from inversion_core.errors import PackInvalid
 from inversion_core.models import Discriminator
 from inversion_core.models.discriminator import minibatch_stddev
+from inversion_core.models.layers import EqualizedConv2d
 from inversion_core.models.lpips import LPIPSSqueeze, load_lpips
 from inversion_core.packs import load_pack
 from inversion_core.training.data import likeness_groups, load_pictures, pack_pictures
@@ -98,6 +101,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "adversarial_steps": 10,
         "reconstruction_weight": 0.0,
     },
+    "samples alone are judged": {"judges_reconstructions": False, "adversarial_weight": 1.0},
     "reconstruction alone": {"reconstruction_steps": 10, "adversarial_steps": 0},
 }
 
@@ -188,6 +192,15 @@ def test_kinds_of_pictures_are_judged_in_one_call_but_in_groups_of_their_own(arc
     torch.testing.assert_close(together[0], adversary.d(a))
     torch.testing.assert_close(together[1], adversary.d(b))
     assert not torch.allclose(adversary.d(torch.cat([a, b]))[:4], together[0])
+
+
+def test_a_convolution_with_its_halving_is_one_convolution() -> None:
+    for kernel_size in (1, 3):
+        convolution = EqualizedConv2d(3, 5, kernel_size)
+        torch.nn.init.normal_(convolution.bias)
+        image = torch.randn(2, 3, 8, 8)
+        expected = torch.nn.functional.avg_pool2d(convolution(image), 2)
+        torch.testing.assert_close(convolution.halved(image), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_r1_is_the_squared_gradient_at_what_is_seen(archive: Path, tmp_path: Path) -> None:
@@ -305,6 +318,25 @@ def test_one_command_states_a_whole_recipe(archive: Path, tmp_path: Path) -> Non
     expected = {"adversarial_batch_size": 4, "adversarial_weight": 1.0, "augment_probability": 0.25, "r1_gamma": 0.5,
                 "augment_target": None, "ema_images": 100, "precision": "float32", "discriminator_rate": None}  # fmt: skip
     assert expected.items() <= facts["config"].items()
+
+
+def test_random_faces_are_compared_with_real_ones(archive: Path, tmp_path: Path) -> None:
+    pack = tiny_pack()
+    torch.manual_seed(0)
+    lpips, (training, held_out) = LPIPSSqueeze().eval(), load_pictures(archive, held_out=8)
+    # A picture of 16 px is too small for SqueezeNet's poolings as they are: double it twice.
+    lpips.embed = lambda image: LPIPSSqueeze.embed(lpips, torch.nn.functional.interpolate(image, scale_factor=4))  # type: ignore[method-assign]
+    config = SamplesConfig(count=12, psis=(1.0, 0.5))
+    table = measure_samples(tmp_path, pack, training, held_out, lpips, config)
+    rows = json.loads((tmp_path / "samples.json").read_text())["rows"]
+    assert list(rows) == ["training, two halves", "training, held_out", "psi 1, held_out", "psi 1, training",
+                          "psi 0.5, held_out", "psi 0.5, training"]  # fmt: skip
+    assert rows["psi 1, training"]["kid_squeeze"] > rows["training, two halves"]["kid_squeeze"]
+    assert len(table.splitlines()) == 6
+    with Image.open(tmp_path / "samples.png") as sheet:
+        assert sheet.width == sheet.height
+    with pytest.raises(ValueError, match="at least 4"):
+        SamplesConfig(count=3)
 
 
 @pytest.mark.parametrize("wrong", ["r1_gama=1", "r1_gamma", "r1_gamma=much", "r1_every=0", "generator=3"])
