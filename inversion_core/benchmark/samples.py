@@ -65,7 +65,8 @@ def measure_samples(
         rows |= {f"psi {psi:g}, {name}": _distances(fake_NF, each) for name, each in references.items()}
     out.mkdir(parents=True, exist_ok=True)
     facts = {
-        "pack": f"{pack.name} {pack.version}", "features": "squeezenet1_1, last layer, mean over the picture",
+        "pack": f"{pack.name} {pack.version}",
+        "features": "squeezenet1_1, last layer, mean over the picture, root mean square 1",
         "kid": "unbiased, polynomial kernel (x.y / 512 + 1)^3, all pairs; error: jackknife over 10 blocks",
         "config": dataclasses.asdict(config), "command": "inversion " + " ".join(sys.argv[1:]),
     }  # fmt: skip

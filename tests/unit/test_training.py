@@ -412,6 +412,8 @@ def test_lpips_is_zero_for_equal_pictures_and_a_broken_file_is_named(tmp_path: P
         torch.nn.init.constant_(head.weight, 0.1)
     assert network(a, a).abs().max() == 0
     assert (network(a, b) > 0).all()
+    assert network.embed(a).shape == (2, 512)
+    torch.testing.assert_close(network.embed(a).square().mean(dim=1), torch.ones(2))
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"no")
     with pytest.raises(PackInvalid, match=r"broken\.safetensors"):
