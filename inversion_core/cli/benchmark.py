@@ -1,4 +1,4 @@
-"""`inversion benchmark speed`."""
+"""`inversion benchmark speed|samples`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from inversion_core.benchmark.speed import SpeedConfig, measure_speed
+from inversion_core.cli import benchmark_samples
 from inversion_core.errors import OptionInvalid
 
 
@@ -25,6 +26,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     speed.add_argument("--device", default="cpu", help="(default: cpu)")
     speed.set_defaults(run=_run_speed)
+    benchmark_samples.add_parser(kinds)
 
 
 def _run_speed(args: argparse.Namespace) -> int:

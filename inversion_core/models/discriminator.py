@@ -43,7 +43,7 @@ class DiscriminatorBlock(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         y = leaky_relu(self.conv1(x_BCHW))
-        y = leaky_relu(F.avg_pool2d(self.conv2(y), 2))  # halved before the nonlinearity: a quarter of the work
+        y = leaky_relu(self.conv2.halved(y))  # halved before the nonlinearity: a quarter of the work
         skip: Tensor = self.skip(F.avg_pool2d(x_BCHW, 2))
         return (y + skip) / math.sqrt(2.0)
 
@@ -80,8 +80,11 @@ class Discriminator(nn.Module):
         self.logit = EqualizedLinear(channels, 1)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        x = minibatch_stddev(self.trunk(image_BCHW))
-        x = leaky_relu(self.conv(x))
+        return self.head(self.trunk(image_BCHW))
+
+    def head(self, x_BCHW: Tensor) -> Tensor:
+        """From the trunk's features (B, C, 4, 4) to logits (B,). One call is one batch of the deviation."""
+        x = leaky_relu(self.conv(minibatch_stddev(x_BCHW)))
         x = leaky_relu(self.hidden(x.flatten(1)))
         logit_B: Tensor = self.logit(x).squeeze(1)
         return logit_B
@@ -92,9 +95,8 @@ def minibatch_stddev(x_BCHW: Tensor, group_size: int = 4) -> Tensor:
 
     Group g takes the images g, g + n, g + 2n, ... with n groups, so the batch need not be a multiple of the group.
     """
-    batch = len(x_BCHW)
-    groups = max(1, batch // group_size)
-    member_B = torch.arange(batch, device=x_BCHW.device) % groups
-    stddev = [(x_BCHW[member_B == g].var(dim=0, unbiased=False) + 1e-8).sqrt().mean() for g in range(groups)]
+    groups = max(1, len(x_BCHW) // group_size)
+    stddev = [(x_BCHW[g::groups].var(dim=0, unbiased=False) + 1e-8).sqrt().mean() for g in range(groups)]
+    member_B = torch.arange(len(x_BCHW), device=x_BCHW.device) % groups
     extra_B = torch.stack(stddev)[member_B]
     return torch.cat([x_BCHW, extra_B.view(-1, 1, 1, 1).expand(-1, 1, *x_BCHW.shape[2:])], dim=1)

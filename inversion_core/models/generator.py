@@ -174,6 +174,7 @@ def adain(x_BCHW: Tensor, style_BS: Tensor) -> Tensor:
     forwards and backwards. A constant (batch of one) is spread over the batch first.
     """
     batch, channels = style_BS.shape[0], x_BCHW.shape[1]
+    style_BS = style_BS.to(x_BCHW.dtype)  # under autocast the two may differ
     scale_B1C, shift_B1C = style_BS.view(batch, 2, channels).split(1, dim=1)
     x = x_BCHW.expand(batch, -1, -1, -1).reshape(1, batch * channels, *x_BCHW.shape[2:])
     x = F.batch_norm(x, None, None, (scale_B1C + 1).flatten(), shift_B1C.flatten(), training=True, eps=EPSILON)
@@ -196,10 +197,19 @@ class SynthesisNetwork(nn.Module):
 
         `random_noise` draws the noise anew for each image, for training; else the pack's own noise is used.
         """
+        return self.rgb(self.features(w_BLD, random_noise=random_noise))
+
+    def features(self, w_BLD: Tensor, *, random_noise: bool = False) -> Tensor:
+        """All style layers: what `rgb` makes a picture of."""
         x: Tensor | None = None
         for layer, w_BD in zip(self.layers, w_BLD.unbind(1), strict=True):
             x = layer(x, w_BD, random_noise=random_noise)
-        image_BCHW: Tensor = self.to_rgb(x)
+        assert x is not None
+        return x
+
+    def rgb(self, x_BCHW: Tensor) -> Tensor:
+        """Features (B, C, H, W) to pictures (B, 3, H, W)."""
+        image_BCHW: Tensor = self.to_rgb(x_BCHW)
         return image_BCHW.tanh() if self.final_tanh else image_BCHW
 
 

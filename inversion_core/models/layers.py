@@ -45,6 +45,12 @@ class EqualizedConv2d(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return F.conv2d(x_BCHW, self.weight * self.weight_scale, self.bias, padding="same")
 
+    def halved(self, x_BCHW: Tensor) -> Tensor:
+        """The same, then the mean of each 2x2 pixels, as one convolution at stride 2: less than half of the work."""
+        k = F.pad(self.weight * (self.weight_scale / 4), (1, 1, 1, 1))
+        k = k[..., 1:, 1:] + k[..., :-1, 1:] + k[..., 1:, :-1] + k[..., :-1, :-1]
+        return F.conv2d(x_BCHW, k, self.bias, stride=2, padding=self.weight.shape[-1] // 2)
+
 
 def pixel_norm(x_BZ: Tensor) -> Tensor:
     """Scale each vector to root mean square 1 (Karras 2017 eq. 2)."""

@@ -7,6 +7,7 @@ Suffixes: B image, C channel, H W height and width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +65,16 @@ class LPIPSSqueeze(nn.Module):
         for a, b, head in pairs:
             distance_B = distance_B + head((_unit(a) - _unit(b)).square()).mean(dim=(1, 2, 3))
         return distance_B
+
+    def embed(self, image_BCHW: Tensor) -> Tensor:
+        """The last features averaged over the picture, (B, 512): what `kid_squeeze` and `fid_squeeze` compare.
+
+        Each vector is scaled to root mean square 1. As they are, they have one of about 11 and a long tail, and
+        KID's cubic kernel would be a contest of the few largest.
+        """
+        *_, last_BCHW = self._taps(image_BCHW)
+        mean_BC = last_BCHW.mean(dim=(2, 3))
+        return F.normalize(mean_BC, dim=1) * math.sqrt(mean_BC.shape[1])
 
     def _taps(self, image_BCHW: Tensor) -> Iterator[Tensor]:
         x = (image_BCHW - self.shift_C[:, None, None]) / self.scale_C[:, None, None]

@@ -5,8 +5,7 @@ Suffixes: N picture, C channel, H W height and width.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,17 +73,20 @@ class PictureSet:
     def __len__(self) -> int:
         return len(self.pictures_NCHW)
 
-    def take(self, index_N: Tensor) -> Tensor:
-        """The pictures at these indices as float32 in [-1, 1]."""
-        return self.pictures_NCHW[index_N].float() / 127.5 - 1
+    def to(self, device: str | torch.device) -> PictureSet:
+        """The same with the pictures on a device, as uint8; what is drawn does not depend on where they lie."""
+        return dataclasses.replace(self, pictures_NCHW=self.pictures_NCHW.to(device))
 
-    def batches(self, size: int, seed: int, *, start: int = 0) -> Iterator[Tensor]:
-        """Endless batches in [-1, 1], mirrored at random; batch k is the same for the same seed, however reached."""
-        for k in itertools.count(start):
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + k)
-            picked = self.take(torch.multinomial(self.weight_N, size, replacement=True, generator=generator))
-            mirrored = torch.rand(size, 1, 1, 1, generator=generator) < 0.5
-            yield torch.where(mirrored, picked.flip(3), picked)
+    def take(self, index_N: Tensor) -> Tensor:
+        """The pictures at these indices as float32 in [-1, 1], where the pictures lie."""
+        return self.pictures_NCHW[index_N.to(self.pictures_NCHW.device)].float() / 127.5 - 1
+
+    def batch(self, number: int, size: int, seed: int) -> Tensor:
+        """Pictures in [-1, 1], drawn by weight and mirrored at random; the same for the same number and seed."""
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        picked = self.take(torch.multinomial(self.weight_N, size, replacement=True, generator=generator))
+        mirrored = torch.rand(size, 1, 1, 1, generator=generator) < 0.5
+        return torch.where(mirrored.to(picked.device), picked.flip(3), picked)
 
 
 def load_pictures(archive: Path, *, held_out: int, seed: int = 0) -> tuple[PictureSet, PictureSet]:

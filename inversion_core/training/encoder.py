@@ -1,7 +1,7 @@
 """Training of an encoder for a frozen generator, domain-guided (Zhu 2020): the picture must come back through G.
 
-The loss is that of the pictures (real ones through G(E(x)), with the pack's own features beside pixels) and,
-on synthetic pairs, that of the codes.
+The loss is that of the pictures (real ones through G(E(x)), with the pack's own features beside pixels), on
+synthetic pairs that of the codes, and, where there is a discriminator, how far G(E(x)) is from passing as real.
 
 Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 """
@@ -9,126 +9,142 @@ Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 from __future__ import annotations
 
 import copy
-import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from inversion_core.models import Encoder, EncoderConfig
+from inversion_core.models import DiscriminatorConfig, Encoder
 from inversion_core.models.lpips import LPIPSSqueeze
 from inversion_core.packs import Pack
-from inversion_core.pictures import grid, to_image
+from inversion_core.training.adversary import Adversary
+from inversion_core.training.base import BaseTrainer
 from inversion_core.training.data import PictureSet
-from inversion_core.training.loop import train
 from inversion_core.training.objectives import picture_distance
+from inversion_core.training.options import TrainingOptions
 from inversion_core.training.run import RunFolder
-from inversion_core.training.schedule import move_average, rate_factor
+from inversion_core.training.schedule import move_average, rate_factor, set_rates
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderTraining:
+class EncoderTraining(TrainingOptions):
     """Everything that shapes a run; kept in its checkpoint."""
 
-    encoder: EncoderConfig
+    discriminator: DiscriminatorConfig | None = None
+    """None: no adversarial term."""
     steps: int = 10_000
     batch_size: int = 8
     """Real pictures a step; as many synthetic ones are drawn beside them."""
     rate: float = 1e-3
     """Adam's."""
-    warmup_steps: int = 100
-    final_rate: float = 0.2
-    """Factor of the rate at the end."""
-    lpips_weight: float = 0.5
-    """Weight of LPIPS beside twice the L1 distance; 0 where no such network is given."""
     feature_weight: float = 1.0
     """Weight of the pack's own loss (equation 1) between pictures and their reconstructions."""
     latent_weight: float = 0.5
     """Weight of the mean square distance of the codes on synthetic pairs."""
-    ema_images: int = 8_000
-    """Half life of the moving average, in images."""
-    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.steps, self.feature_weight, self.latent_weight) < 0:
+            raise ValueError("steps, feature_weight and latent_weight must not be negative")
 
 
-class EncoderTrainer:
+class EncoderTrainer(BaseTrainer[EncoderTraining]):
     """The encoder, its average and optimizer; `run` goes on from the folder's checkpoint to the last step."""
 
-    def __init__(
-        self,
-        config: EncoderTraining,
-        pack: Pack,
-        pictures: PictureSet,
-        held_out: PictureSet,
-        folder: RunFolder,
-        *,
-        lpips: LPIPSSqueeze | None = None,
-    ):
-        torch.manual_seed(config.seed)
-        self.config, self.pack, self.pictures, self.held_out, self.folder = config, pack, pictures, held_out, folder
-        self.lpips = None if lpips is None else lpips.to(pack.device)
-        self.e = Encoder(config.encoder).to(pack.device)
+    title: ClassVar[str] = "encoder"
+
+    def __init__(self, config: EncoderTraining, pack: Pack, pictures: PictureSet, held_out: PictureSet,
+                 folder: RunFolder, *, lpips: LPIPSSqueeze | None = None,
+                 discriminator: Mapping[str, Tensor] | None = None):  # fmt: skip
+        """`discriminator` holds the weights that a new run begins with, where its configuration has one."""
+        super().__init__(config, pictures, held_out, folder, lpips=lpips, device=pack.device)
+        self.pack = pack
+        self.e = Encoder(config.encoder).to(self.device)
         if pack.encoder is not None and pack.encoder.config == config.encoder:
             self.e.load_state_dict(pack.encoder.state_dict())
         self.e_ema = copy.deepcopy(self.e).requires_grad_(False).eval()
-        self.optimizer = torch.optim.Adam(self.e.parameters(), lr=config.rate, betas=(0.9, 0.99))
-        facts = folder.load(self._modules(), {"e": self.optimizer})
-        self.step = 0 if facts is None else int(facts["step"])
+        self.optimizer = torch.optim.Adam(self.e.parameters(), lr=config.rate, betas=(0.9, 0.99), fused=True)
+        self.optimizer.param_groups[0]["rate"] = config.rate
+        self.adversary = self._adversary(config, discriminator)
+        self.restore()
 
-    def run(self, *, until: int | None = None, sample_every: int = 500) -> None:
-        """Train to the last step, or to `until`."""
-        last = min(until or self.config.steps, self.config.steps)
-        batches = self.pictures.batches(self.config.batch_size, self.config.seed, start=self.step)
-        train(self, batches, until=last, sample_every=sample_every, title="encoder")
+    def _adversary(self, config: EncoderTraining, weights: Mapping[str, Tensor] | None) -> Adversary | None:
+        if config.discriminator is None:
+            return None
+        adversary = Adversary(
+            config.discriminator, config, rate=config.rate, autocast=self.autocast, device=self.device
+        )
+        if weights is not None:
+            adversary.d.load_state_dict(weights)
+        return adversary
 
-    def train_step(self, real_BCHW: Tensor) -> dict[str, float]:
+    @property
+    def total_steps(self) -> int:
+        return self.config.steps
+
+    def modules(self) -> dict[str, nn.Module]:
+        own: dict[str, nn.Module] = {"e": self.e, "e_ema": self.e_ema}
+        return own if self.adversary is None else {**own, **self.adversary.modules()}
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        own: dict[str, torch.optim.Optimizer] = {"e": self.optimizer}
+        return own if self.adversary is None else {**own, "d": self.adversary.optimizer}
+
+    # -- one step --------------------------------------------------------------------------------------------
+
+    def learn(self, real_BCHW: Tensor) -> Mapping[str, Tensor]:
         """One step on real pictures and as many synthetic ones."""
-        torch.manual_seed(self.config.seed * 7_919 + self.step)  # a resumed run draws what an unbroken one draws
-        real_BCHW = real_BCHW.to(self.pack.device)
         batch = len(real_BCHW)
         with torch.no_grad():
-            w_BLD = self.pack.map(torch.randn(batch, self.pack.z_dim, device=self.pack.device))
-            synthetic_BCHW = self.pack.synthesize(w_BLD)
-        code_BLD = self.e(torch.cat([real_BCHW, synthetic_BCHW]))
-        image_BCHW = self.pack.synthesize(code_BLD[:batch])
+            w_BLD = self.pack.map(torch.randn(batch, self.pack.z_dim, device=self.device))
+            synthetic_BCHW = self._synthesize(w_BLD)
+        code_BLD = self._codes(self.e, torch.cat([real_BCHW, synthetic_BCHW]))
+        image_BCHW = self._synthesize(code_BLD[:batch])
         losses = {
             "picture": picture_distance(image_BCHW, real_BCHW, self.lpips, self.config.lpips_weight),
             "features": self.config.feature_weight * self.pack.loss(image_BCHW, real_BCHW).mean(),
             "latent": self.config.latent_weight * (code_BLD[batch:] - w_BLD).square().mean(),
         }
-        self.optimizer.param_groups[0]["lr"] = self.config.rate * rate_factor(
+        total = torch.stack(list(losses.values())).sum()
+        if self.adversary is not None:
+            losses["g"] = self.adversary.fooled(image_BCHW)
+            total = total + self.config.adversarial_weight * losses["g"]
+        factor = rate_factor(
             self.step, self.config.steps, warmup_steps=self.config.warmup_steps, final=self.config.final_rate
         )
+        set_rates(self.optimizer, "rate", factor)
         self.optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()
+        total.backward()
         self.optimizer.step()
-        move_average(self.e_ema, self.e, batch=batch, step=self.step, half_life=self.config.ema_images)
-        return {name: float(value.detach()) for name, value in losses.items()}
+        if self.adversary is not None:
+            losses |= self.adversary.train_step(real_BCHW, image_BCHW.detach(), step=self.step, factor=factor)
+        images = self.step * batch
+        move_average(self.e_ema, self.e, batch=batch, images=images, half_life=self.config.ema_images)
+        return losses
 
-    @torch.no_grad()
-    def measure(self) -> dict[str, float]:
-        """Distances on held-out pictures: MSE in [-1, 1], the pack's loss, LPIPS."""
-        real = self.held_out.take(torch.arange(min(32, len(self.held_out)))).to(self.pack.device)
-        image = self.pack.synthesize(self.e_ema(real))
-        figures = {"held_out_mse": (image - real).square().mean(), "held_out_loss": self.pack.loss(image, real).mean()}
-        if self.lpips is not None:
-            figures["held_out_lpips"] = self.lpips(image, real).mean()
-        return {name: round(float(value), 5) for name, value in figures.items()}
+    def _synthesize(self, w_BLD: Tensor) -> Tensor:
+        """Codes to pictures: style layers in the chosen precision, the last step to RGB in float32."""
+        network = self.pack.generator.synthesis
+        with self.autocast():
+            x = network.features(w_BLD)
+        return network.rgb(x.float())
 
-    @torch.no_grad()
-    def sample(self, columns: int = 12) -> Path:
-        """Write a sheet: held-out pictures above their reconstructions."""
-        columns = min(columns, len(self.held_out))
-        real = self.held_out.take(torch.arange(columns)).to(self.pack.device)
-        rows = [real, self.pack.synthesize(self.e_ema(real))]
-        file = self.folder.path / f"sample-{self.step:07d}.png"
-        grid([to_image(image) for row in rows for image in row.cpu()], columns).save(file)
-        return file
+    def _codes(self, encoder: Encoder, image_BCHW: Tensor) -> Tensor:
+        with self.autocast():
+            w_BLD: Tensor = encoder(image_BCHW)
+        return w_BLD.float()
 
-    def save(self) -> None:
-        facts: dict[str, Any] = {"step": self.step, "config": dataclasses.asdict(self.config)}
-        self.folder.save(self._modules(), {"e": self.optimizer}, facts)
+    # -- what a person looks at ------------------------------------------------------------------------------
 
-    def _modules(self) -> dict[str, nn.Module]:
-        return {"e": self.e, "e_ema": self.e_ema}
+    def reconstruct(self, image_BCHW: Tensor) -> Tensor:
+        return self._synthesize(self._codes(self.e_ema, image_BCHW))
+
+    def distances(self, image_BCHW: Tensor, real_BCHW: Tensor) -> dict[str, Tensor]:
+        """The pack's own loss beside the others."""
+        own = {"held_out_loss": self.pack.loss(image_BCHW, real_BCHW).mean()}
+        return super().distances(image_BCHW, real_BCHW) | own
+
+    def rows(self, real_BCHW: Tensor) -> list[Tensor]:
+        return [self.reconstruct(real_BCHW)]

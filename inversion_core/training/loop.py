@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -21,12 +20,16 @@ class Trainer(Protocol):
     """Steps done."""
     folder: RunFolder
 
-    def train_step(self, real_BCHW: Tensor) -> dict[str, float]:
-        """One step on a batch in [-1, 1]; the losses by name."""
+    def train_step(self, real_BCHW: Tensor) -> Mapping[str, Tensor]:
+        """One step on a batch in [-1, 1]; the losses by name, on whatever device."""
         ...
 
-    def measure(self) -> dict[str, float]:
-        """Figures on held-out pictures by name."""
+    def measure(self) -> Mapping[str, float]:
+        """Cheap figures by name, for each row of the log."""
+        ...
+
+    def compare(self) -> Mapping[str, float]:
+        """Dear figures by name, as often as there are sample pictures."""
         ...
 
     def sample(self) -> Path:
@@ -36,6 +39,23 @@ class Trainer(Protocol):
     def save(self) -> None:
         """Write the checkpoint."""
         ...
+
+
+class Means:
+    """Means of the losses since the last row. They stay on the device, so that the host need not wait each step."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[Tensor]] = {}
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        for name, value in losses.items():
+            self._values.setdefault(name, []).append(value)
+
+    def take(self) -> dict[str, float]:
+        """The means, each over the steps that had this loss; begins anew."""
+        means = {name: round(sum(map(float, values)) / len(values), 5) for name, values in self._values.items()}
+        self._values.clear()
+        return means
 
 
 def train(
@@ -50,24 +70,22 @@ def train(
 ) -> None:
     """Go on from `trainer.step` to step `until`; `batches` starts where the trainer stands."""
     saved_at = time.monotonic()
-    sums: defaultdict[str, float] = defaultdict(float)
-    count = 0
+    means = Means()
     with tqdm(total=until, initial=trainer.step, unit="step", desc=title, mininterval=1.0) as bar:
         while trainer.step < until:
-            losses = trainer.train_step(next(batches))
+            means.add(trainer.train_step(next(batches)))
             trainer.step += 1
-            count += 1
-            for name, value in losses.items():
-                sums[name] += value
             bar.update()
+            row: dict[str, float] = {}
             if trainer.step % log_every == 0:
-                means = {name: round(value / count, 5) for name, value in sums.items()}
-                trainer.folder.log({"step": trainer.step, **trainer.measure(), **means})
-                bar.set_postfix(means, refresh=False)
-                sums.clear()
-                count = 0
+                row |= trainer.measure()
+                row |= (losses := means.take())
+                bar.set_postfix(losses, refresh=False)
             if trainer.step % sample_every == 0:
                 trainer.sample()
+                row |= trainer.compare()
+            if row:
+                trainer.folder.log({"step": trainer.step, **row})
             if time.monotonic() - saved_at > save_every_s:
                 trainer.save()
                 saved_at = time.monotonic()

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 CHECKPOINT = "checkpoint.safetensors"
+LOG = "log.csv"
 
 
 class RunFolder:
@@ -23,6 +25,11 @@ class RunFolder:
     def __init__(self, path: Path):
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
+        self._columns: list[str] = []  # of log.csv, once it was read or written
+
+    @property
+    def has_checkpoint(self) -> bool:
+        return (self.path / CHECKPOINT).exists()
 
     def save(
         self,
@@ -71,15 +78,40 @@ class RunFolder:
                 optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         return facts
 
-    def log(self, row: dict[str, float | int | str]) -> None:
-        """Append a row to log.csv; the first row names the columns, and a row with others starts a new header line."""
+    def log(self, row: Mapping[str, float | int | str]) -> None:
+        """Append a row to log.csv. At a start, and when columns come in, the file is written anew, in one move."""
         row = {"time": time.strftime("%Y-%m-%d %H:%M:%S"), **row}
-        file = self.path / "log.csv"
-        with file.open("a", newline="") as out:
-            writer = csv.DictWriter(out, list(row))
-            if out.tell() == 0 or row.get("header"):
-                writer.writeheader()
-            writer.writerow(row)
+        file = self.path / LOG
+        if self._columns and set(row) <= set(self._columns):
+            with file.open("a", newline="", encoding="utf-8") as out:
+                csv.DictWriter(out, self._columns).writerow(row)
+            return
+        columns, rows = _read_log(file)
+        self._columns = list(dict.fromkeys([*columns, *row]))
+        _write_log(file, self._columns, [*rows, row])
+
+
+def _read_log(file: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of a log. Values that stand to the right of the header get columns of their own."""
+    if not file.exists():
+        return [], []
+    with file.open(newline="", encoding="utf-8") as lines:
+        table = [line for line in csv.reader(lines) if line]
+    if not table:
+        return [], []
+    header, *rows = table
+    widest = max(map(len, table))
+    columns = header + [f"unnamed_{index}" for index in range(len(header), widest)]
+    return columns, [dict(zip(columns, row, strict=False)) for row in rows]
+
+
+def _write_log(file: Path, columns: list[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    partial = file.with_name(f"{file.name}.part")
+    with partial.open("w", newline="", encoding="utf-8") as out:
+        writer = csv.DictWriter(out, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, file)
 
 
 def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:

@@ -15,16 +15,22 @@ def rate_factor(step: int, length: int, *, warmup_steps: int, final: float) -> f
     return warmup * (final + (1 - final) * (1 + math.cos(math.pi * decay)) / 2)
 
 
+def set_rates(optimizer: torch.optim.Optimizer, phase: str, factor: float) -> None:
+    """Set each group's rate to `factor` times the one that it has under the name of the phase."""
+    for group in optimizer.param_groups:
+        group["lr"] = factor * group[phase]
+
+
 @torch.no_grad()
-def move_average(average: nn.Module, live: nn.Module, *, batch: int, step: int, half_life: float) -> None:
+def move_average(average: nn.Module, live: nn.Module, *, batch: int, images: float, half_life: float) -> None:
     """Move the averaged weights towards the live ones; buffers are copied.
 
     Args:
+        images: seen before this step.
         half_life: in images. Early in a run it is a twentieth of the images seen, so that noise is forgotten.
     """
-    half_life = min(half_life, max(1.0, step * batch * 0.05))
+    half_life = min(half_life, max(1.0, images * 0.05))
     weight = 1 - 0.5 ** (batch / half_life)
-    for averaged, parameter in zip(average.parameters(), live.parameters(), strict=True):
-        averaged.lerp_(parameter, weight)
+    torch._foreach_lerp_([*average.parameters()], [*live.parameters()], weight)
     for buffer, live_buffer in zip(average.buffers(), live.buffers(), strict=True):
         buffer.copy_(live_buffer)

@@ -1,0 +1,239 @@
+"""`inversion train generator|encoder`: the options, and how a recipe is put together from them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inversion_core.cli.settings import with_settings
+from inversion_core.errors import OptionInvalid
+from inversion_core.models import DiscriminatorConfig, EncoderConfig, GeneratorConfig
+from inversion_core.models.lpips import LPIPSSqueeze, load_lpips
+from inversion_core.packs import load_pack
+from inversion_core.training.data import PictureSet, load_pictures
+from inversion_core.training.encoder import EncoderTrainer, EncoderTraining
+from inversion_core.training.generator import GeneratorTrainer, GeneratorTraining
+from inversion_core.training.growing import Architectures, grown
+from inversion_core.training.options import PRECISIONS, architecture
+from inversion_core.training.precision import allow_tf32, faster_precision
+from inversion_core.training.run import CHECKPOINT, RunFolder, read_checkpoint, tensors_below
+
+CHANNELS = (256, 256, 128, 64, 32, 16, 8, 4, 4)
+"""Generator's channels at 4, 8, ... 1024 px for `--width 1`; multiplied by the width."""
+CRITIC_CHANNELS = (128, 128, 128, 64, 32, 16, 8, 4, 4)
+"""Discriminator's channels, likewise."""
+ADAPTIVE_TARGET = 0.6
+"""Of r_t, for `--augment adaptive` (Karras 2020 ADA section 3.1)."""
+FADE_IMAGES = 200_000
+NEW = "new"
+
+Kinds = argparse._SubParsersAction  # argparse has no public name for it
+
+
+def add_parsers(kinds: Kinds[argparse.ArgumentParser]) -> None:
+    """Register `generator` and `encoder`."""
+    _add_generator(kinds)
+    _add_encoder(kinds)
+
+
+def _add_generator(kinds: Kinds[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser(
+        "generator", help="train a generator with its encoder and discriminator; goes on where it stopped"
+    )
+    _add_common(parser, GeneratorTraining.generator_rate, GeneratorTraining.adversarial_weight)
+    defaults = GeneratorTraining
+    parser.add_argument("--w-dim", type=int, default=256, help="width of z, w and the mapping network (default: 256)")
+    parser.add_argument("--width", type=float, default=1.0, help="factor of all channels (default: 1)")
+    parser.add_argument(
+        "--reconstruction-steps", type=int, default=defaults.reconstruction_steps, metavar="N",
+        help="steps as an autoencoder, first; 0: adversarial from nothing (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--adversarial-steps", type=int, default=defaults.adversarial_steps, metavar="N",
+        help="steps with the discriminator, after (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--adversarial-batch", type=int, metavar="N", help="pictures a step in the second phase (default: --batch)"
+    )
+    parser.add_argument(
+        "--grow-from", type=Path, metavar="RUN",
+        help="begin with the networks of a run of half the resolution; --w-dim and --width are then that run's",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fade-images", type=int, default=FADE_IMAGES, metavar="N",
+        help="real pictures over which the new resolution comes in, for --grow-from (default: %(default)s)",
+    )  # fmt: skip
+    parser.set_defaults(run=_run_generator)
+
+
+def _add_encoder(kinds: Kinds[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser("encoder", help="train an encoder for a pack's generator; goes on where it stopped")
+    _add_common(parser, EncoderTraining.rate, EncoderTraining.adversarial_weight)
+    parser.add_argument("--pack", help="pack whose generator and perceptual network are used, a name or a folder")
+    parser.add_argument("--channels-base", type=int, default=32, help="encoder's channels at full size (default: 32)")
+    parser.add_argument("--channels-max", type=int, default=128, help="encoder's most channels (default: 128)")
+    parser.add_argument("--steps", type=int, default=EncoderTraining.steps, metavar="N", help="(default: %(default)s)")
+    parser.add_argument(
+        "--discriminator", metavar="RUN|new",
+        help="add the adversarial term: with the discriminator of this generator run, or a new one",
+    )  # fmt: skip
+    parser.set_defaults(run=_run_encoder)
+
+
+def _add_common(parser: argparse.ArgumentParser, rate: float, adversarial_weight: float) -> None:
+    parser.add_argument("data", type=Path, metavar="DATA", help="archive made by `inversion train data`")
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder: checkpoint, log, samples")
+    parser.add_argument("--lpips", type=Path, metavar="FILE", help="LPIPS squeeze weights: sharper, if you have them")
+    parser.add_argument("--batch", type=int, default=4, metavar="N", help="pictures a step (default: 4)")
+    parser.add_argument("--rate", type=float, default=rate, help="Adam's rate, first phase (default: %(default)s)")
+    parser.add_argument(
+        "--adversarial-weight", type=float, default=adversarial_weight, metavar="X",
+        help="of the discriminator's say beside the reconstruction (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--augment", type=_augmentation, default="adaptive", metavar="adaptive|P",
+        help="probability of each change that the discriminator sees; adaptive: up and down with its "
+        "overfitting (default: adaptive)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", dest="settings",
+        help="any other field of the configuration, such as r1_gamma=0.5 or ema_images=20000; again for more",
+    )  # fmt: skip
+    parser.add_argument("--held-out", type=int, default=96, metavar="N", help="kept for measuring (default: 96)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--precision", choices=("auto", *PRECISIONS), default="auto", help="auto tries which is faster (default: auto)"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's choice)")
+    parser.add_argument("--until", type=int, metavar="STEP", help="stop here, with the schedule of the whole run")
+    parser.add_argument("--sample-every", type=int, default=500, metavar="N", help="steps between two sample sheets")
+
+
+def _augmentation(text: str) -> str | float:
+    return text if text == "adaptive" else float(text)
+
+
+# -- generator -----------------------------------------------------------------------------------------------
+
+
+def _run_generator(args: argparse.Namespace) -> int:
+    training, held_out, lpips = _pictures_and_lpips(args)
+    networks = _architectures(args, training.pictures_NCHW.shape[-1])
+    config = _recipe(
+        GeneratorTraining, args, generator=networks.generator, encoder=networks.encoder,
+        discriminator=networks.discriminator, generator_rate=args.rate,
+        reconstruction_steps=args.reconstruction_steps, adversarial_steps=args.adversarial_steps,
+        adversarial_batch_size=args.adversarial_batch, fade_images=args.fade_images if args.grow_from else 0,
+    )  # fmt: skip
+    trainer = GeneratorTrainer(
+        config, training, held_out, RunFolder(args.out), lpips=lpips, device=args.device, grow_from=args.grow_from
+    )
+    trainer.run(until=args.until, sample_every=args.sample_every)
+    print(f"step {trainer.step} of {config.total_steps} in {args.out}: {trainer.measure()}")
+    return 0
+
+
+def _architectures(args: argparse.Namespace, size: int) -> Architectures:
+    """The networks for pictures of `size` px: of the run that is to grow, or by the options."""
+    if args.grow_from:
+        networks = grown(args.grow_from)
+        if networks.generator.resolution != size:
+            raise OptionInvalid(
+                f"{args.grow_from} grows to {networks.generator.resolution} px; {args.data} has pictures of {size} px"
+            )
+        return networks
+    count = size.bit_length() - 2  # of resolutions from 4 px on
+    return Architectures(
+        generator=GeneratorConfig(
+            resolution=size, channels=_widened(CHANNELS, count, args.width), z_dim=args.w_dim, w_dim=args.w_dim,
+            mapping_dim=args.w_dim, final_tanh=True, truncation_layers=2 * count,
+        ),
+        encoder=EncoderConfig(resolution=size, w_dim=args.w_dim, channels_base=32, channels_max=128, batch_norm=False),
+        discriminator=DiscriminatorConfig(resolution=size, channels=_widened(CRITIC_CHANNELS, count, args.width)),
+    )  # fmt: skip
+
+
+def _widened(channels: tuple[int, ...], count: int, width: float) -> tuple[int, ...]:
+    return tuple(max(4, round(each * width)) for each in channels[:count])
+
+
+# -- encoder -------------------------------------------------------------------------------------------------
+
+
+def _run_encoder(args: argparse.Namespace) -> int:
+    training, held_out, lpips = _pictures_and_lpips(args)
+    pack = load_pack(args.pack, device=args.device)
+    if (size := training.pictures_NCHW.shape[-1]) != pack.resolution:
+        raise OptionInvalid(f"{args.data} has pictures of {size} px; pack {pack.name} needs {pack.resolution}")
+    discriminator, weights = _discriminator(args.discriminator, size)
+    config = _recipe(
+        EncoderTraining, args, discriminator=discriminator, steps=args.steps, rate=args.rate,
+        encoder=EncoderConfig(
+            resolution=size, w_dim=pack.w_dim, batch_norm=False,
+            channels_base=args.channels_base, channels_max=args.channels_max,
+        ),
+    )  # fmt: skip
+    folder = RunFolder(args.out)
+    trainer = EncoderTrainer(config, pack, training, held_out, folder, lpips=lpips, discriminator=weights)
+    trainer.run(until=args.until, sample_every=args.sample_every)
+    print(f"step {trainer.step} of {config.steps} in {args.out}: {trainer.measure()}")
+    return 0
+
+
+def _discriminator(choice: str | None, size: int) -> tuple[DiscriminatorConfig | None, dict[str, Any] | None]:
+    """Configuration and weights of `--discriminator`."""
+    if choice is None:
+        return None, None
+    if choice == NEW:
+        channels = _widened(CRITIC_CHANNELS, size.bit_length() - 2, 1.0)
+        return DiscriminatorConfig(resolution=size, channels=channels), None
+    tensors, facts = read_checkpoint(Path(choice) / CHECKPOINT)
+    if facts is None or not (weights := tensors_below(tensors, "d/")):
+        raise OptionInvalid(f"{choice} holds no run with a discriminator; name one, or: --discriminator {NEW}")
+    config = architecture(DiscriminatorConfig, facts["config"]["discriminator"])
+    if config.resolution != size:
+        raise OptionInvalid(f"{choice} has a discriminator for {config.resolution} px; the pictures have {size} px")
+    return config, weights
+
+
+# -- both ----------------------------------------------------------------------------------------------------
+
+
+def _pictures_and_lpips(args: argparse.Namespace) -> tuple[PictureSet, PictureSet, LPIPSSqueeze | None]:
+    try:
+        training, held_out = load_pictures(args.data, held_out=args.held_out)
+    except ValueError as error:
+        raise OptionInvalid(str(error)) from error
+    return training, held_out, load_lpips(args.lpips) if args.lpips else None
+
+
+def _recipe(kind: Any, args: argparse.Namespace, **fields: Any) -> Any:
+    """A configuration from the options that both commands have, those of one, and `--set`."""
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    allow_tf32(args.device)
+    adapts = args.augment == "adaptive"
+    try:
+        config = kind(
+            batch_size=args.batch, seed=args.seed, precision=_precision(args),
+            adversarial_weight=args.adversarial_weight,
+            augment_probability=0.0 if adapts else args.augment, augment_target=ADAPTIVE_TARGET if adapts else None,
+            **fields,
+        )  # fmt: skip
+    except ValueError as error:
+        raise OptionInvalid(str(error)) from error
+    return with_settings(config, args.settings)
+
+
+def _precision(args: argparse.Namespace) -> str:
+    if args.precision != "auto":
+        return str(args.precision)
+    chosen, times_ms = faster_precision(args.device)
+    times = ", ".join(f"{name} {ms:.2f} ms" for name, ms in times_ms.items())
+    print(f"precision {chosen}: a convolution takes in {times}", file=sys.stderr)
+    return chosen
