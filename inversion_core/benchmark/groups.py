@@ -18,15 +18,13 @@ from tqdm import tqdm
 from inversion_core.benchmark.grouping import Table, pick, read_ratings, yaw_deg
 from inversion_core.benchmark.groups_report import Values, write_report
 from inversion_core.benchmark.methods import method_names, run_methods
-from inversion_core.benchmark.quality import picture_measures
+from inversion_core.benchmark.quality import Distance, load_distance, picture_measures
 from inversion_core.errors import OptionInvalid
 from inversion_core.faces import FaceDetector
-from inversion_core.models.lpips import LPIPSSqueeze, load_lpips
 from inversion_core.packs import Pack, load_pack
 from inversion_core.pictures import to_image
 from inversion_core.training.data import PictureSet, load_pictures
 
-STEPS = (100,)
 RATINGS = ("age", "gender", "skin-color", "hair-color", "weight", "happy", "asian", "black", "white")
 """Columns that are taken of a table that has them, where none are named."""
 POSE = "pose"
@@ -42,7 +40,10 @@ class GroupsConfig:
     """Folder in the archive whose pictures are numbered as the ratings are."""
     held_out: int = 96
     """As in training: with another number the pictures may have been trained on."""
+    steps: int = 100
+    """Updates of Adam."""
     lpips: Path | None = None
+    """LPIPS squeeze weights (`inversion_core.models.lpips`); None leaves the measure out."""
     batch: int = 8
     device: str = "cpu"
 
@@ -64,15 +65,15 @@ def measure_groups(
     """
     config = config or GroupsConfig()
     pack = load_pack(pack_name, device=config.device)
-    method_names(pack, STEPS)
-    lpips = load_lpips(config.lpips).to(pack.device) if config.lpips else None
+    method_names(pack, [config.steps])
+    lpips = load_distance(config.lpips, pack)
     table = read_ratings(ratings)
     pictures = _held_out(data, config.held_out, pack)
     picked = pick(pictures.names, table, config.folder)
     pictures_NCHW = pictures.take(torch.tensor(list(picked)))
     columns = {by: [ratings_of[by] for ratings_of in picked.values()] for by in _columns(config.by, table)}
     columns[POSE] = poses(pictures_NCHW)
-    values = measure(pack, pictures_NCHW, lpips, config.batch)
+    values = measure(pack, pictures_NCHW, lpips, config)
     return write_report(out, pack, columns, values, held_out=config.held_out)
 
 
@@ -100,17 +101,17 @@ def _columns(by: Sequence[str], table: Table) -> list[str]:
     return list(by) or [name for name in RATINGS if name in there]
 
 
-def measure(pack: Pack, pictures_NCHW: Tensor, lpips: LPIPSSqueeze | None, batch: int) -> Values:
+def measure(pack: Pack, pictures_NCHW: Tensor, lpips: Distance | None, config: GroupsConfig) -> Values:
     """Each method's measures of each picture."""
     values: Values = {}
-    with tqdm(total=len(pictures_NCHW) * (STEPS[0] + 1), desc="inverting", unit="step") as bar:
-        for target_BCHW in pictures_NCHW.split(batch):
+    with tqdm(total=len(pictures_NCHW) * (config.steps + 1), desc="inverting", unit="step") as bar:
+        for target_BCHW in pictures_NCHW.split(config.batch):
             target_BCHW = target_BCHW.to(pack.device)
 
             def tick(count: int = len(target_BCHW)) -> None:
                 bar.update(count)
 
-            for result in run_methods(pack, target_BCHW, STEPS, tick=tick):
+            for result in run_methods(pack, target_BCHW, [config.steps], tick=tick):
                 for name, column in picture_measures(result.image_BCHW, target_BCHW, lpips).items():
                     values.setdefault(result.method, {}).setdefault(name, []).extend(column)
     return values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class Subject:
 
 
 def find_photos(paths: Sequence[Path]) -> list[Path]:
-    """The paths, each folder replaced by the pictures below it, in the order of their names.
+    """The paths, each folder replaced by the pictures below it, in the order of their names; none twice.
 
     Raises:
         OptionInvalid: a folder has none.
@@ -51,7 +51,7 @@ def find_photos(paths: Sequence[Path]) -> list[Path]:
         if not found:
             raise OptionInvalid(f"there is no picture ({', '.join(PICTURE_SUFFIXES)}) below {path}")
         photos += found
-    return photos
+    return list(dict.fromkeys(photos))
 
 
 def load_subjects(
@@ -100,9 +100,13 @@ def _load(file: Path, name: str, resolution: int, detector: FaceDetector, *, ali
     )
 
 
-def _names(photos: Iterable[Path]) -> Iterator[str]:
-    """File names, with their folder where two are alike."""
-    photos = list(photos)
-    names = [photo.name for photo in photos]
-    for photo in photos:
-        yield photo.name if names.count(photo.name) == 1 else f"{photo.parent.name}/{photo.name}"
+def _names(photos: Sequence[Path]) -> list[str]:
+    """The file's name, with its folder or the whole path where that takes it to tell two apart."""
+
+    def tell_apart(photo: Path) -> str:
+        for name in (lambda p: p.name, lambda p: f"{p.parent.name}/{p.name}"):
+            if sum(name(other) == name(photo) for other in photos) == 1:
+                return name(photo)
+        return str(photo)
+
+    return [tell_apart(photo) for photo in photos]

@@ -5,7 +5,7 @@ Suffixes: B image, C channel, D dimension of an embedding, H W height and width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +20,14 @@ from inversion_core.benchmark.methods import Result, method_names, run_methods
 from inversion_core.benchmark.photos import Subject, find_photos, load_subjects
 from inversion_core.benchmark.quality_report import Row, SheetRow, write_report
 from inversion_core.errors import OptionInvalid
-from inversion_core.models.lpips import LPIPSSqueeze, load_lpips
+from inversion_core.models.lpips import load_lpips
 from inversion_core.packs import Pack, load_pack
 from inversion_core.pictures import to_image, to_tensor
 
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""Picture pairs (B, 3, H, W) in [-1, 1] to (B,)."""
+LEAST_LPIPS_PX = 32
+"""Of less the network's poolings leave nothing."""
 SHEET_STEPS = (10, 30)
 """Steps on the sheet besides those that are measured."""
 
@@ -61,7 +65,7 @@ class QualityConfig:
 class Instruments:
     """The measures that need weights."""
 
-    lpips: LPIPSSqueeze | None = None
+    lpips: Distance | None = None
     embed: Embed | None = None
 
 
@@ -79,7 +83,7 @@ def measure_quality(
     pack = load_pack(pack_name, device=config.device)
     method_names(pack, config.steps)  # a wrong option ends here, before any photograph
     instruments = Instruments(
-        lpips=load_lpips(config.lpips).to(pack.device) if config.lpips else None,
+        lpips=load_distance(config.lpips, pack),
         embed=IdentityNetwork(config.identity) if config.identity else None,
     )
     subjects, skipped = load_subjects(
@@ -115,6 +119,22 @@ def measure_subjects(
                 frames = result.frames | frames  # of two runs that pass a step the shorter one counts
             sheet += list(_sheet_rows(part, frames))[: max(0, config.sheet_rows - start)]
     return rows, sheet
+
+
+def load_distance(file: Path | None, pack: Pack) -> Distance | None:
+    """LPIPS on the pack's device; None where there is no file.
+
+    Raises:
+        PackInvalid: the file is broken.
+        OptionInvalid: the pack's pictures are too small.
+    """
+    if file is None:
+        return None
+    if pack.resolution < LEAST_LPIPS_PX:
+        raise OptionInvalid(
+            f"LPIPS needs {LEAST_LPIPS_PX} px; pack {pack.name} has {pack.resolution}. Leave --lpips out"
+        )
+    return load_lpips(file).to(pack.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +187,7 @@ def _measure(
 
 
 @torch.no_grad()
-def picture_measures(image_BCHW: Tensor, target_BCHW: Tensor, lpips: LPIPSSqueeze | None) -> dict[str, list[float]]:
+def picture_measures(image_BCHW: Tensor, target_BCHW: Tensor, lpips: Distance | None) -> dict[str, list[float]]:
     """Name -> the measure of each pair of pictures in [-1, 1]; LPIPS where there is a network for it."""
     columns = {
         "mse": metrics.mse(image_BCHW, target_BCHW),

@@ -86,6 +86,9 @@ def _add_groups(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--held-out", type=int, default=GroupsConfig.held_out, metavar="N",
         help="as in training; a larger number takes in pictures that were trained on (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--steps", type=int, default=GroupsConfig.steps, metavar="N", help="updates of Adam (default: %(default)s)"
+    )
     parser.add_argument("--lpips", type=Path, metavar="FILE", help="LPIPS squeeze weights, safetensors")
     _add_common(parser)
     parser.set_defaults(run=_run_groups)
@@ -121,8 +124,8 @@ def _run_quality(args: argparse.Namespace) -> int:
 
 def _run_groups(args: argparse.Namespace) -> int:
     config = GroupsConfig(
-        by=tuple(args.by), folder=args.folder, held_out=args.held_out, lpips=args.lpips, batch=args.batch,
-        device=args.device,
+        by=tuple(args.by), folder=args.folder, held_out=args.held_out, steps=args.steps, lpips=args.lpips,
+        batch=args.batch, device=args.device,
     )  # fmt: skip
     print(measure_groups(args.pack, args.data, args.ratings, args.out, config))
     return 0

@@ -27,7 +27,8 @@ from tests.tiny import tiny_pack, tiny_targets
 
 COMMANDS = [
     [], ["invert"], ["pack"], ["pack", "list"], ["pack", "show"], ["pack", "verify"], ["pack", "convert-idinvert"],
-    ["pack", "use-imagenet-vgg"], ["benchmark"], ["benchmark", "speed"], ["train"],
+    ["pack", "use-imagenet-vgg"], ["benchmark"], ["benchmark", "speed"], ["benchmark", "quality"],
+    ["benchmark", "groups"], ["train"],
 ]  # fmt: skip
 
 
