@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from inversion_core.benchmark.facts import facts_list, machine_facts
 from inversion_core.benchmark.reference import ReferenceLoop
 from inversion_core.inverter import InvertConfig, Step, invert
 from inversion_core.loss import REGULARISER_WEIGHT
@@ -179,38 +177,8 @@ def _synchronize(device: str) -> None:
 
 
 def _facts(config: SpeedConfig) -> dict[str, str]:
-    return {
-        "device": torch.cuda.get_device_name(config.device) if config.device.startswith("cuda") else _processor(),
-        "threads": str(torch.get_num_threads()),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "commit": _commit(),
-        "command": "inversion " + " ".join(sys.argv[1:]),
-        "timing": f"median of {config.repeats} timings of {config.iterations} iterations, both loops in turns",
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.machine()
-
-
-def _commit() -> str:
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return found.stdout.strip()
+    timing = f"median of {config.repeats} timings of {config.iterations} iterations, both loops in turns"
+    return {**machine_facts(config.device), "timing": timing}
 
 
 def _table(rows: list[Row], facts: dict[str, str]) -> str:
@@ -221,7 +189,7 @@ def _table(rows: list[Row], facts: dict[str, str]) -> str:
         for row in rows
     ]
     worst = max(row.loss_difference for row in rows)
-    notes = "\n".join(f"- {key}: {value}" for key, value in facts.items())
+    notes = facts_list(facts)
     return (
         "# Speed of one iteration\n\nOne picture, float32, forward, backward to the code, Adam. The "
         "losses of both loops agree within "

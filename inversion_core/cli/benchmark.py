@@ -1,19 +1,35 @@
-"""`inversion benchmark speed|samples`."""
+"""`inversion benchmark speed|quality|groups|samples`."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+import torch
+
+from inversion_core.benchmark.groups import GroupsConfig, measure_groups
+from inversion_core.benchmark.quality import QualityConfig, measure_quality
 from inversion_core.benchmark.speed import SpeedConfig, measure_speed
 from inversion_core.cli import benchmark_samples
 from inversion_core.errors import OptionInvalid
+
+QUALITY_FILES = """The folder DIR gets:
+  quality.json  mean and standard deviation of each measure by each method
+  quality.csv   a row for each picture and method
+  quality.md    the table, and what each measure is
+  sheet.png     the first pictures: photo, aligned, start, and the pictures on the way"""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register `benchmark` and its sub-commands."""
     parser = commands.add_parser("benchmark", help="measure, and write tables for docs/benchmarks")
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    _add_speed(kinds)
+    _add_quality(kinds)
+    _add_groups(kinds)
+
+
+def _add_speed(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     speed = kinds.add_parser(
         "speed", help="seconds per iteration, beside the same loop as the public reference writes it"
     )
@@ -29,6 +45,64 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     benchmark_samples.add_parser(kinds)
 
 
+def _add_quality(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser(
+        "quality", help="how well a pack draws photographs", epilog=QUALITY_FILES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("pack", metavar="PACK", help="a pack's name or folder")
+    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="pictures, or folders of them")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--steps", type=int, nargs="+", default=QualityConfig.steps, metavar="N",
+        help="updates of Adam, a method each (default: 100 500)",
+    )  # fmt: skip
+    parser.add_argument("--lpips", type=Path, metavar="FILE", help="LPIPS squeeze weights, safetensors")
+    parser.add_argument(
+        "--identity", type=Path, metavar="FILE", help="face recognition network, ONNX (needs onnxruntime)"
+    )
+    parser.add_argument("--no-align", action="store_true", help="the pictures are ready crops: take their centre")
+    parser.add_argument("--limit", type=int, metavar="N", help="take the first N pictures only")
+    parser.add_argument("--sheet", type=int, default=QualityConfig.sheet_rows, metavar="N",
+                        help="rows of sheet.png (default: %(default)s)")  # fmt: skip
+    _add_common(parser)
+    parser.set_defaults(run=_run_quality)
+
+
+def _add_groups(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser(
+        "groups", help="who is badly served: reconstruction of held-out pictures by people's ratings of them"
+    )
+    parser.add_argument("pack", metavar="PACK", help="a pack's name or folder")
+    parser.add_argument("data", type=Path, metavar="DATA.npz", help="archive made by `inversion train data`")
+    parser.add_argument(
+        "ratings", type=Path, metavar="RATINGS.csv", help="a header, then rows of a picture's number and its ratings"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for groups.json and groups.md")
+    parser.add_argument(
+        "--by", nargs="+", default=(), metavar="COLUMN", help="ratings to group by (default: those that are usual)"
+    )
+    parser.add_argument("--folder", default=GroupsConfig.folder, metavar="NAME",
+                        help="folder of the rated pictures in the archive (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--held-out", type=int, default=GroupsConfig.held_out, metavar="N",
+        help="as in training; a larger number takes in pictures that were trained on (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--steps", type=int, default=GroupsConfig.steps, metavar="N", help="updates of Adam (default: %(default)s)"
+    )
+    parser.add_argument("--lpips", type=Path, metavar="FILE", help="LPIPS squeeze weights, safetensors")
+    _add_common(parser)
+    parser.set_defaults(run=_run_groups)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures inverted together (default: 8)")
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(default: %(default)s)"
+    )
+
+
 def _run_speed(args: argparse.Namespace) -> int:
     try:
         config = SpeedConfig(
@@ -38,4 +112,22 @@ def _run_speed(args: argparse.Namespace) -> int:
         raise OptionInvalid(str(error)) from error
     table = measure_speed(args.out, config, pack=args.pack)
     print(table)
+    return 0
+
+
+def _run_quality(args: argparse.Namespace) -> int:
+    config = QualityConfig(
+        steps=tuple(args.steps), lpips=args.lpips, identity=args.identity, align=not args.no_align,
+        batch=args.batch, sheet_rows=args.sheet, limit=args.limit, device=args.device,
+    )  # fmt: skip
+    print(measure_quality(args.pack, args.photos, args.out, config))
+    return 0
+
+
+def _run_groups(args: argparse.Namespace) -> int:
+    config = GroupsConfig(
+        by=tuple(args.by), folder=args.folder, held_out=args.held_out, steps=args.steps, lpips=args.lpips,
+        batch=args.batch, device=args.device,
+    )  # fmt: skip
+    print(measure_groups(args.pack, args.data, args.ratings, args.out, config))
     return 0

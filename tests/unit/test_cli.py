@@ -27,7 +27,8 @@ from tests.tiny import tiny_pack, tiny_targets
 
 COMMANDS = [
     [], ["invert"], ["pack"], ["pack", "list"], ["pack", "show"], ["pack", "verify"], ["pack", "convert-idinvert"],
-    ["pack", "use-imagenet-vgg"], ["benchmark"], ["benchmark", "speed"], ["benchmark", "samples"], ["train"],
+    ["pack", "use-imagenet-vgg"], ["benchmark"], ["benchmark", "speed"], ["benchmark", "quality"],
+    ["benchmark", "groups"], ["benchmark", "samples"], ["train"],
 ]  # fmt: skip
 
 

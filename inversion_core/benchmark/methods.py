@@ -1,0 +1,109 @@
+"""The methods that are compared: the start alone, and Adam for so many steps.
+
+Suffixes: B image, C channel, H W height and width.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from inversion_core.errors import OptionInvalid
+from inversion_core.inverter import BestSteps, InvertConfig, invert, make_optimizer, start_codes
+from inversion_core.packs import Pack
+
+OPTIMIZER = "adam"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What one method made of one batch."""
+
+    method: str
+    """Name in the tables."""
+    image_BCHW: Tensor
+    """What the service would keep: of an optimizer's steps the best so far (`BestSteps`)."""
+    step_B: Tensor
+    """Which step that was."""
+    seconds: float
+    """Wall seconds of the batch divided by its images; one image alone takes longer than that."""
+    frames: dict[int, Tensor] = field(repr=False, default_factory=dict)
+    """Step -> the best picture up to it, for the steps that were asked for."""
+
+
+def start_name(pack: Pack) -> str:
+    """The start that `invert` takes by itself, which is also the name of the method that stops there."""
+    return "encoder" if pack.has_encoder else "mean"
+
+
+def method_names(pack: Pack, steps: Sequence[int]) -> list[str]:
+    """Names in the order in which `run_methods` yields.
+
+    Raises:
+        OptionInvalid: the pack has no Adam, or `steps` are no numbers of updates.
+    """
+    if not steps or min(steps) < 1 or len(set(steps)) < len(steps):
+        raise OptionInvalid(f"steps are {list(steps)}; they must be different numbers of at least 1, as in: 100 500")
+    make_optimizer(pack, InvertConfig(optimizer=OPTIMIZER))
+    return [start_name(pack), *(f"{OPTIMIZER}-{count}" for count in steps)]
+
+
+def run_methods(
+    pack: Pack,
+    target_BCHW: Tensor,
+    steps: Sequence[int],
+    *,
+    keep: Sequence[int] = (),
+    tick: Callable[[], object] = lambda: None,
+) -> Iterator[Result]:
+    """Invert a batch by each method in turn, each from the start: a schedule may depend on the number of steps.
+
+    Args:
+        target_BCHW: pictures in [-1, 1], at the pack's resolution.
+        steps: numbers of Adam's updates.
+        keep: steps whose pictures are wanted in `frames`.
+        tick: called after each Step of Adam, for a progress bar.
+    """
+    names = method_names(pack, steps)
+    target_BCHW = target_BCHW.to(pack.device)
+    yield _start(pack, target_BCHW)
+    for name, count in zip(names[1:], steps, strict=True):
+        yield _adam(pack, target_BCHW, name, count, keep=keep, tick=tick)
+
+
+def _start(pack: Pack, target_BCHW: Tensor) -> Result:
+    """The start code and its picture; no loss is computed."""
+    started = _now(pack.device)
+    with torch.no_grad():
+        image_BCHW = pack.synthesize(start_codes(pack, target_BCHW, InvertConfig()))
+    seconds = (_now(pack.device) - started) / len(target_BCHW)
+    step_B = torch.zeros(len(target_BCHW), dtype=torch.long)
+    return Result(
+        method=start_name(pack), image_BCHW=image_BCHW, step_B=step_B, seconds=seconds, frames={0: image_BCHW}
+    )
+
+
+def _adam(
+    pack: Pack, target_BCHW: Tensor, name: str, count: int, *, keep: Sequence[int], tick: Callable[[], object]
+) -> Result:
+    best, frames = BestSteps(), {}
+    started = _now(pack.device)
+    for step in invert(pack, target_BCHW, InvertConfig(num_steps=count, optimizer=OPTIMIZER)):
+        best.update(step)
+        if step.index in keep:
+            frames[step.index] = best.image_BCHW
+        tick()
+    seconds = (_now(pack.device) - started) / len(target_BCHW)
+    assert best.index_B is not None, "invert yields the start at least"
+    return Result(method=name, image_BCHW=best.image_BCHW, step_B=best.index_B, seconds=seconds, frames=frames)
+
+
+def _now(device: torch.device) -> float:
+    """Seconds of the clock, once the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
