@@ -1,4 +1,4 @@
-"""`inversion train data|generator|encoder|export`: from a folder of pictures to a pack."""
+"""`inversion train data|generator|encoder|export|directions`: from a folder of pictures to a pack."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from inversion_core.cli.directions import add_directions
 from inversion_core.errors import OptionInvalid
 from inversion_core.models import DiscriminatorConfig, EncoderConfig, GeneratorConfig
 from inversion_core.models.lpips import load_lpips
@@ -32,6 +33,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     _add_generator(kinds)
     _add_encoder(kinds)
     _add_export(kinds)
+    add_directions(kinds)
 
 
 def _add_data(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
