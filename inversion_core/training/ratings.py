@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from inversion_core.training.data import load_pictures
 Landmarks = NDArray[np.float64]
 KEY_COLUMN = "stimulus"
 """Column of the ratings that holds a picture's number; any folder's NUMBER.jpg is that picture."""
+LEAST_FACES = 20
+"""Fewer rated faces are no ground for a direction."""
 RATED_NAME = re.compile(r".*/0*(\d+)\.\w+")
 VARIED_NAME = re.compile(r".*/(?P<person>[^_/]+)_(?P<attribute>.+)_(?P<level>\d+)\.\w+")
 
@@ -65,7 +67,7 @@ class Study:
     """The pictures that something is known of."""
 
     attributes: tuple[Attribute, ...]
-    """Those that the ratings know."""
+    """Those that the ratings know, and that are not the same in every picture."""
     pictures_NCHW: Tensor
     """uint8; the rated pictures, then those of the pairs."""
     rating_NA: Tensor
@@ -95,38 +97,36 @@ def load_study(archive: Path, ratings: Path, *, held_out: int, photos: Path | No
         ValueError: as `load_pictures`.
     """
     columns, value_of = read_ratings(ratings)
-    attributes = tuple(a for a in ATTRIBUTES if not a.column or a.column in columns)
     parts = load_pictures(archive, held_out=held_out)
     names = [name for part in parts for name in part.names]
     pictures_NCHW = torch.cat([part.pictures_NCHW for part in parts])
     number_of = {k: int(match[1]) for k, name in enumerate(names) if (match := RATED_NAME.fullmatch(name))}
-    find = find or _finder()
-    pose = {
-        k: read_pose(find(_picture(pictures_NCHW[k], names[k], photos)))
-        for k in tqdm(number_of, desc="landmarks", unit="picture", mininterval=1.0)
-        if number_of[k] in value_of
-    }
-    rated = [k for k, found in pose.items() if found is not None]
-    if len(rated) < 20 or not any(a.column for a in attributes):
+    number_of = {k: number for k, number in number_of.items() if number in value_of}
+    look = find or _finder()
+    row_of = {}  # place in the archive -> column -> value, of the pictures with a face
+    for k in tqdm(number_of, desc="landmarks", unit="picture", mininterval=1.0):
+        pose = read_pose(look(_picture(pictures_NCHW[k], names[k], photos)))
+        if pose is not None:
+            row_of[k] = {**value_of[number_of[k]], **pose}
+    attributes = _telling(row_of.values(), columns)
+    if len(row_of) < LEAST_FACES or not any(a.column for a in attributes):
         raise OptionInvalid(
-            f"{ratings} and {archive} have {len(rated)} faces and the columns "
-            f"{[a.column for a in attributes if a.column]} in common; at least 20 faces and one of "
+            f"{ratings} and {archive} have {len(row_of)} faces and the columns "
+            f"{[a.column for a in attributes if a.column]} in common; at least {LEAST_FACES} faces and one of "
             f"{', '.join(a.column for a in ATTRIBUTES if a.column)} are needed"
         )
-    rows = [{**value_of[number_of[k]], **(pose[k] or {})} for k in rated]
-    rating_NA = torch.tensor([[row[a.column or a.name] for a in attributes] for row in rows], dtype=torch.float64)
-    group_of = _groups(archive)
     low_high = find_pairs(names[: len(parts[0])])  # held-out versions stay out
     pairs = {a.name: low_high[a.column] for a in attributes if a.is_direction and a.column in low_high}
-    used = [*rated, *(k for places in pairs.values() for k in places.flatten().tolist())]
-    place = {k: index for index, k in enumerate(dict.fromkeys(used))}
+    used = dict.fromkeys([*row_of, *(k for places in pairs.values() for k in places.flatten().tolist())])
+    place = {k: index for index, k in enumerate(used)}
+    group_of = _groups(archive)
     return Study(
         attributes=attributes,
         pictures_NCHW=pictures_NCHW[list(place)],
-        rating_NA=(rating_NA - rating_NA.mean(0)) / rating_NA.std(0, correction=0),
-        group_N=torch.tensor([group_of[names[k]] for k in rated]),
-        is_held_out_N=torch.tensor([k >= len(parts[0]) for k in rated]),
-        pair_K2={name: places.apply_(lambda k: place[k]) for name, places in pairs.items()},
+        rating_NA=_standardised([[row[a.column or a.name] for a in attributes] for row in row_of.values()]),
+        group_N=torch.tensor([group_of[names[k]] for k in row_of]),
+        is_held_out_N=torch.tensor([k >= len(parts[0]) for k in row_of]),
+        pair_K2={name: places.apply_(place.__getitem__) for name, places in pairs.items()},
     )
 
 
@@ -185,6 +185,18 @@ def read_pose(landmarks: Landmarks | None) -> dict[str, float] | None:
     down = np.array([-right[1], right[0]])  # a tilted head is neither turned nor lowered
     yaw = float((nose - (eyes + mouth) / 2) @ right) / distance
     return {"yaw": yaw, "pitch": float((nose - eyes) @ down) / float((mouth - eyes) @ down)}
+
+
+def _telling(rows: Iterable[Mapping[str, float]], columns: Sequence[str]) -> tuple[Attribute, ...]:
+    """The attributes that the table or the landmarks have, and that differ from picture to picture."""
+    rows = list(rows)
+    known = [a for a in ATTRIBUTES if not a.column or a.column in columns]
+    return tuple(a for a in known if len({row[a.column or a.name] for row in rows}) > 1)
+
+
+def _standardised(values: list[list[float]]) -> Tensor:
+    rating_NA = torch.tensor(values, dtype=torch.float64)
+    return (rating_NA - rating_NA.mean(0)) / rating_NA.std(0, correction=0)
 
 
 def _finder() -> Callable[[Image.Image], Landmarks | None]:
