@@ -77,7 +77,8 @@ def misfit(pack: Pack, code_NP: Tensor) -> Tensor:
 
     In the domain of the generator, encoder and generator undo each other (Zhu 2020, section 3.1).
     """
-    return torch.linalg.vector_norm(encode(pack, draw(pack, code_NP)) - code_NP, dim=1)
+    distance_N: Tensor = torch.linalg.vector_norm(encode(pack, draw(pack, code_NP)) - code_NP, dim=1)
+    return distance_N
 
 
 def plausible_range(pack: Pack, code_FP: Tensor, step_P: Tensor, most: float) -> tuple[float, float]:
