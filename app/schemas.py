@@ -177,6 +177,7 @@ class Packs(Answer):
                         "w_dim": 512,
                         "starts": ["encoder", "mean", "random"],
                         "optimizers": ["adagrad", "adam", "lbfgs", "nag", "rmsprop", "sgd"],
+                        "directions": [{"name": "smile", "label": "Smile", "low": -2.5, "high": 2.5}],
                         "licence": "Apache-2.0",
                         "description": "Faces at 64 px.",
                         "default": True,

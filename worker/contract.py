@@ -157,6 +157,15 @@ JobEvent = Annotated[
 JOB_EVENT: TypeAdapter[JobEvent] = TypeAdapter(JobEvent)
 
 
+class DirectionInfo(Message):
+    """One editing direction of a pack."""
+
+    name: str
+    label: str = Field(description="What a positive strength does.")
+    low: float = Field(description="Lowest strength at which pictures stay plausible.")
+    high: float = Field(description="Highest such strength.")
+
+
 class PackInfo(Message):
     """One pack, as a live worker announces it."""
 
@@ -167,6 +176,9 @@ class PackInfo(Message):
     w_dim: int
     starts: list[StartKind]
     optimizers: list[str]
+    directions: list[DirectionInfo] = Field(
+        default_factory=list, description="Directions in which its codes can be edited; workers of before say none."
+    )
     licence: str
     description: str
     default: bool

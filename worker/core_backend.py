@@ -21,7 +21,7 @@ from inversion_core.faces import FaceDetector, find_and_align
 from inversion_core.packs import DEFAULT_PACK, Pack, list_packs, load_pack
 from inversion_core.pictures import centre_crop, load_photo, to_image, to_tensor
 from worker.backend import Code, Prepared
-from worker.contract import FaceInfo, JobOptions, PackInfo, StartKind
+from worker.contract import DirectionInfo, FaceInfo, JobOptions, PackInfo, StartKind
 from worker.errors import BackendUnavailable, JobRefused
 from worker.problems import problem
 from worker.settings import WorkerSettings
@@ -190,6 +190,10 @@ def _info(pack: Pack, *, default: bool) -> PackInfo:
         w_dim=pack.w_dim,
         starts=[StartKind(start) for start in pack.manifest.starts],
         optimizers=sorted(pack.optimizers),
+        directions=[
+            DirectionInfo(name=spec.name, label=spec.label, low=spec.range[0], high=spec.range[1])
+            for spec in pack.manifest.directions
+        ],
         licence=pack.manifest.licence,
         description=pack.manifest.description,
         default=default,

@@ -1,4 +1,4 @@
-"""`inversion train data|generator|encoder|export`: from a folder of pictures to a pack."""
+"""`inversion train data|generator|encoder|export|directions`: from a folder of pictures to a pack."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from inversion_core.cli import train_networks
+from inversion_core.cli.directions import add_directions
 from inversion_core.training.calibration import calibrate
 from inversion_core.training.data import load_pictures, pack_pictures
 from inversion_core.training.export import assemble, write
@@ -19,6 +20,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     _add_data(kinds)
     train_networks.add_parsers(kinds)
     _add_export(kinds)
+    add_directions(kinds)
 
 
 def _add_data(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

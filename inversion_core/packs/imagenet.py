@@ -19,6 +19,7 @@ from torch import Tensor
 from inversion_core.errors import PackInvalid
 from inversion_core.models import PerceptualNetwork, VGG16Features
 from inversion_core.models.perceptual import VGG16_PLAN
+from inversion_core.packs.directions import DIRECTIONS_FILE
 from inversion_core.packs.load import find_pack, load_pack
 from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, PerceptualSpec
 from inversion_core.packs.pack import Pack
@@ -60,10 +61,11 @@ def use_imagenet_vgg(name_or_folder: str | Path, *, out: str | Path | None = Non
         note="ImageNet weights of torchvision (IMAGENET1K_V1), in our channel order and scale.",
     )  # fmt: skip
     version = pack.version if pack.version.endswith(VERSION_SUFFIX) else pack.version + VERSION_SUFFIX
-    kept = set(pack.manifest.files) - set(pack.manifest.weight_files.values()) - {MANIFEST_FILE}
+    kept = set(pack.manifest.files) - set(pack.manifest.weight_files.values()) - {MANIFEST_FILE, DIRECTIONS_FILE}
     return save_pack(
         out or folder, dataclasses.replace(pack.manifest, perceptual=spec, version=version), generator=pack.generator,
-        encoder=pack.encoder, perceptual=vgg, half=_is_half(folder / pack.manifest.weight_files["generator"]),
+        encoder=pack.encoder, perceptual=vgg, direction_steps=pack.direction_steps,
+        half=_is_half(folder / pack.manifest.weight_files["generator"]),
         extra_files={name: folder / name for name in kept}, overwrite=out is None,
     )  # fmt: skip
 

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from inversion_core.errors import OptionInvalid, PackInvalid, PackNotFound
+from inversion_core.packs.digests import check_digests
 from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, read_manifest
-from inversion_core.packs.networks import REMEDY, load_network
+from inversion_core.packs.networks import REMEDY, load_directions, load_network
 from inversion_core.packs.pack import Pack
-from inversion_core.packs.save import digest
 
 DEFAULT_PACK = "faces-64"
 """Name of the pack that is taken where none is named."""
@@ -41,7 +41,7 @@ def load_pack(name_or_folder: str | Path | None = None, device: str | torch.devi
     manifest = read_manifest(folder)
     check_digests(folder, manifest)
     networks: dict[str, Any] = {network: load_network(manifest, network, folder) for network in manifest.weight_files}
-    return Pack(manifest, **networks, device=device)
+    return Pack(manifest, **networks, direction_steps=load_directions(manifest, folder), device=device)
 
 
 def verify_pack(name_or_folder: str | Path | None = None) -> PackManifest:
@@ -113,27 +113,6 @@ def pack_folders() -> Iterator[Path]:
             yield root
         elif root.is_dir():
             yield from (folder for folder in sorted(root.iterdir()) if (folder / MANIFEST_FILE).is_file())
-
-
-def check_digests(folder: Path, manifest: PackManifest) -> None:
-    """Compare every file with the SHA-256 in pack.json.
-
-    Raises:
-        PackInvalid: one is missing, truncated or changed.
-    """
-    for name, expected in manifest.files.items():
-        file = folder / name
-        try:
-            found = digest(file)
-        except OSError as error:
-            raise PackInvalid(
-                f"{file} cannot be read: {error.strerror or error}; {MANIFEST_FILE} lists it. {REMEDY}"
-            ) from error
-        if found != expected:
-            raise PackInvalid(
-                f"{file} ({file.stat().st_size} bytes) is truncated or changed: its SHA-256 is {found}, "
-                f"and key 'files.{name}' of {MANIFEST_FILE} says {expected}. {REMEDY}"
-            )
 
 
 def check_device(device: str | torch.device) -> None:

@@ -15,6 +15,7 @@ from inversion_core.errors import PackInvalid
 from inversion_core.loss import PERCEPTUAL_WEIGHT
 from inversion_core.models import EncoderConfig, GeneratorConfig
 from inversion_core.optimizers import CLASSIC, OPTIMIZERS, build_optimizer
+from inversion_core.packs.directions import DIRECTIONS_FILE, DirectionSpec, read_spec
 
 MANIFEST_FILE = "pack.json"
 FORMAT = 1
@@ -72,8 +73,8 @@ class PackManifest:
     optimizers: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"adam": {"learning_rate": 0.01}})
     """Name of an optimizer -> the settings that suit this pack; see `offered`."""
     default_optimizer: str = "adam"
-    directions: tuple[Mapping[str, Any], ...] = ()
-    """Editing directions; none yet."""
+    directions: tuple[DirectionSpec, ...] = ()
+    """Editing directions; their tensors lie in directions.safetensors."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Path inside the pack -> SHA-256 of the file; filled in when the pack is saved."""
 
@@ -98,6 +99,9 @@ class PackManifest:
                 f"encoder makes codes of width {self.encoder.w_dim} from {self.encoder.resolution} px, "
                 f"and the generator needs {self.w_dim} and {self.resolution} px"
             )
+        names = [spec.name for spec in self.directions]
+        if len(set(names)) != len(names):
+            raise ValueError(f"directions have two of one name; the names are {', '.join(names)}")
 
     @property
     def resolution(self) -> int:
@@ -174,13 +178,13 @@ def parse_manifest(data: bytes, file: Path) -> PackManifest:
         top = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, or a number of too many digits
         raise PackInvalid(f"{file} is truncated or no JSON ({error}). Copy the pack again.") from error
-    reader = _Reader(file, "", top)
+    reader = Reader(file, "", top)
     if reader.number("format") != FORMAT:
         raise reader.fault(
             "format", f"is {top['format']!r}, and this program reads format {FORMAT}; update the one that is older"
         )
     manifest = _build(reader)
-    for weights in manifest.weight_files.values():
+    for weights in [*manifest.weight_files.values(), *([DIRECTIONS_FILE] if manifest.directions else [])]:
         if weights not in manifest.files:
             raise reader.fault("files", f"does not list {weights}")
     for key in ("resolution", "num_layers", "w_dim"):
@@ -190,7 +194,7 @@ def parse_manifest(data: bytes, file: Path) -> PackManifest:
     return manifest
 
 
-def _build(reader: _Reader) -> PackManifest:
+def _build(reader: Reader) -> PackManifest:
     parts: dict[str, Any] = {
         key: reader.text(key)
         for key in ("name", "version", "description", "licence", "provenance", "default_optimizer")
@@ -200,9 +204,7 @@ def _build(reader: _Reader) -> PackManifest:
     parts["perceptual"] = _perceptual(reader.section("perceptual"))
     optimizers = reader.section("optimizers")
     parts["optimizers"] = {name: _settings(optimizers, name) for name in optimizers.every_key()}
-    parts["directions"] = tuple(reader.sequence("directions"))
-    if not all(isinstance(direction, dict) for direction in parts["directions"]):
-        raise reader.fault("directions", "must be a list of objects")
+    parts["directions"] = tuple(map(read_spec, reader.sections("directions")))
     parts["files"] = _files(reader.section("files"))
     try:
         return PackManifest(**parts)
@@ -211,7 +213,7 @@ def _build(reader: _Reader) -> PackManifest:
         raise reader.fault(key, str(error).removeprefix(key + " ")) from error
 
 
-def _config(reader: _Reader, config_class: type[C]) -> C:
+def _config(reader: Reader, config_class: type[C]) -> C:
     """A network's config from its JSON object: the same keys, each of the kind that its field has."""
     take: dict[str, Callable[[str], Any]] = {
         "int": reader.width, "float": reader.number, "bool": reader.boolean, "tuple[int, ...]": reader.widths,
@@ -226,12 +228,12 @@ def _config(reader: _Reader, config_class: type[C]) -> C:
         raise reader.fault(str(error).split(" ", 1)[0], str(error)) from error
 
 
-def _perceptual(reader: _Reader) -> PerceptualSpec:
+def _perceptual(reader: Reader) -> PerceptualSpec:
     args = reader.section("args")
     kind = reader.text("kind")
     values: dict[str, Any]
     if kind == "vgg16":
-        values = {"mean_bgr": [args.number_at("mean_bgr", index) for index in range(3)]}
+        values = {"mean_bgr": args.numbers("mean_bgr", 3)}
     else:
         values = {
             "resolution": args.width("resolution"),
@@ -246,7 +248,7 @@ def _perceptual(reader: _Reader) -> PerceptualSpec:
     return spec
 
 
-def _settings(reader: _Reader, name: str) -> dict[str, Any]:
+def _settings(reader: Reader, name: str) -> dict[str, Any]:
     section = reader.section(name)
     settings: dict[str, Any] = {key: section.scalar(key) for key in section.every_key()}
     if name not in OPTIMIZERS:
@@ -260,7 +262,7 @@ def _settings(reader: _Reader, name: str) -> dict[str, Any]:
     return settings
 
 
-def _files(reader: _Reader) -> dict[str, str]:
+def _files(reader: Reader) -> dict[str, str]:
     files = {key: reader.text(key) for key in reader.every_key()}
     for key, digest in files.items():
         parts = PurePosixPath(key).parts
@@ -271,7 +273,7 @@ def _files(reader: _Reader) -> dict[str, str]:
     return files
 
 
-class _Reader:
+class Reader:
     """One JSON object and where it stands; every method checks one key and remembers that it was asked for."""
 
     def __init__(self, file: Path, where: str, value: object):
@@ -329,11 +331,11 @@ class _Reader:
     def number(self, key: str) -> float:
         return self._finite(key, self._take(key))
 
-    def number_at(self, key: str, index: int) -> float:
+    def numbers(self, key: str, count: int) -> list[float]:
         values = self.sequence(key)
-        if len(values) != 3:
-            raise self.fault(key, "must be a list of three numbers")
-        return self._finite(key, values[index])
+        if len(values) != count:
+            raise self.fault(key, f"must be a list of {count} numbers")
+        return [self._finite(key, value) for value in values]
 
     def scalar(self, key: str) -> str | bool | int | float:
         value = self._take(key)
@@ -347,8 +349,11 @@ class _Reader:
             raise self.fault(key, "must be a list")
         return value
 
-    def section(self, key: str) -> _Reader:
-        return _Reader(self._file, self._path(key), self._take(key))
+    def section(self, key: str) -> Reader:
+        return Reader(self._file, self._path(key), self._take(key))
+
+    def sections(self, key: str) -> list[Reader]:
+        return [Reader(self._file, f"{self._path(key)}.{k}", value) for k, value in enumerate(self.sequence(key))]
 
     def _take(self, key: str) -> Any:
         self._taken.add(key)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from inversion_core.errors import PackInvalid
 from inversion_core.models import DiscriminatorConfig, DiscriminatorFeatures, Encoder, StyleGANGenerator, VGG16Features
+from inversion_core.packs.directions import DIRECTIONS_FILE, direction_shapes
 from inversion_core.packs.manifest import PackManifest
 
 WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int64)
@@ -65,6 +66,18 @@ def load_network(manifest: PackManifest, network: str, folder: Path) -> nn.Modul
         built = build_network(manifest, network)
     built.load_state_dict(tensors)
     return built
+
+
+def load_directions(manifest: PackManifest, folder: Path) -> dict[str, Tensor]:
+    """The steps (L, D) of a pack's directions, by name, in float32; empty where it has none.
+
+    Raises:
+        PackInvalid: as `load_network`.
+    """
+    if not manifest.directions:
+        return {}
+    tensors = read_weights(folder / DIRECTIONS_FILE, direction_shapes(manifest))
+    return {name: tensor.float() for name, tensor in tensors.items()}
 
 
 def read_weights(file: Path, expected: dict[str, torch.Size]) -> dict[str, Tensor]:

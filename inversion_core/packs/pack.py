@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from inversion_core.errors import OptionInvalid
 from inversion_core.loss import InversionLoss
 from inversion_core.models import Encoder, StyleGANGenerator
+from inversion_core.packs.directions import Direction, check_steps
 from inversion_core.packs.manifest import PackManifest
 
 
@@ -24,15 +25,23 @@ class Pack:
     """
 
     def __init__(self, manifest: PackManifest, *, generator: StyleGANGenerator, perceptual: nn.Module,
-                 encoder: Encoder | None = None, device: str | torch.device = "cpu"):  # fmt: skip
-        """Freezes the networks handed in and moves them to `device`."""
+                 encoder: Encoder | None = None, direction_steps: Mapping[str, Tensor] | None = None,
+                 device: str | torch.device = "cpu"):  # fmt: skip
+        """Freezes the networks handed in and moves them, and the directions' steps (L, D), to `device`."""
         if (encoder is not None) != manifest.has_encoder:
             raise ValueError("the manifest and the networks disagree about an encoder")
+        steps = direction_steps or {}
+        check_steps(manifest, steps)
         self.manifest = manifest
         self.device = torch.device(device)
         self.generator: StyleGANGenerator = self._freeze(generator).freeze()
         self.encoder: Encoder | None = None if encoder is None else self._freeze(encoder)
         self.perceptual: nn.Module = self._freeze(perceptual)
+        self.directions: Mapping[str, Direction] = {
+            spec.name: Direction(spec=spec, step_LD=self._here(steps[spec.name], f"direction {spec.name}"))
+            for spec in manifest.directions
+        }
+        """Name -> editing direction, in the manifest's order; see `inversion_core.editing`."""
 
     # -- what it is ------------------------------------------------------------------------------------------
 
@@ -79,6 +88,11 @@ class Pack:
     @property
     def default_optimizer(self) -> str:
         return self.manifest.default_optimizer
+
+    @property
+    def direction_steps(self) -> dict[str, Tensor]:
+        """Name -> step (L, D) of each direction, as `save_pack` takes them."""
+        return {name: direction.step_LD for name, direction in self.directions.items()}
 
     # -- what it does ----------------------------------------------------------------------------------------
 

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from inversion_core.errors import PackInvalid
 from inversion_core.models import Encoder, StyleGANGenerator
-from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, parse_manifest
+from inversion_core.packs.digests import check_digests, digest
+from inversion_core.packs.directions import DIRECTIONS_FILE, Direction, check_steps
+from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, parse_manifest, read_manifest
 from inversion_core.packs.networks import cpu_state
 
 
 def save_pack(folder: str | Path, manifest: PackManifest, *, generator: StyleGANGenerator, perceptual: nn.Module,
-              encoder: Encoder | None = None, half: bool = False, extra_files: Mapping[str, bytes | Path] | None = None,
+              encoder: Encoder | None = None, direction_steps: Mapping[str, Tensor] | None = None, half: bool = False,
+              extra_files: Mapping[str, bytes | Path] | None = None,
               overwrite: bool = False) -> PackManifest:  # fmt: skip
     """Write the networks and a pack.json with the SHA-256 of every file.
 
     The folder appears whole or not at all: it is written beside its place and then moved there.
 
     Args:
+        direction_steps: (L, D) of each direction that the manifest lists.
         half: store matrices and kernels as float16, half the size; they are float32 again when loaded.
         extra_files: path inside the pack -> bytes, or a file to be copied: a card (README.md), samples.
         overwrite: replace a pack that is there already.
@@ -45,12 +48,14 @@ def save_pack(folder: str | Path, manifest: PackManifest, *, generator: StyleGAN
         raise PackInvalid(
             f"pack {manifest.name}: the manifest wants {sorted(manifest.weight_files)}, given are {sorted(networks)}"
         )
+    _check_directions(manifest, direction_steps or {})
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
         staged = Path(scratch) / "new"
         staged.mkdir()
         for network, file in manifest.weight_files.items():
             _write_weights(staged / file, networks[network], half)
+        _write_directions(staged, direction_steps or {})
         for name, content in (extra_files or {}).items():
             _write_extra(staged / name, content)
         written = _write_manifest(staged, manifest)
@@ -58,10 +63,32 @@ def save_pack(folder: str | Path, manifest: PackManifest, *, generator: StyleGAN
     return written
 
 
-def digest(file: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def put_directions(folder: str | Path, directions: Sequence[Direction]) -> PackManifest:
+    """Give a pack folder these directions in place of those it has; its other files stay as they are.
+
+    The folder changes whole or not at all, as in `save_pack`. Files that pack.json does not list are not kept.
+
+    Returns:
+        the manifest as written.
+    Raises:
+        PackInvalid: the pack is broken, or a direction is of another shape or not finite.
+    """
+    target = Path(folder).absolute()
+    manifest = read_manifest(target)
+    check_digests(target, manifest)  # else a damaged file would get a new digest that vouches for it
+    kept = [name for name in manifest.files if name != DIRECTIONS_FILE]
+    manifest = dataclasses.replace(manifest, directions=tuple(direction.spec for direction in directions))
+    steps = {direction.spec.name: direction.step_LD for direction in directions}
+    _check_directions(manifest, steps)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+        staged = Path(scratch) / "new"
+        staged.mkdir()
+        for name in kept:
+            _write_extra(staged / name, target / name)
+        _write_directions(staged, steps)
+        written = _write_manifest(staged, manifest)
+        _move(staged, target, Path(scratch) / "old")
+    return written
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
@@ -85,6 +112,23 @@ def _write_weights(file: Path, network: nn.Module, half: bool) -> None:
             )
     save_file(state, file)
     file.chmod(0o644)  # safetensors makes it private
+
+
+def _check_directions(manifest: PackManifest, steps: Mapping[str, Tensor]) -> None:
+    try:
+        check_steps(manifest, steps)
+    except ValueError as error:
+        raise PackInvalid(f"pack {manifest.name}: {error}") from error
+    for name, step_LD in steps.items():
+        if not step_LD.isfinite().all():
+            raise PackInvalid(f"pack {manifest.name}: direction {name!r} holds a number that is infinite or NaN")
+
+
+def _write_directions(staged: Path, steps: Mapping[str, Tensor]) -> None:
+    if steps:
+        tensors = {name: step_LD.detach().float().cpu().contiguous().clone() for name, step_LD in steps.items()}
+        save_file(tensors, staged / DIRECTIONS_FILE)
+        (staged / DIRECTIONS_FILE).chmod(0o644)  # as above
 
 
 def _write_extra(file: Path, content: bytes | Path) -> None:

@@ -28,7 +28,7 @@ from tests.tiny import tiny_pack, tiny_targets
 COMMANDS = [
     [], ["invert"], ["pack"], ["pack", "list"], ["pack", "show"], ["pack", "verify"], ["pack", "convert-idinvert"],
     ["pack", "use-imagenet-vgg"], ["benchmark"], ["benchmark", "speed"], ["benchmark", "quality"],
-    ["benchmark", "groups"], ["benchmark", "samples"], ["train"],
+    ["benchmark", "groups"], ["benchmark", "samples"], ["train"], ["train", "directions"],
 ]  # fmt: skip
 
 

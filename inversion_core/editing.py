@@ -1,0 +1,37 @@
+"""Editing codes: pure functions, code in, code out. Today: moving along a direction of the pack.
+
+Suffixes: B image, L style layer, D latent w.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from inversion_core.packs.directions import Direction
+
+
+def move(w_BLD: Tensor, direction: Direction, strength: float | Sequence[float] | Tensor) -> Tensor:
+    """The codes moved `strength` steps along a direction: w + strength d (docs/math.md, equation 8).
+
+    Nothing is clipped: `direction.spec.range` says how far pictures stay plausible. The codes given stay as they are.
+
+    Args:
+        w_BLD: codes (B, L, D).
+        strength: one number for all images, or one for each (B,), in steps of `direction.spec.unit`.
+    Returns:
+        new codes (B, L, D) of the kind and on the device of `w_BLD`.
+    Raises:
+        ValueError: the codes are of another pack's shape, or the strengths are not finite or not one or B.
+    """
+    if w_BLD.ndim != 3 or w_BLD.shape[1:] != direction.step_LD.shape:
+        raise ValueError(
+            f"codes have shape {tuple(w_BLD.shape)}; direction {direction.spec.name} moves (B, "
+            f"{', '.join(map(str, direction.step_LD.shape))})"
+        )
+    strength_B = torch.as_tensor(strength, dtype=w_BLD.dtype, device=w_BLD.device)
+    if strength_B.ndim > 1 or strength_B.numel() not in (1, len(w_BLD)) or not strength_B.isfinite().all():
+        raise ValueError(f"strength is {strength}; give one finite number, or one for each of {len(w_BLD)} images")
+    return w_BLD + strength_B.reshape(-1, 1, 1) * direction.step_LD.to(w_BLD)
