@@ -176,7 +176,7 @@ class Packs(Answer):
                         "layers": 10,
                         "w_dim": 512,
                         "starts": ["encoder", "mean", "random"],
-                        "optimizers": ["adam"],
+                        "optimizers": ["adagrad", "adam", "lbfgs", "nag", "rmsprop", "sgd"],
                         "licence": "Apache-2.0",
                         "description": "Faces at 64 px.",
                         "default": True,

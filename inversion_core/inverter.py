@@ -20,7 +20,8 @@ from torch import Tensor
 
 from inversion_core.errors import OptionInvalid
 from inversion_core.loss import InversionLoss, LossTerms
-from inversion_core.optimizers import OPTIMIZERS, Optimizer, restore_state, state_tensors
+from inversion_core.optimizers import OPTIMIZERS, Optimizer, build_optimizer, restore_state, state_tensors
+from inversion_core.optimizers.catalogue import SCHEDULE_SETTINGS
 
 if TYPE_CHECKING:
     from inversion_core.packs import Pack
@@ -37,7 +38,7 @@ class InvertConfig:
     optimizer: str | None = None
     """Name of an optimizer that the pack offers; None takes the pack's default."""
     learning_rate: float | None = None
-    """Step size; None takes what the pack records for this optimizer."""
+    """Step size, the same at every step; None takes what the pack records for this optimizer, with its schedule."""
     start: str | None = None
     """One of "encoder", "mean" (w_avg), "random" (a mapped z); None: the encoder if the pack has one, else the mean."""
     seed: int = 0
@@ -182,7 +183,10 @@ def start_codes(pack: Pack, target_BCHW: Tensor, config: InvertConfig) -> Tensor
 
 
 def make_optimizer(pack: Pack, config: InvertConfig) -> Optimizer[Any]:
-    """The optimizer that `config` names, with the pack's settings.
+    """The optimizer that `config` names, with the pack's settings and a schedule over `config.num_steps`.
+
+    A learning rate that was chosen is taken as it is: the pack's schedule was tuned for the pack's rate, and who names
+    a rate (the paper's Adam has 0.01) means just that. A resumed run follows the schedule of its own `num_steps`.
 
     Raises:
         OptionInvalid: the pack does not offer it.
@@ -192,8 +196,9 @@ def make_optimizer(pack: Pack, config: InvertConfig) -> Optimizer[Any]:
         raise OptionInvalid(f"optimizer is {name!r}; pack {pack.name} offers {', '.join(sorted(pack.optimizers))}")
     settings = dict(pack.optimizers[name])
     if config.learning_rate is not None:
+        settings = {key: value for key, value in settings.items() if key not in SCHEDULE_SETTINGS}
         settings["learning_rate"] = config.learning_rate
-    return OPTIMIZERS[name](**settings)
+    return build_optimizer(name, settings, total_steps=config.num_steps)
 
 
 class BestSteps:

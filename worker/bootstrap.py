@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
 import uuid
 import warnings
 from collections.abc import Callable
+from signal import SIGTERM, Signals
 from threading import Event
+from types import FrameType
 from typing import Any
 
 from celery import Celery, signals
@@ -80,6 +83,7 @@ class _Beside:
             thread.stop()
 
     def _ready(self, **_: Any) -> None:
+        _take_once(SIGTERM)
         for thread in self._threads:
             thread.start()
         log.info("ready worker=%s", self._name)
@@ -89,6 +93,24 @@ class _Beside:
         if not self._is_shutting_down:
             self._is_shutting_down = True
             self._stopping.set()
+
+
+def _take_once(number: Signals) -> None:
+    """Let the handler that is there see only the first of such signals.
+
+    Celery's sends one of its own signals under a lock that is not re-entrant: a second SIGTERM within the first (the
+    kernel sends several when a parent with threads dies) would wait for that lock for ever.
+    """
+    handler = signal.getsignal(number)
+    assert callable(handler)
+    taken: list[int] = []
+
+    def first(received: int, frame: FrameType | None) -> None:
+        if not taken:
+            taken.append(received)
+            handler(received, frame)
+
+    signal.signal(number, first)
 
 
 def _threads(

@@ -70,7 +70,7 @@ def _run_list(args: argparse.Namespace) -> int:
 
 def _row(manifest: PackManifest) -> tuple[str, ...]:
     size, code = f"{manifest.resolution} px", f"{manifest.num_layers}x{manifest.w_dim}"
-    return manifest.name, manifest.version, size, code, ",".join(manifest.starts), ",".join(manifest.optimizers)
+    return manifest.name, manifest.version, size, code, ",".join(manifest.starts), ",".join(manifest.offered)
 
 
 def _run_show(args: argparse.Namespace) -> int:

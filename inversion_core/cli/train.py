@@ -12,9 +12,10 @@ from inversion_core.errors import OptionInvalid
 from inversion_core.models import DiscriminatorConfig, EncoderConfig, GeneratorConfig
 from inversion_core.models.lpips import load_lpips
 from inversion_core.packs import load_pack
+from inversion_core.training.calibration import calibrate
 from inversion_core.training.data import load_pictures, pack_pictures
 from inversion_core.training.encoder import EncoderTrainer, EncoderTraining
-from inversion_core.training.export import assemble, calibrate, write
+from inversion_core.training.export import assemble, write
 from inversion_core.training.generator import GeneratorTrainer, GeneratorTraining
 from inversion_core.training.run import RunFolder
 
@@ -159,8 +160,8 @@ def _run_export(args: argparse.Namespace) -> int:
         licence=args.licence, provenance=args.provenance, until_px=args.until_px,
     )  # fmt: skip
     pack, losses = calibrate(pack, held_out)
-    for rate, loss in losses.items():
-        print(f"{rate}: median of the best loss in 100 steps {loss:.5f}", file=sys.stderr)
+    for trial, loss in losses.items():
+        print(f"{trial}: median of the best loss {loss:.5f}", file=sys.stderr)
     write(pack, args.out, extra_files={"README.md": args.card} if args.card else None, overwrite=args.overwrite)
     print(f"{args.out}: {pack!r}, lambda {pack.perceptual_weight:g}, {pack.optimizers}")
     return 0

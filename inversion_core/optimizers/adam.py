@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from inversion_core.optimizers.schedule import Scheduled, new_count
+
 
 class AdamState(NamedTuple):
     """Moments and the number of updates, each image's own."""
@@ -20,11 +22,11 @@ class AdamState(NamedTuple):
     square_BLD: Tensor
     """Moving average v of its square."""
     count_B: Tensor
-    """Updates done; float64, since 1 - beta2^t in float32 is wrong in its fifth digit."""
+    """Updates done."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adam:
+class Adam(Scheduled):
     """Equal to torch.optim.Adam on the same gradients, but pure and for each image on its own."""
 
     learning_rate: float = 0.01
@@ -34,14 +36,13 @@ class Adam:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
+        super().__post_init__()
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
             raise ValueError(f"beta1 and beta2 are {self.beta1} and {self.beta2}; they must be in [0, 1)")
 
     def init(self, w_BLD: Tensor) -> AdamState:
         zero_BLD = torch.zeros_like(w_BLD)
-        return AdamState(zero_BLD, zero_BLD, torch.zeros(len(w_BLD), device=w_BLD.device, dtype=torch.float64))
+        return AdamState(zero_BLD, zero_BLD, new_count(w_BLD))
 
     def step(self, w_BLD: Tensor, grad_BLD: Tensor, state: AdamState) -> tuple[Tensor, AdamState]:
         update_BLD, state = self.update(grad_BLD, state)
@@ -57,4 +58,5 @@ class Adam:
         count_B11 = state.count_B[:, None, None]
         mean_BLD = state.mean_BLD / (1 - self.beta1**count_B11).to(grad_BLD.dtype)
         square_BLD = state.square_BLD / (1 - self.beta2**count_B11).to(grad_BLD.dtype)
-        return -self.learning_rate * mean_BLD / (square_BLD.sqrt() + self.epsilon), state
+        rate_B11 = self.rate_B11(state.count_B, grad_BLD)
+        return -rate_B11 * mean_BLD / (square_BLD.sqrt() + self.epsilon), state

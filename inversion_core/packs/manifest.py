@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from inversion_core.errors import PackInvalid
 from inversion_core.loss import PERCEPTUAL_WEIGHT
 from inversion_core.models import EncoderConfig, GeneratorConfig
-from inversion_core.optimizers import OPTIMIZERS
+from inversion_core.optimizers import CLASSIC, OPTIMIZERS, build_optimizer
 
 MANIFEST_FILE = "pack.json"
 FORMAT = 1
@@ -70,7 +70,7 @@ class PackManifest:
     provenance: str = ""
     """Where the weights come from: data, program, command."""
     optimizers: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"adam": {"learning_rate": 0.01}})
-    """Name of an optimizer that the pack offers -> its settings."""
+    """Name of an optimizer -> the settings that suit this pack; see `offered`."""
     default_optimizer: str = "adam"
     directions: tuple[Mapping[str, Any], ...] = ()
     """Editing directions; none yet."""
@@ -83,8 +83,10 @@ class PackManifest:
             raise ValueError(f"name is {self.name!r}; use up to 64 small letters, digits, '.', '_' and '-'")
         if not VERSION.fullmatch(self.version):
             raise ValueError(f"version is {self.version!r}; use up to 64 letters, digits, '.', '+', '_' and '-'")
-        if self.default_optimizer not in self.optimizers:
-            raise ValueError(f"default_optimizer is {self.default_optimizer!r}, which is not among optimizers")
+        if self.default_optimizer not in self.offered:
+            raise ValueError(
+                f"default_optimizer is {self.default_optimizer!r}; this pack offers {', '.join(sorted(self.offered))}"
+            )
         if self.perceptual.kind not in PERCEPTUAL_KINDS:
             raise ValueError(
                 f"perceptual.kind is {self.perceptual.kind!r}; it must be one of {', '.join(PERCEPTUAL_KINDS)}"
@@ -122,6 +124,12 @@ class PackManifest:
     def starts(self) -> tuple[str, ...]:
         """Start codes that the pack can make, the default first."""
         return ("encoder", "mean", "random") if self.has_encoder else ("mean", "random")
+
+    @property
+    def offered(self) -> dict[str, Mapping[str, Any]]:
+        """Name -> settings of every optimizer that can be chosen: all classic ones; where `optimizers` has no settings
+        for one, its built-in ones hold."""
+        return {name: {} for name in CLASSIC} | dict(self.optimizers)
 
     @property
     def weight_files(self) -> dict[str, str]:
@@ -246,7 +254,7 @@ def _settings(reader: _Reader, name: str) -> dict[str, Any]:
             name, f"is an optimizer that this program does not know (it knows {', '.join(sorted(OPTIMIZERS))})"
         )
     try:
-        OPTIMIZERS[name](**settings)
+        build_optimizer(name, settings)
     except (TypeError, ValueError) as error:
         raise reader.fault(name, f"has settings that it does not take: {error}") from error
     return settings

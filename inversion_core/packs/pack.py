@@ -74,7 +74,7 @@ class Pack:
     @property
     def optimizers(self) -> Mapping[str, Mapping[str, Any]]:
         """Name -> settings of the optimizers that the pack offers."""
-        return self.manifest.optimizers
+        return self.manifest.offered
 
     @property
     def default_optimizer(self) -> str:

@@ -20,6 +20,8 @@ from safetensors.torch import load_file, save_file
 
 from inversion_core import InvertConfig, invert
 from inversion_core.errors import OptionInvalid, PackInvalid, PackNotFound
+from inversion_core.inverter import make_optimizer
+from inversion_core.optimizers import LBFGS
 from inversion_core.packs import Pack, list_packs, load_pack, read_manifest, save_pack, verify_pack
 from inversion_core.packs.imagenet import MEAN_BGR, convert_torchvision, use_imagenet_vgg
 from inversion_core.packs.load import PATH_VARIABLE
@@ -58,6 +60,16 @@ def test_what_is_written_comes_back(has_encoder: bool, tmp_path: Path) -> None:
     else:
         with pytest.raises(OptionInvalid, match="no encoder"):
             loaded.encode(image)
+
+
+def test_every_classic_optimizer_is_offered_and_the_pack_settles_some(folder: Path) -> None:
+    tuned = {"learning_rate": 0.08, "warmup_steps": 5, "final_factor": 0.05}
+    edit_json(folder, set_at("optimizers", value={"adam": tuned}))
+    edit_json(folder, set_at("default_optimizer", value="lbfgs"))
+    pack = load_pack(folder)
+    assert pack.optimizers == {"sgd": {}, "nag": {}, "adagrad": {}, "rmsprop": {}, "adam": tuned, "lbfgs": {}}
+    assert isinstance(make_optimizer(pack, InvertConfig()), LBFGS)
+    assert json.loads(pack.manifest.to_json())["optimizers"] == {"adam": tuned}
 
 
 def test_a_loaded_pack_inverts_and_leaves_the_random_state_alone(folder: Path) -> None:
@@ -219,7 +231,9 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "bad perceptual depth": (lambda f: edit_json(f, set_at("perceptual", "args", "until", value=16)), "pack.json", "until"),
     "unknown optimizer": (lambda f: edit_json(f, set_at("optimizers", value={"magic": {}})), "pack.json", "'optimizers.magic'"),
     "bad optimizer setting": (lambda f: edit_json(f, set_at("optimizers", "adam", value={"rate": 1})), "pack.json", "'optimizers.adam'"),
-    "default not offered": (lambda f: edit_json(f, set_at("default_optimizer", value="sgd")), "pack.json", "'default_optimizer'"),
+    "bad schedule": (lambda f: edit_json(f, set_at("optimizers", "adam", "final_factor", value=2)), "pack.json", "'optimizers.adam' has settings that it does not take: final_factor"),
+    "schedule's length": (lambda f: edit_json(f, set_at("optimizers", "adam", "total_steps", value=9)), "pack.json", "total_steps"),
+    "default not offered": (lambda f: edit_json(f, set_at("default_optimizer", value="magic")), "pack.json", "'default_optimizer'"),
     "path out of the pack": (lambda f: edit_json(f, set_at("files", "../x", value="0" * 64)), "pack.json", "no path inside"),
     "absolute path": (lambda f: edit_json(f, set_at("files", "/etc/passwd", value="0" * 64)), "pack.json", "no path inside"),
     "bad digest": (lambda f: edit_json(f, set_at("files", "generator.safetensors", value="0")), "pack.json", "SHA-256"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ from inversion_core.errors import PackInvalid
 from inversion_core.models import Discriminator
 from inversion_core.models.discriminator import minibatch_stddev
 from inversion_core.models.lpips import LPIPSSqueeze, load_lpips
+from inversion_core.optimizers import CLASSIC
 from inversion_core.packs import load_pack
 from inversion_core.training.augment import augment
+from inversion_core.training.calibration import calibrate, lowest_by_steps
 from inversion_core.training.data import likeness_groups, load_pictures, pack_pictures
-from inversion_core.training.export import ADAM_RATES, assemble, calibrate, write
+from inversion_core.training.export import assemble, write
 from inversion_core.training.generator import GeneratorTrainer, GeneratorTraining
 from inversion_core.training.run import CHECKPOINT, RunFolder, read_checkpoint
 from inversion_core.training.schedule import rate_factor
@@ -102,11 +105,13 @@ def test_a_run_ends_in_a_pack_that_inverts(archive: Path, tmp_path: Path) -> Non
     trainer(archive, tmp_path / "run").run()
     pack = assemble(tmp_path / "run", name="discs", version="1", description="", licence="CC0-1.0", provenance="drawn",
                     until_px=8)  # fmt: skip
-    pack, losses = calibrate(pack, load_pictures(archive, held_out=8)[1], pictures=2)
-    assert len(losses) == 4
+    pack, losses = calibrate(pack, load_pictures(archive, held_out=8)[1], pictures=2, num_steps=10)
     write(pack, tmp_path / "discs", extra_files={"README.md": b"a card"})
     loaded = load_pack(tmp_path / "discs")
-    assert loaded.optimizers["adam"]["learning_rate"] in ADAM_RATES
+    assert loaded.optimizers.keys() == CLASSIC.keys()
+    for name, settings in loaded.optimizers.items():
+        tried = {trial: loss for trial, loss in losses.items() if trial.startswith(f"{name} ")}
+        assert f"{name} learning_rate {settings['learning_rate']:g}" in min(tried, key=lambda trial: tried[trial])
     target = load_pictures(archive, held_out=8)[1].take(torch.arange(2))
     share = loaded.perceptual_weight * (
         (loaded.features(loaded.synthesize(loaded.encode(target))) - loaded.features(target)).square().mean()
@@ -115,6 +120,22 @@ def test_a_run_ends_in_a_pack_that_inverts(archive: Path, tmp_path: Path) -> Non
     assert float(share / pixel) == pytest.approx(1 / 3, rel=0.05)  # half precision moves it a little
     first, *_, last = invert(loaded, target, InvertConfig(num_steps=20))
     assert (last.loss_B < first.loss_B).all()
+
+
+@pytest.mark.parametrize(
+    ("losses", "best", "runs"),
+    [
+        ({0: 3, 1: 2, 2: 1, 3: 2}, 2, 4),
+        ({-3: 9, -2: 1, -1: 2, 0: 3, 1: 4}, -2, 5),
+        ({-1: 2, 0: 1, 1: 2}, 0, 3),
+        ({-3: 7, -2: 6, -1: 8, 0: 8, 1: 8}, -2, 5),  # everything above diverges: down it goes
+        (dict.fromkeys(range(-9, 9), math.inf), -6, 8),  # and it ends
+    ],
+)
+def test_the_search_ends_where_both_neighbours_are_worse(losses: dict[int, float], best: int, runs: int) -> None:
+    tried = []
+    assert lowest_by_steps(lambda number: tried.append(number) or losses[number]) == (best, losses[best])  # type: ignore[func-returns-value]
+    assert len(tried) == len(set(tried)) == runs
 
 
 def test_export_without_a_run_says_how_to_make_one(tmp_path: Path) -> None:

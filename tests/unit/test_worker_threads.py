@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
-from threading import Event
+from threading import Event, Lock
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from worker.bootstrap import _take_once
 from worker.errors import LeaseLost
 from worker.leases import LeaseKeeper
 from worker.periodic import Periodic
@@ -83,3 +85,23 @@ def test_periodic_work_goes_on_after_an_error(caplog: pytest.LogCaptureFixture, 
     time.sleep(0.05)
     assert len(turns) == after
     assert [record.levelno for record in caplog.records] == [level]
+
+
+def test_a_signal_within_the_handling_of_the_first_is_not_handled() -> None:
+    """Celery's handler holds a lock that is not re-entrant while it runs."""
+    lock, handled = Lock(), []
+
+    def handler(number: int, _: object) -> None:
+        assert lock.acquire(timeout=1), "a second signal came into the first"
+        signal.raise_signal(signal.Signals(number))
+        handled.append(number)
+        lock.release()
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        _take_once(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert handled == [signal.SIGUSR1]

@@ -1,0 +1,116 @@
+"""L-BFGS: steps shaped by the curvature that past steps met (docs/math.md, equation 3b).
+
+Suffixes: B image, K pair in the history, L style layer, D latent w.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from inversion_core.optimizers.schedule import Scheduled, new_count
+
+
+class LBFGSState(NamedTuple):
+    """The last step and the history, each image's own; its size never changes, so it can be kept and batched."""
+
+    step_BLD: Tensor
+    """The last update of the codes; 0 before the first."""
+    grad_BLD: Tensor
+    """The gradient that it was made from."""
+    steps_BKLD: Tensor
+    """Past steps s, the newest last; 0 where there is no pair yet."""
+    changes_BKLD: Tensor
+    """How the gradient changed with each, y."""
+    rho_BK: Tensor
+    """1 / (y . s); 0 where there is no pair yet, which takes the pair out of all sums."""
+    count_B: Tensor
+    """Updates done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LBFGS(Scheduled):
+    """L-BFGS (Nocedal 1980) with a fixed step length: torch.optim.LBFGS(max_iter=1) for each image.
+
+    There is no line search: each step costs one gradient, like all others here. torch stops where the gradient or
+    the slope is below a tolerance; this one does not, the loop's number of steps decides.
+    """
+
+    learning_rate: float = 0.5
+    """Length of a step; 1 trusts the curvature fully."""
+    history_size: int = 10
+    """Pairs K of step and change that are kept."""
+    min_curvature: float = 1e-10
+    """A pair counts only where y . s is above this; a smaller or negative one would turn the step round."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if type(self.history_size) is not int or self.history_size < 1:
+            raise ValueError(f"history_size is {self.history_size}; it must be a whole number, 1 or more")
+        if not self.min_curvature > 0:
+            raise ValueError(f"min_curvature is {self.min_curvature}; it must be above 0")
+
+    def init(self, w_BLD: Tensor) -> LBFGSState:
+        zero_BLD = torch.zeros_like(w_BLD)
+        zero_BKLD = zero_BLD[:, None].repeat(1, self.history_size, 1, 1)
+        return LBFGSState(zero_BLD, zero_BLD, zero_BKLD, zero_BKLD, zero_BKLD[:, :, 0, 0], new_count(w_BLD))
+
+    def step(self, w_BLD: Tensor, grad_BLD: Tensor, state: LBFGSState) -> tuple[Tensor, LBFGSState]:
+        state = self._remember(grad_BLD, state)
+        step_BLD = self._length_B11(grad_BLD, state) * _direction(grad_BLD, state)
+        return w_BLD + step_BLD, state._replace(step_BLD=step_BLD, grad_BLD=grad_BLD)
+
+    def _remember(self, grad_BLD: Tensor, state: LBFGSState) -> LBFGSState:
+        """Count the update, and push the pair of the last step where its curvature is positive enough."""
+        change_BLD = grad_BLD - state.grad_BLD
+        curvature_B = _dot(change_BLD, state.step_BLD)
+        counts_B = curvature_B > self.min_curvature  # never before the first step, nor where anything is NaN
+
+        def push(history: Tensor, newest: Tensor) -> Tensor:
+            pushed = torch.cat([history[:, 1:], newest[:, None]], dim=1)
+            return torch.where(counts_B.view(-1, *[1] * (history.ndim - 1)), pushed, history)
+
+        return state._replace(
+            steps_BKLD=push(state.steps_BKLD, state.step_BLD),
+            changes_BKLD=push(state.changes_BKLD, change_BLD),
+            rho_BK=push(state.rho_BK, 1 / curvature_B),
+            count_B=state.count_B + 1,
+        )
+
+    def _length_B11(self, grad_BLD: Tensor, state: LBFGSState) -> Tensor:
+        """The first step knows no curvature, so its elements sum to at most the rate."""
+        first_B = (1 / grad_BLD.abs().sum(dim=(1, 2))).clamp(max=1.0)
+        length_B = torch.where(state.count_B == 1, first_B, 1.0)
+        return length_B[:, None, None] * self.rate_B11(state.count_B, grad_BLD)
+
+
+def _direction(grad_BLD: Tensor, state: LBFGSState) -> Tensor:
+    """- H grad by the two-loop recursion (Nocedal 1980; Nocedal and Wright 2006, algorithm 7.4)."""
+    q_BLD, kept = -grad_BLD, []
+    pairs = [
+        (s_BLD, y_BLD, rho_B[:, None, None])
+        for s_BLD, y_BLD, rho_B in zip(state.steps_BKLD.unbind(1), state.changes_BKLD.unbind(1),
+                                       state.rho_BK.unbind(1), strict=True)
+    ]  # fmt: skip
+    for s_BLD, y_BLD, rho_B11 in reversed(pairs):
+        kept.append(rho_B11 * _dot(s_BLD, q_BLD)[:, None, None])
+        q_BLD = q_BLD - kept[-1] * y_BLD
+    r_BLD = _scale_B11(state) * q_BLD
+    for (s_BLD, y_BLD, rho_B11), kept_B11 in zip(pairs, reversed(kept), strict=True):
+        r_BLD = r_BLD + (kept_B11 - rho_B11 * _dot(y_BLD, r_BLD)[:, None, None]) * s_BLD
+    return r_BLD
+
+
+def _scale_B11(state: LBFGSState) -> Tensor:
+    """gamma = (y . s) / (y . y) of the newest pair, the recursion's first guess of H; 1 where there is no pair."""
+    rho_B, y_BLD = state.rho_BK[:, -1], state.changes_BKLD[:, -1]
+    gamma_B = torch.where(rho_B > 0, 1 / (rho_B * _dot(y_BLD, y_BLD)), 1.0)
+    return gamma_B[:, None, None]
+
+
+def _dot(a_BLD: Tensor, b_BLD: Tensor) -> Tensor:
+    """a . b of each image: (B,)."""
+    return (a_BLD * b_BLD).sum(dim=(1, 2))

@@ -1,0 +1,126 @@
+"""What a pack records of its own scale, measured on held-out pictures: lambda, and each optimizer's rate.
+
+Suffixes: B image, C channel, H W height and width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from inversion_core.inverter import BestSteps, InvertConfig, invert
+from inversion_core.optimizers import CLASSIC, Scheduled
+from inversion_core.packs import Pack
+from inversion_core.training.data import PictureSet
+
+PERCEPTUAL_SHARE = 1 / 3
+"""Perceptual term at the encoder's start, as a share of the pixel term: about what lambda_vgg gives with VGG-16."""
+SCHEDULES: Mapping[str, Mapping[str, Any]] = {
+    "constant": {},
+    "scheduled": {"warmup_steps": 5, "final_factor": 0.05},
+}
+"""Courses of the rate that Adam is tried with; the others take the one that Adam fares better with."""
+ADAM_FIRST_RATE = 0.08
+"""Where the search begins; it goes on from there by factors, so it does not have to be near."""
+OTHER_STEPS, OTHER_PICTURES = 30, 2
+"""What the other optimizers are tried with, at most: they are not the default of any pack, so a rough rate will do."""
+
+
+def calibrate(
+    pack: Pack, held_out: PictureSet, *, pictures: int = 4, num_steps: int = 100
+) -> tuple[Pack, Mapping[str, float]]:
+    """The pack with its loss weight and every optimizer's rate set on held-out pictures, and what was measured.
+
+    The weight makes the perceptual term PERCEPTUAL_SHARE of the pixel term at the encoder's start. A rate is the one
+    with the lowest median of the best loss in `num_steps` steps, Adam's with or without a schedule. About 30 short
+    inversions: for a pack of 64 px some two minutes on one CPU core, of which Adam's take more than half.
+    """
+    target_BCHW = held_out.take(torch.arange(min(pictures, len(held_out))))
+    pack = _with(pack, perceptual=dataclasses.replace(pack.manifest.perceptual, weight=_loss_weight(pack, target_BCHW)))
+    with tqdm(desc="calibrating", unit="run") as bar:
+        trials = _Trials(pack, bar)
+        adam = trials.best_adam(target_BCHW, num_steps)
+        course = {key: value for key, value in adam.items() if key != "learning_rate"}
+        few_BCHW, few_steps = target_BCHW[:OTHER_PICTURES], min(num_steps, OTHER_STEPS)
+        others = {name: trials.best_other(name, course, few_BCHW, few_steps) for name in CLASSIC if name != "adam"}
+    return _with(pack, optimizers={"adam": adam, **others}), trials.losses
+
+
+class _Trials:
+    """Inversions with one setting after the other, and the losses they reached."""
+
+    def __init__(self, pack: Pack, bar: tqdm[Any]) -> None:
+        self.pack, self.bar = pack, bar
+        self.losses: dict[str, float] = {}
+        """What was tried, for people -> median of the best loss."""
+
+    def best_adam(self, target_BCHW: Tensor, num_steps: int) -> dict[str, Any]:
+        """Adam's best settings; each course of the rate is begun at the best rate so far."""
+        rate, found = ADAM_FIRST_RATE, []
+        for course in SCHEDULES.values():
+            rate, loss = self._best_rate("adam", course, rate, target_BCHW, num_steps, factor=2)
+            found.append((loss, {"learning_rate": rate, **course}))
+        return min(found, key=lambda pair: pair[0])[1]
+
+    def best_other(self, name: str, course: Mapping[str, Any], target_BCHW: Tensor, num_steps: int) -> dict[str, Any]:
+        built_in = CLASSIC[name]()
+        assert isinstance(built_in, Scheduled)
+        rate, _ = self._best_rate(name, course, built_in.learning_rate, target_BCHW, num_steps, factor=3)
+        return {"learning_rate": rate, **course}
+
+    def _best_rate(self, name: str, course: Mapping[str, Any], first: float, target_BCHW: Tensor, num_steps: int, *,
+                   factor: float) -> tuple[float, float]:  # fmt: skip
+        def rate(exponent: int) -> float:
+            return float(f"{first * factor**exponent:.3g}")
+
+        def loss(exponent: int) -> float:
+            return self._try(name, {"learning_rate": rate(exponent), **course}, target_BCHW, num_steps)
+
+        exponent, lowest = lowest_by_steps(loss)
+        return rate(exponent), lowest
+
+    def _try(self, name: str, settings: Mapping[str, Any], target_BCHW: Tensor, num_steps: int) -> float:
+        pack, best = _with(self.pack, optimizers={"adam": {}, name: settings}), BestSteps()
+        for step in invert(pack, target_BCHW, InvertConfig(num_steps=num_steps, optimizer=name)):
+            best.update(step)
+        loss = float(best.loss_B.median().nan_to_num(nan=float("inf")))
+        values = " ".join(f"{key} {value:g}" for key, value in settings.items())
+        self.losses[f"{name} {values}, {len(target_BCHW)} pictures, {num_steps} steps"] = loss
+        self.bar.set_postfix_str(f"{name} {settings['learning_rate']:g}: {loss:.5f}", refresh=False)
+        self.bar.update()
+        return loss
+
+
+def lowest_by_steps(loss: Callable[[int], float], *, at_most: int = 8) -> tuple[int, float]:
+    """The whole number near 0 with the lowest loss, and that loss: from the best so far to its neighbours, until
+    both are worse. Of equal ones the smaller is better: where every rate diverges, the search goes down.
+    """
+    tried = {0: loss(0)}
+    while len(tried) < at_most:
+        best = min(tried, key=lambda number: (tried[number], number))
+        new = [number for number in (best + 1, best - 1) if number not in tried]
+        if not new:
+            break
+        tried[new[0]] = loss(new[0])
+    best = min(tried, key=lambda number: (tried[number], number))
+    return best, tried[best]
+
+
+@torch.no_grad()
+def _loss_weight(pack: Pack, target_BCHW: Tensor) -> float:
+    image_BCHW = pack.synthesize(pack.encode(target_BCHW))
+    pixel = (image_BCHW - target_BCHW).square().mean()
+    perceptual = (pack.features(image_BCHW) - pack.features(target_BCHW)).square().mean()
+    return float(f"{PERCEPTUAL_SHARE * pixel / perceptual:.3g}")
+
+
+def _with(pack: Pack, **changes: Any) -> Pack:
+    manifest = dataclasses.replace(pack.manifest, **changes)
+    return Pack(
+        manifest, generator=pack.generator, perceptual=pack.perceptual, encoder=pack.encoder, device=pack.device
+    )
