@@ -45,13 +45,18 @@ class Adam(Scheduled):
         return AdamState(zero_BLD, zero_BLD, new_count(w_BLD))
 
     def step(self, w_BLD: Tensor, grad_BLD: Tensor, state: AdamState) -> tuple[Tensor, AdamState]:
+        update_BLD, state = self.update(grad_BLD, state)
+        return w_BLD + update_BLD, state
+
+    def update(self, grad_BLD: Tensor, state: AdamState) -> tuple[Tensor, AdamState]:
+        """What `step` adds to the code, (B, L, D): -alpha f(grad) of equation 3."""
         state = AdamState(
             torch.lerp(state.mean_BLD, grad_BLD, 1 - self.beta1),
             torch.lerp(state.square_BLD, grad_BLD.square(), 1 - self.beta2),
             state.count_B + 1,
         )
         count_B11 = state.count_B[:, None, None]
-        mean_BLD = state.mean_BLD / (1 - self.beta1**count_B11).to(w_BLD.dtype)
-        square_BLD = state.square_BLD / (1 - self.beta2**count_B11).to(w_BLD.dtype)
-        rate_B11 = self.rate_B11(state.count_B, w_BLD)
-        return w_BLD - rate_B11 * mean_BLD / (square_BLD.sqrt() + self.epsilon), state
+        mean_BLD = state.mean_BLD / (1 - self.beta1**count_B11).to(grad_BLD.dtype)
+        square_BLD = state.square_BLD / (1 - self.beta2**count_B11).to(grad_BLD.dtype)
+        rate_B11 = self.rate_B11(state.count_B, grad_BLD)
+        return -rate_B11 * mean_BLD / (square_BLD.sqrt() + self.epsilon), state

@@ -1,0 +1,246 @@
+"""Training of a learned optimizer on synthetic pairs: algorithm 1 of the paper, and unrolls longer than its one step.
+
+At each step the loss of equation 1 is differentiated to the code; that gradient, with the latent loss's own beside
+it, goes on through the last update into the optimizer's weights (docs/math.md, equation 8). So one pass through G
+gives both what the optimizer sees and what it learns from.
+
+Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from inversion_core.inverter import BestSteps, iterate
+from inversion_core.loss import InversionLoss
+from inversion_core.optimizers import Optimizer
+from inversion_core.packs import Pack
+from inversion_core.training.pairs import Pairs, draw_pairs
+from inversion_core.training.run import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerTraining:
+    """Everything that shapes a run; kept in its checkpoint. The defaults are the paper's where it states one."""
+
+    start: str = "encoder"
+    """"encoder" or "random" (section 3.3)."""
+    pairs: int = 5_000
+    """Synthetic pictures; drawn from in turn until the run stops."""
+    batch_size: int = 8
+    iterations: int = 50
+    """Updates of each picture's code, T of algorithm 1."""
+    unroll: int = 1
+    """Updates through which the loss reaches the weights; the paper's is 1."""
+    rate: float = 1e-4
+    """Adam's, for the weights."""
+    latent_weight: float = 1.0
+    """Of the mean square distance from the true code (the paper's Gt loss)."""
+    clip: float = 1.0
+    """Largest norm of the weights' gradient; a picture that diverges would else undo what was learned."""
+    evaluate_every: int = 100
+    """Training pictures between two evaluations on real pictures."""
+    patience: int = 1_000
+    """Training pictures without a lower loss on real pictures after which the run stops."""
+    max_pictures: int = 20_000
+    """Training pictures after which it stops in any case."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.start not in ("encoder", "random"):
+            raise ValueError(f"start is {self.start!r}; choose encoder or random")
+        counts = ("pairs", "batch_size", "iterations", "unroll", "evaluate_every", "patience", "max_pictures")
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not (self.rate > 0 and self.clip > 0 and self.latent_weight >= 0):
+            raise ValueError("rate and clip must be above 0, latent_weight 0 or more")
+
+
+class OptimizerTrainer:
+    """The network and its best weights so far; `run` goes on from the folder's checkpoint until it has to stop."""
+
+    def __init__(
+        self,
+        config: OptimizerTraining,
+        pack: Pack,
+        network: nn.Module,
+        optimizer: Callable[[nn.Module], Optimizer[Any]],
+        real_BCHW: Tensor,
+        folder: RunFolder,
+    ):
+        """`optimizer` makes an optimizer of the network; `real_BCHW` are the real pictures that say when to stop."""
+        self.config, self.pack, self.folder = config, pack, folder
+        self.network = network.to(pack.device)
+        self.best = {key: value.detach().clone() for key, value in network.state_dict().items()}
+        self.optimizer = optimizer(self.network)
+        self.real_BCHW = real_BCHW.to(pack.device)
+        self._adam = torch.optim.Adam(self.network.parameters(), lr=config.rate)
+        self.batch, self.best_loss, self.best_pictures = 0, math.inf, 0
+        self._restore()
+
+    @property
+    def pictures(self) -> int:
+        """Training pictures seen."""
+        return self.batch * self.config.batch_size
+
+    @property
+    def is_done(self) -> bool:
+        """Early stopping, or the end of the budget."""
+        waited = self.pictures - self.best_pictures
+        return self.pictures >= self.config.max_pictures or (self.pictures > 0 and waited > self.config.patience)
+
+    # -- the run -----------------------------------------------------------------------------------------------
+
+    def run(self, *, until: int | None = None) -> None:
+        """Train until the loss on real pictures has stopped falling, or for `until` training pictures."""
+        last = min(until or self.config.max_pictures, self.config.max_pictures)
+        batches = self._batches()
+        if self.pictures == 0:
+            self._evaluate({})
+        with tqdm(total=last, initial=self.pictures, unit="picture", desc="optimizer", mininterval=1.0) as bar:
+            while self.pictures < last and not self.is_done:
+                losses = self.train_batch(next(batches))
+                self.batch += 1
+                bar.update(self.config.batch_size)
+                if self._is_due():
+                    bar.set_postfix(self._evaluate(losses), refresh=False)
+
+    def train_batch(self, pairs: Pairs) -> dict[str, float]:
+        """Algorithm 1 on one batch; mean losses of the first and of the last step."""
+        loss = InversionLoss(
+            pairs.target_BCHW, features=self.pack.features, perceptual_weight=self.pack.perceptual_weight
+        )
+        w_BLD, state = pairs.start_BLD, self.optimizer.init(pairs.start_BLD)
+        window: list[tuple[Tensor, Tensor]] = []
+        means = []
+        for t in range(self.config.iterations + 1):
+            grad_BLD, loss_B = self._gradient(loss, w_BLD)
+            means.append(float(loss_B.nanmean()))
+            w_BLD, grad_BLD = _without_diverged(w_BLD, grad_BLD, pairs.w_BLD)
+            if t > 0:
+                window.append((w_BLD, self._cotangent(grad_BLD, w_BLD.detach(), pairs.w_BLD)))
+            if len(window) == self.config.unroll:
+                self._learn(window)
+                window.clear()
+                w_BLD, state = w_BLD.detach(), _detached(state)
+            if t < self.config.iterations:
+                w_BLD, state = self.optimizer.step(w_BLD, grad_BLD, state)
+        if window:
+            self._learn(window)
+        return {"first_loss": means[0], "last_loss": means[-1]}
+
+    def _gradient(self, loss: InversionLoss, w_BLD: Tensor) -> tuple[Tensor, Tensor]:
+        """Of equation 1 to the code alone, and the loss itself (B,)."""
+        leaf_BLD = w_BLD.detach().requires_grad_()
+        loss_B = loss(self.pack.synthesize(leaf_BLD))
+        (grad_BLD,) = torch.autograd.grad(loss_B.sum(), leaf_BLD)
+        return grad_BLD, loss_B.detach()
+
+    def _cotangent(self, grad_BLD: Tensor, w_BLD: Tensor, truth_BLD: Tensor) -> Tensor:
+        """What flows into the updates: both losses' gradients to the code, of the mean over the batch."""
+        latent_BLD = self.config.latent_weight * 2 * (w_BLD - truth_BLD) / truth_BLD[0].numel()
+        return (grad_BLD + latent_BLD) / len(w_BLD)
+
+    def _learn(self, window: list[tuple[Tensor, Tensor]]) -> None:
+        """One step of the weights, from the updates of the window; none where their gradient is not finite."""
+        self._adam.zero_grad(set_to_none=True)
+        codes, cotangents = zip(*window, strict=True)
+        torch.autograd.backward(codes, cotangents)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        if norm.isfinite():
+            self._adam.step()
+
+    # -- when to stop --------------------------------------------------------------------------------------------
+
+    def _is_due(self) -> bool:
+        every, size = self.config.evaluate_every, self.config.batch_size
+        return self.pictures // every > (self.pictures - size) // every
+
+    def _evaluate(self, losses: dict[str, float]) -> dict[str, float]:
+        """Log the loss on real pictures, keep the best weights, save."""
+        real_loss = self.measure()
+        if real_loss < self.best_loss:
+            self.best_loss, self.best_pictures = real_loss, self.pictures
+            self.best = {key: value.detach().clone() for key, value in self.network.state_dict().items()}
+        row = {**losses, "real_loss": real_loss, "best_real_loss": self.best_loss}
+        self.folder.log({"pictures": self.pictures, **row})
+        self.save()
+        return row
+
+    @torch.no_grad()
+    def measure(self) -> float:
+        """Mean over real pictures of the best loss within the iterations; no latent loss, the truth is not known."""
+        loss = InversionLoss(self.real_BCHW, features=self.pack.features, perceptual_weight=self.pack.perceptual_weight)
+        if self.config.start == "encoder":
+            start_BLD = self.pack.encode(self.real_BCHW)
+        else:
+            start_BLD = next(self._batches(len(self.real_BCHW), seed=self.config.seed + 1)).start_BLD
+        best = BestSteps()
+        steps = iterate(
+            start_BLD, synthesize=self.pack.synthesize, loss=loss, optimizer=self.optimizer,
+            num_steps=self.config.iterations,
+        )  # fmt: skip
+        for step in steps:
+            best.update(step)
+        return float(best.loss_B.mean())
+
+    # -- keeping ---------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        facts = {
+            "batch": self.batch,
+            "best_loss": self.best_loss,
+            "best_pictures": self.best_pictures,
+            "config": dataclasses.asdict(self.config),
+        }
+        self.folder.save(self._modules(), {"theta": self._adam}, facts)
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"network": self.network, "best": _Kept(self.best)}
+
+    def _restore(self) -> None:
+        kept = _Kept(self.best)
+        facts = self.folder.load({"network": self.network, "best": kept}, {"theta": self._adam})
+        if facts is not None:
+            self.best = kept.tensors()
+            self.batch, self.best_loss = int(facts["batch"]), float(facts["best_loss"])
+            self.best_pictures = int(facts["best_pictures"])
+
+    def _batches(self, size: int | None = None, seed: int | None = None) -> Iterator[Pairs]:
+        return draw_pairs(
+            self.pack, self.config.start, pairs=self.config.pairs, batch_size=size or self.config.batch_size,
+            seed=self.config.seed if seed is None else seed, first=0 if size else self.batch,
+        )  # fmt: skip
+
+
+class _Kept(nn.Module):
+    """Tensors as a module, for the checkpoint; a dot is no part of a buffer's name."""
+
+    def __init__(self, tensors: dict[str, Tensor]):
+        super().__init__()
+        for name, value in tensors.items():
+            self.register_buffer(name.replace(".", "/"), value)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {name.replace("/", "."): value.clone() for name, value in self.named_buffers()}
+
+
+def _without_diverged(w_BLD: Tensor, grad_BLD: Tensor, truth_BLD: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes and gradients in which a picture that has diverged stands at its truth, where nothing is to be learned."""
+    sound_B11 = (grad_BLD.isfinite() & w_BLD.detach().isfinite()).all(dim=2).all(dim=1)[:, None, None]
+    if sound_B11.all():
+        return w_BLD, grad_BLD
+    return torch.where(sound_B11, w_BLD, truth_BLD), torch.where(sound_B11, grad_BLD, 0.0)
+
+
+def _detached(state: tuple[Any, ...]) -> tuple[Any, ...]:
+    return type(state)(*(value.detach() for value in state))
