@@ -216,20 +216,23 @@ async def test_a_sweep_deletes_what_expired_and_what_no_job_knows(
     client: JobClient, settings: WorkerSettings, artifacts_dir: Path
 ) -> None:
     kept = await submit(client)
-    brief = JobClient.from_settings(settings.model_copy(update={"ttl_s": 0.2}))
-    expired = await submit(brief)
     for name, age_s in (("orphan", 4000), ("recent", 100)):
         file = artifacts_dir / name / "frames" / "000000.webp"
         file.parent.mkdir(parents=True)
         file.write_bytes(b"")
         os.utime(file, (time.time() - age_s,) * 2)
     assert await client.sweep() == 1  # the orphan
+
+    brief = JobClient.from_settings(settings.model_copy(update={"ttl_s": 0.2}))
+    try:
+        expired = await submit(brief)
+    finally:
+        await brief.close()
     time.sleep(0.25)
     assert await client.get(expired) is None  # even before a sweep comes
     assert await client.sweep() == 1
     assert sorted(path.name for path in artifacts_dir.iterdir()) == sorted([kept, "recent"])
     assert await client.sweep() == 0
-    await brief.close()
 
 
 async def test_a_record_of_a_newer_version_can_still_be_read(client: JobClient) -> None:
