@@ -1,7 +1,7 @@
 """Training of a learned optimizer on synthetic pairs: algorithm 1 of the paper, and unrolls longer than its one step.
 
 At each step the loss of equation 1 is differentiated to the code; that gradient, with the latent loss's own beside
-it, goes on through the last update into the optimizer's weights (docs/math.md, equation 8). So one pass through G
+it, goes on through the last update into the optimizer's weights (docs/math.md, equation 9). So one pass through G
 gives both what the optimizer sees and what it learns from.
 
 Suffixes: B image, L style layer, D latent w, C channel, H W height and width.

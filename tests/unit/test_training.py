@@ -65,6 +65,10 @@ def test_the_split_keeps_likeness_groups_whole(archive: Path) -> None:
     picture = training.pictures_NCHW[:1].permute(0, 2, 3, 1).numpy()
     twins = np.concatenate([picture, 255 - picture, np.clip(picture.astype(int) + 3, 0, 255).astype(np.uint8)])
     assert likeness_groups(twins).tolist() == [0, 1, 0]
+    mirrored = np.concatenate([twins[:2], twins[:1, :, ::-1]])
+    assert likeness_groups(mirrored).tolist() == [0, 1, 0]
+    apart = training.pictures_NCHW[:20].permute(0, 2, 3, 1).numpy()
+    assert len(set(likeness_groups(apart).tolist())) > 10  # pictures of one kind are not all alike
 
 
 def test_a_batch_is_the_same_for_the_same_number_and_seed(archive: Path) -> None:
