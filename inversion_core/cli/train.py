@@ -47,6 +47,10 @@ def _add_export(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--until-px", type=int, default=16, metavar="PX",
         help="size of the discriminator's feature map that is compared (default: 16)",
     )  # fmt: skip
+    parser.add_argument(
+        "--calibration-steps", type=int, default=100, metavar="N",
+        help="updates of each inversion that optimizers are tuned with (default: 100)",
+    )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace a pack that is there")
     parser.set_defaults(run=_run_export)
 
@@ -63,7 +67,7 @@ def _run_export(args: argparse.Namespace) -> int:
         args.run_folder, name=args.name, version=args.version, description=args.description,
         licence=args.licence, provenance=args.provenance, until_px=args.until_px,
     )  # fmt: skip
-    pack, losses = calibrate(pack, held_out)
+    pack, losses = calibrate(pack, held_out, num_steps=args.calibration_steps)
     for trial, loss in losses.items():
         print(f"{trial}: median of the best loss {loss:.5f}", file=sys.stderr)
     write(pack, args.out, extra_files={"README.md": args.card} if args.card else None, overwrite=args.overwrite)

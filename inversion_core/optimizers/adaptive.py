@@ -27,7 +27,7 @@ class AdagradState(NamedTuple):
 class Adagrad(Scheduled):
     """Adagrad (Duchi 2011, with a diagonal matrix); equal to torch.optim.Adagrad."""
 
-    learning_rate: float = 0.1
+    learning_rate: float = 0.16
     epsilon: float = 1e-10
 
     def init(self, w_BLD: Tensor) -> AdagradState:

@@ -27,7 +27,7 @@ class MomentumState(NamedTuple):
 class SGD(Scheduled):
     """Equal to torch.optim.SGD; "stochastic" by name only, since the gradient here is exact."""
 
-    learning_rate: float = 10.0
+    learning_rate: float = 20.0
     """Step size; large, since the loss is a mean over all pixels and its gradients are small."""
     momentum: float = 0.0
     """Weight mu of the past (Polyak 1964); 0 is plain gradient descent."""
@@ -52,7 +52,7 @@ class SGD(Scheduled):
 class NAG(SGD):
     """Nesterov's accelerated gradient (1983), in the form of Sutskever 2013: torch.optim.SGD(nesterov=True)."""
 
-    learning_rate: float = 2.0
+    learning_rate: float = 16.0
     momentum: float = 0.9
     """Weight mu of the past."""
 
