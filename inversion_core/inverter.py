@@ -22,6 +22,7 @@ from inversion_core.errors import OptionInvalid
 from inversion_core.loss import InversionLoss, LossTerms
 from inversion_core.optimizers import OPTIMIZERS, Optimizer, build_optimizer, restore_state, state_tensors
 from inversion_core.optimizers.catalogue import SCHEDULE_SETTINGS
+from inversion_core.optimizers.designs import DESIGNS
 
 if TYPE_CHECKING:
     from inversion_core.packs import Pack
@@ -38,7 +39,8 @@ class InvertConfig:
     optimizer: str | None = None
     """Name of an optimizer that the pack offers; None takes the pack's default."""
     learning_rate: float | None = None
-    """Step size, the same at every step; None takes what the pack records for this optimizer, with its schedule."""
+    """Step size, the same at every step; None takes what the pack records for this optimizer, with its schedule.
+    A learned optimizer takes none: its weights were trained with their own."""
     start: str | None = None
     """One of "encoder", "mean" (w_avg), "random" (a mapped z); None: the encoder if the pack has one, else the mean."""
     seed: int = 0
@@ -125,7 +127,7 @@ def invert(pack: Pack, target_BCHW: Tensor, config: InvertConfig | None = None, 
         ValueError: a shape is wrong.
     """
     config = config or InvertConfig()
-    optimizer = make_optimizer(pack, config)
+    optimizer = make_optimizer(pack, config, has_code=start_BLD is not None)
     target_BCHW = target_BCHW.to(pack.device)
     w_BLD = start_codes(pack, target_BCHW, config) if start_BLD is None else pack.check_codes(start_BLD)
     loss = InversionLoss(
@@ -167,7 +169,7 @@ def start_codes(pack: Pack, target_BCHW: Tensor, config: InvertConfig) -> Tensor
     Raises:
         OptionInvalid: the encoder is asked for and the pack has none.
     """
-    kind = config.start or ("encoder" if pack.has_encoder else "mean")
+    kind = start_kind(pack, config)
     batch = len(target_BCHW)
     if kind == "encoder":
         if not pack.has_encoder:
@@ -182,23 +184,42 @@ def start_codes(pack: Pack, target_BCHW: Tensor, config: InvertConfig) -> Tensor
         return pack.map(z_BZ.to(pack.device))
 
 
-def make_optimizer(pack: Pack, config: InvertConfig) -> Optimizer[Any]:
+def start_kind(pack: Pack, config: InvertConfig) -> str:
+    """Which of STARTS the pack's pictures start from."""
+    return config.start or ("encoder" if pack.has_encoder else "mean")
+
+
+def make_optimizer(pack: Pack, config: InvertConfig, *, has_code: bool = False) -> Optimizer[Any]:
     """The optimizer that `config` names, with the pack's settings and a schedule over `config.num_steps`.
 
     A learning rate that was chosen is taken as it is: the pack's schedule was tuned for the pack's rate, and who names
     a rate (the paper's Adam has 0.01) means just that. A resumed run follows the schedule of its own `num_steps`.
+    Of a learned optimizer's weights, those for the start are taken.
 
+    Args:
+        has_code: the start is a code handed in; to a learned optimizer that is like an encoder's.
     Raises:
-        OptionInvalid: the pack does not offer it.
+        OptionInvalid: the pack does not offer it, or it takes no learning rate and one is given.
     """
     name = config.optimizer or pack.default_optimizer
-    if name not in OPTIMIZERS or name not in pack.optimizers:
+    if name not in pack.optimizers or name not in {*OPTIMIZERS, *DESIGNS}:
         raise OptionInvalid(f"optimizer is {name!r}; pack {pack.name} offers {', '.join(sorted(pack.optimizers))}")
+    if name in DESIGNS:
+        return _make_learned(pack, config, name, "encoder" if has_code else start_kind(pack, config))
     settings = dict(pack.optimizers[name])
     if config.learning_rate is not None:
         settings = {key: value for key, value in settings.items() if key not in SCHEDULE_SETTINGS}
         settings["learning_rate"] = config.learning_rate
     return build_optimizer(name, settings, total_steps=config.num_steps)
+
+
+def _make_learned(pack: Pack, config: InvertConfig, name: str, start: str) -> Optimizer[Any]:
+    if config.learning_rate is not None:
+        raise OptionInvalid(
+            f"learning_rate is {config.learning_rate}, and optimizer {name!r} takes none: its step is learned. "
+            f"Leave learning_rate out, or choose a classic optimizer"
+        )
+    return DESIGNS[name].optimizer(pack.learned_network(name, start))
 
 
 class BestSteps:

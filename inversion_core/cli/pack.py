@@ -1,4 +1,4 @@
-"""`inversion pack list|show|verify|convert-idinvert|use-imagenet-vgg`."""
+"""`inversion pack list|show|verify|convert-idinvert|use-imagenet-vgg|add-optimizer`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from inversion_core.errors import PackInvalid
 from inversion_core.packs import PackManifest, find_pack, list_packs, read_manifest, verify_pack
 from inversion_core.packs.convert import convert_idinvert
 from inversion_core.packs.imagenet import use_imagenet_vgg
+from inversion_core.training.optimizer_run import put_best
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 
@@ -27,6 +28,7 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
         kind.set_defaults(run=run)
     _add_convert(kinds)
     _add_imagenet(kinds)
+    _add_optimizer(kinds)
 
 
 def _add_convert(kinds: Commands[argparse.ArgumentParser]) -> None:
@@ -57,6 +59,13 @@ def _add_imagenet(kinds: Commands[argparse.ArgumentParser]) -> None:
         "--weight", type=float, metavar="LAMBDA", help="weight of the term (default: it counts as much as before)"
     )
     parser.set_defaults(run=_run_imagenet)
+
+
+def _add_optimizer(kinds: Commands[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser("add-optimizer", help="put the learned optimizer of a run into a pack")
+    parser.add_argument("pack", metavar="PACK", help="name or folder; it is changed where it is")
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of `inversion train optimizer`")
+    parser.set_defaults(run=_run_optimizer)
 
 
 def _run_list(args: argparse.Namespace) -> int:
@@ -113,4 +122,11 @@ def _run_imagenet(args: argparse.Namespace) -> int:
         f"{args.out or find_pack(args.pack)}: {manifest.name} {manifest.version}, perceptual weight "
         f"{manifest.perceptual.weight:.3g}"
     )
+    return 0
+
+
+def _run_optimizer(args: argparse.Namespace) -> int:
+    folder = find_pack(args.pack)
+    variant = put_best(args.run_folder, folder)
+    print(f"{folder}: {variant.file}; use it with: inversion invert --optimizer {variant.optimizer}")
     return 0

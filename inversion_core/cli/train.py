@@ -1,4 +1,4 @@
-"""`inversion train data|generator|encoder|export|directions`: from a folder of pictures to a pack."""
+"""`inversion train data|generator|encoder|export|directions|optimizer`: from a folder of pictures to a pack."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from inversion_core.cli import train_networks
 from inversion_core.cli.directions import add_directions
+from inversion_core.cli.train_optimizer import add_optimizer
 from inversion_core.training.calibration import calibrate
 from inversion_core.training.data import load_pictures, pack_pictures
 from inversion_core.training.export import assemble, write
@@ -21,6 +22,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     train_networks.add_parsers(kinds)
     _add_export(kinds)
     add_directions(kinds)
+    add_optimizer(kinds)
 
 
 def _add_data(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

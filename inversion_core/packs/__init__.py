@@ -1,10 +1,11 @@
 """Packs: folders with a pack.json and safetensors files, found, checked, loaded, written and converted."""
 
 from inversion_core.packs.directions import Direction, DirectionSpec
+from inversion_core.packs.learned import Variant
 from inversion_core.packs.load import DEFAULT_PACK, find_pack, list_packs, load_pack, verify_pack
 from inversion_core.packs.manifest import PackManifest, PerceptualSpec, read_manifest
 from inversion_core.packs.pack import Pack
-from inversion_core.packs.save import put_directions, save_pack
+from inversion_core.packs.save import put_directions, put_learned, save_pack
 
 __all__ = [
     "DEFAULT_PACK",
@@ -13,10 +14,12 @@ __all__ = [
     "Pack",
     "PackManifest",
     "PerceptualSpec",
+    "Variant",
     "find_pack",
     "list_packs",
     "load_pack",
     "put_directions",
+    "put_learned",
     "read_manifest",
     "save_pack",
     "verify_pack",

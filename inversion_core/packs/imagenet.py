@@ -13,15 +13,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from inversion_core.errors import PackInvalid
 from inversion_core.models import PerceptualNetwork, VGG16Features
 from inversion_core.models.perceptual import VGG16_PLAN
-from inversion_core.packs.directions import DIRECTIONS_FILE
 from inversion_core.packs.load import find_pack, load_pack
 from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, PerceptualSpec
+from inversion_core.packs.networks import is_half
 from inversion_core.packs.pack import Pack
 from inversion_core.packs.save import save_pack
 
@@ -61,11 +60,11 @@ def use_imagenet_vgg(name_or_folder: str | Path, *, out: str | Path | None = Non
         note="ImageNet weights of torchvision (IMAGENET1K_V1), in our channel order and scale.",
     )  # fmt: skip
     version = pack.version if pack.version.endswith(VERSION_SUFFIX) else pack.version + VERSION_SUFFIX
-    kept = set(pack.manifest.files) - set(pack.manifest.weight_files.values()) - {MANIFEST_FILE, DIRECTIONS_FILE}
+    kept = set(pack.manifest.files) - set(pack.manifest.tensor_files) - {MANIFEST_FILE}
     return save_pack(
         out or folder, dataclasses.replace(pack.manifest, perceptual=spec, version=version), generator=pack.generator,
-        encoder=pack.encoder, perceptual=vgg, direction_steps=pack.direction_steps,
-        half=_is_half(folder / pack.manifest.weight_files["generator"]),
+        encoder=pack.encoder, perceptual=vgg, direction_steps=pack.direction_steps, learned=pack.learned,
+        half=is_half(folder / pack.manifest.weight_files["generator"]),
         extra_files={name: folder / name for name in kept}, overwrite=out is None,
     )  # fmt: skip
 
@@ -104,11 +103,6 @@ def matching_weight(pack: Pack, vgg: PerceptualNetwork) -> float:
             old += _difference(pack.features(image_BCHW))
             new += _difference(vgg(image_BCHW))
     return pack.perceptual_weight * old / new if new > 0 else pack.perceptual_weight
-
-
-def _is_half(file: Path) -> bool:
-    with safe_open(file, framework="pt") as stored:
-        return any(stored.get_slice(key).get_dtype() == "F16" for key in stored.keys())  # noqa: SIM118
 
 
 def _difference(features_BCHW: Tensor) -> float:

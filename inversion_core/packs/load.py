@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from inversion_core.errors import OptionInvalid, PackInvalid, PackNotFound
+from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.packs.digests import check_digests
 from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, read_manifest
-from inversion_core.packs.networks import REMEDY, load_directions, load_network
+from inversion_core.packs.networks import REMEDY, load_directions, load_learned, load_network
 from inversion_core.packs.pack import Pack
 
 DEFAULT_PACK = "faces-64"
@@ -41,7 +42,10 @@ def load_pack(name_or_folder: str | Path | None = None, device: str | torch.devi
     manifest = read_manifest(folder)
     check_digests(folder, manifest)
     networks: dict[str, Any] = {network: load_network(manifest, network, folder) for network in manifest.weight_files}
-    return Pack(manifest, **networks, direction_steps=load_directions(manifest, folder), device=device)
+    return Pack(
+        manifest, **networks, direction_steps=load_directions(manifest, folder),
+        learned=load_learned(manifest, folder), device=device,
+    )  # fmt: skip
 
 
 def verify_pack(name_or_folder: str | Path | None = None) -> PackManifest:
@@ -56,6 +60,9 @@ def verify_pack(name_or_folder: str | Path | None = None) -> PackManifest:
         outputs = {"generator": image_BCHW, "perceptual network": pack.features(image_BCHW)}
         if pack.has_encoder:
             outputs["encoder"] = pack.encode(image_BCHW)
+        for variant, update_network in pack.learned.items():
+            optimizer, w_BLD = DESIGNS[variant.optimizer].optimizer(update_network), pack.mean_codes()
+            outputs[f"optimizer {variant}"], _ = optimizer.step(w_BLD, torch.ones_like(w_BLD), optimizer.init(w_BLD))
     for network, output in outputs.items():
         if not output.isfinite().all():
             raise PackInvalid(

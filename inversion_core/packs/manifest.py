@@ -15,7 +15,9 @@ from inversion_core.errors import PackInvalid
 from inversion_core.loss import PERCEPTUAL_WEIGHT
 from inversion_core.models import EncoderConfig, GeneratorConfig
 from inversion_core.optimizers import CLASSIC, OPTIMIZERS, build_optimizer
+from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.packs.directions import DIRECTIONS_FILE, DirectionSpec, read_spec
+from inversion_core.packs.learned import Variant, read_variants, variants
 
 MANIFEST_FILE = "pack.json"
 FORMAT = 1
@@ -71,7 +73,8 @@ class PackManifest:
     provenance: str = ""
     """Where the weights come from: data, program, command."""
     optimizers: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"adam": {"learning_rate": 0.01}})
-    """Name of an optimizer -> the settings that suit this pack; see `offered`."""
+    """Name of an optimizer -> the settings that suit this pack, see `offered`; of a learned one: start -> settings of
+    the weights that were trained for it."""
     default_optimizer: str = "adam"
     directions: tuple[DirectionSpec, ...] = ()
     """Editing directions; their tensors lie in directions.safetensors."""
@@ -140,6 +143,17 @@ class PackManifest:
         """Network -> file, for those that this pack has."""
         return {network: file for network, file in WEIGHT_FILES.items() if network != "encoder" or self.has_encoder}
 
+    @property
+    def learned(self) -> dict[Variant, Mapping[str, Any]]:
+        """The sets of weights of learned optimizers, and the settings of each."""
+        return variants(self.optimizers)
+
+    @property
+    def tensor_files(self) -> list[str]:
+        """Every file that must be there."""
+        directions = [DIRECTIONS_FILE] if self.directions else []
+        return [*self.weight_files.values(), *(variant.file for variant in self.learned), *directions]
+
     def to_json(self) -> str:
         """The text of pack.json."""
         fields = dataclasses.asdict(self)
@@ -184,7 +198,7 @@ def parse_manifest(data: bytes, file: Path) -> PackManifest:
             "format", f"is {top['format']!r}, and this program reads format {FORMAT}; update the one that is older"
         )
     manifest = _build(reader)
-    for weights in [*manifest.weight_files.values(), *([DIRECTIONS_FILE] if manifest.directions else [])]:
+    for weights in manifest.tensor_files:
         if weights not in manifest.files:
             raise reader.fault("files", f"does not list {weights}")
     for key in ("resolution", "num_layers", "w_dim"):
@@ -250,11 +264,12 @@ def _perceptual(reader: Reader) -> PerceptualSpec:
 
 def _settings(reader: Reader, name: str) -> dict[str, Any]:
     section = reader.section(name)
+    if name in DESIGNS:
+        return read_variants(section, name)
     settings: dict[str, Any] = {key: section.scalar(key) for key in section.every_key()}
     if name not in OPTIMIZERS:
-        raise reader.fault(
-            name, f"is an optimizer that this program does not know (it knows {', '.join(sorted(OPTIMIZERS))})"
-        )
+        known = ", ".join(sorted([*OPTIMIZERS, *DESIGNS]))
+        raise reader.fault(name, f"is an optimizer that this program does not know (it knows {known})")
     try:
         build_optimizer(name, settings)
     except (TypeError, ValueError) as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from inversion_core.errors import PackInvalid
 from inversion_core.models import DiscriminatorConfig, DiscriminatorFeatures, Encoder, StyleGANGenerator, VGG16Features
 from inversion_core.packs.directions import DIRECTIONS_FILE, direction_shapes
+from inversion_core.packs.learned import Variant, build_learned
 from inversion_core.packs.manifest import PackManifest
 
 WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int64)
@@ -40,14 +42,14 @@ def build_network(manifest: PackManifest, network: str) -> nn.Module:
     return DiscriminatorFeatures(config, until=args["until"])
 
 
-def expected_tensors(manifest: PackManifest, network: str) -> dict[str, torch.Size]:
+def expected_tensors(build: Callable[[], nn.Module]) -> dict[str, torch.Size]:
     """Key -> shape of a network's weights, found without making them: a manifest that lies costs no memory.
 
     Raises:
-        ValueError: as `build_network`.
+        ValueError: as `build`.
     """
     with torch.device("meta"):
-        return {key: value.shape for key, value in build_network(manifest, network).state_dict().items()}
+        return {key: value.shape for key, value in build().state_dict().items()}
 
 
 def load_network(manifest: PackManifest, network: str, folder: Path) -> nn.Module:
@@ -56,14 +58,29 @@ def load_network(manifest: PackManifest, network: str, folder: Path) -> nn.Modul
     Raises:
         PackInvalid: the file is damaged, a key is missing or unknown, a shape is wrong, or a number is not finite.
     """
-    file = folder / manifest.weight_files[network]
     try:
-        expected = expected_tensors(manifest, network)
+        return _filled(folder / manifest.weight_files[network], lambda: build_network(manifest, network))
     except ValueError as error:
         raise PackInvalid(f"{folder / 'pack.json'}: key {network!r}: {error}. {REMEDY}") from error
-    tensors = read_weights(file, expected)
+
+
+def load_learned(manifest: PackManifest, folder: Path) -> dict[Variant, nn.Module]:
+    """The networks of a pack's learned optimizers, in float32 on the CPU; empty where it has none.
+
+    Raises:
+        PackInvalid: as `load_network`.
+    """
+    return {
+        variant: _filled(folder / variant.file, functools.partial(build_learned, manifest, variant))
+        for variant in manifest.learned
+    }
+
+
+def _filled(file: Path, build: Callable[[], nn.Module]) -> nn.Module:
+    """What `build` makes, with the weights of the file."""
+    tensors = read_weights(file, expected_tensors(build))
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn at random: leave the caller's draws alone
-        built = build_network(manifest, network)
+        built = build()
     built.load_state_dict(tensors)
     return built
 
@@ -129,3 +146,9 @@ def cpu_state(network: nn.Module, *, half: bool = False) -> dict[str, Tensor]:
     return {
         key: value.half() if value.ndim > 1 and value.is_floating_point() else value for key, value in state.items()
     }
+
+
+def is_half(file: Path) -> bool:
+    """Whether a file holds float16."""
+    with safe_open(file, framework="pt") as stored:
+        return any(stored.get_slice(key).get_dtype() == "F16" for key in stored.keys())  # noqa: SIM118

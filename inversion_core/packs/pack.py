@@ -15,6 +15,7 @@ from inversion_core.errors import OptionInvalid
 from inversion_core.loss import InversionLoss
 from inversion_core.models import Encoder, StyleGANGenerator
 from inversion_core.packs.directions import Direction, check_steps
+from inversion_core.packs.learned import Variant, check_learned, pick_variant
 from inversion_core.packs.manifest import PackManifest
 
 
@@ -26,12 +27,14 @@ class Pack:
 
     def __init__(self, manifest: PackManifest, *, generator: StyleGANGenerator, perceptual: nn.Module,
                  encoder: Encoder | None = None, direction_steps: Mapping[str, Tensor] | None = None,
+                 learned: Mapping[Variant, nn.Module] | None = None,
                  device: str | torch.device = "cpu"):  # fmt: skip
         """Freezes the networks handed in and moves them, and the directions' steps (L, D), to `device`."""
         if (encoder is not None) != manifest.has_encoder:
             raise ValueError("the manifest and the networks disagree about an encoder")
         steps = direction_steps or {}
         check_steps(manifest, steps)
+        check_learned(manifest, learned or {})
         self.manifest = manifest
         self.device = torch.device(device)
         self.generator: StyleGANGenerator = self._freeze(generator).freeze()
@@ -42,6 +45,10 @@ class Pack:
             for spec in manifest.directions
         }
         """Name -> editing direction, in the manifest's order; see `inversion_core.editing`."""
+        self.learned: Mapping[Variant, nn.Module] = {
+            variant: self._freeze(network) for variant, network in (learned or {}).items()
+        }
+        """The networks of the learned optimizers."""
 
     # -- what it is ------------------------------------------------------------------------------------------
 
@@ -133,6 +140,10 @@ class Pack:
         target_BCHW = self.check_pictures(target_BCHW.detach())
         loss = InversionLoss(target_BCHW, features=self.features, perceptual_weight=self.perceptual_weight)
         return loss(self.check_pictures(image_BCHW))
+
+    def learned_network(self, name: str, start: str) -> nn.Module:
+        """The weights of a learned optimizer for a start, see `pick_variant`."""
+        return self.learned[pick_variant(self.optimizers, name, start)]
 
     def mean_codes(self, batch: int = 1) -> Tensor:
         """The generator's mean w, `batch` times, for every layer: (B, L, D)."""

@@ -6,8 +6,9 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -16,12 +17,14 @@ from inversion_core.errors import PackInvalid
 from inversion_core.models import Encoder, StyleGANGenerator
 from inversion_core.packs.digests import check_digests, digest
 from inversion_core.packs.directions import DIRECTIONS_FILE, Direction, check_steps
+from inversion_core.packs.learned import Variant, check_learned
 from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, parse_manifest, read_manifest
-from inversion_core.packs.networks import cpu_state
+from inversion_core.packs.networks import cpu_state, is_half
 
 
 def save_pack(folder: str | Path, manifest: PackManifest, *, generator: StyleGANGenerator, perceptual: nn.Module,
-              encoder: Encoder | None = None, direction_steps: Mapping[str, Tensor] | None = None, half: bool = False,
+              encoder: Encoder | None = None, direction_steps: Mapping[str, Tensor] | None = None,
+              learned: Mapping[Variant, nn.Module] | None = None, half: bool = False,
               extra_files: Mapping[str, bytes | Path] | None = None,
               overwrite: bool = False) -> PackManifest:  # fmt: skip
     """Write the networks and a pack.json with the SHA-256 of every file.
@@ -30,6 +33,7 @@ def save_pack(folder: str | Path, manifest: PackManifest, *, generator: StyleGAN
 
     Args:
         direction_steps: (L, D) of each direction that the manifest lists.
+        learned: network of each learned optimizer that the manifest lists.
         half: store matrices and kernels as float16, half the size; they are float32 again when loaded.
         extra_files: path inside the pack -> bytes, or a file to be copied: a card (README.md), samples.
         overwrite: replace a pack that is there already.
@@ -49,18 +53,19 @@ def save_pack(folder: str | Path, manifest: PackManifest, *, generator: StyleGAN
             f"pack {manifest.name}: the manifest wants {sorted(manifest.weight_files)}, given are {sorted(networks)}"
         )
     _check_directions(manifest, direction_steps or {})
+    _check_learned(manifest, learned or {})
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-        staged = Path(scratch) / "new"
-        staged.mkdir()
+
+    def write(staged: Path) -> None:
         for network, file in manifest.weight_files.items():
             _write_weights(staged / file, networks[network], half)
+        for variant, update_network in (learned or {}).items():
+            _write_weights(staged / variant.file, update_network, half)
         _write_directions(staged, direction_steps or {})
         for name, content in (extra_files or {}).items():
             _write_extra(staged / name, content)
-        written = _write_manifest(staged, manifest)
-        _move(staged, target, Path(scratch) / "old")
-    return written
+
+    return _replace(target, manifest, write)
 
 
 def put_directions(folder: str | Path, directions: Sequence[Direction]) -> PackManifest:
@@ -75,17 +80,49 @@ def put_directions(folder: str | Path, directions: Sequence[Direction]) -> PackM
     """
     target = Path(folder).absolute()
     manifest = read_manifest(target)
-    check_digests(target, manifest)  # else a damaged file would get a new digest that vouches for it
-    kept = [name for name in manifest.files if name != DIRECTIONS_FILE]
-    manifest = dataclasses.replace(manifest, directions=tuple(direction.spec for direction in directions))
     steps = {direction.spec.name: direction.step_LD for direction in directions}
-    _check_directions(manifest, steps)
+    changed = dataclasses.replace(manifest, directions=tuple(direction.spec for direction in directions))
+    _check_directions(changed, steps)
+    return _put(target, manifest, changed, DIRECTIONS_FILE, lambda staged: _write_directions(staged, steps))
+
+
+def put_learned(folder: str | Path, variant: Variant, settings: Mapping[str, Any], network: nn.Module) -> PackManifest:
+    """Give a pack folder a learned optimizer, in place of one of the same design for the same start.
+
+    It is stored as the generator is, in float32 or float16. For the rest see `put_directions`.
+    """
+    target = Path(folder).absolute()
+    manifest = read_manifest(target)
+    of_start = {**manifest.optimizers.get(variant.optimizer, {}), variant.start: dict(settings)}
+    changed = dataclasses.replace(manifest, optimizers={**manifest.optimizers, variant.optimizer: of_start})
+
+    def write(staged: Path) -> None:
+        half = is_half(staged / manifest.weight_files["generator"])
+        _write_weights(staged / variant.file, network, half)
+
+    return _put(target, manifest, changed, variant.file, write)
+
+
+def _put(target: Path, manifest: PackManifest, changed: PackManifest, file: str,
+         write: Callable[[Path], None]) -> PackManifest:  # fmt: skip
+    """Give the pack a changed manifest, and a file that `write` makes anew; all others stay as they are."""
+    check_digests(target, manifest)  # else a damaged file would get a new digest that vouches for it
+
+    def write_all(staged: Path) -> None:
+        for name in manifest.files:
+            if name != file:
+                _write_extra(staged / name, target / name)
+        write(staged)
+
+    return _replace(target, changed, write_all)
+
+
+def _replace(target: Path, manifest: PackManifest, write: Callable[[Path], None]) -> PackManifest:
+    """Let `write` fill a folder beside the target, add the manifest, and move it there."""
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
         staged = Path(scratch) / "new"
         staged.mkdir()
-        for name in kept:
-            _write_extra(staged / name, target / name)
-        _write_directions(staged, steps)
+        write(staged)
         written = _write_manifest(staged, manifest)
         _move(staged, target, Path(scratch) / "old")
     return written
@@ -122,6 +159,13 @@ def _check_directions(manifest: PackManifest, steps: Mapping[str, Tensor]) -> No
     for name, step_LD in steps.items():
         if not step_LD.isfinite().all():
             raise PackInvalid(f"pack {manifest.name}: direction {name!r} holds a number that is infinite or NaN")
+
+
+def _check_learned(manifest: PackManifest, networks: Mapping[Variant, nn.Module]) -> None:
+    try:
+        check_learned(manifest, networks)
+    except ValueError as error:
+        raise PackInvalid(f"pack {manifest.name}: {error}") from error
 
 
 def _write_directions(staged: Path, steps: Mapping[str, Tensor]) -> None:

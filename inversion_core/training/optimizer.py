@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,8 +76,13 @@ class OptimizerTrainer:
         optimizer: Callable[[nn.Module], Optimizer[Any]],
         real_BCHW: Tensor,
         folder: RunFolder,
+        *,
+        facts: Mapping[str, Any] | None = None,
     ):
-        """`optimizer` makes an optimizer of the network; `real_BCHW` are the real pictures that say when to stop."""
+        """`optimizer` makes an optimizer of the network; `real_BCHW` are the real pictures that say when to stop.
+
+        `facts` say what the network is; they are kept in the checkpoint.
+        """
         self.config, self.pack, self.folder = config, pack, folder
         self.network = network.to(pack.device)
         self.best = {key: value.detach().clone() for key, value in network.state_dict().items()}
@@ -85,6 +90,8 @@ class OptimizerTrainer:
         self.real_BCHW = real_BCHW.to(pack.device)
         self._adam = torch.optim.Adam(self.network.parameters(), lr=config.rate)
         self.batch, self.best_loss, self.best_pictures = 0, math.inf, 0
+        self.untrained_loss = math.nan  # on real pictures
+        self.facts = dict(facts or {})
         self._restore()
 
     @property
@@ -105,14 +112,15 @@ class OptimizerTrainer:
         last = min(until or self.config.max_pictures, self.config.max_pictures)
         batches = self._batches()
         if self.pictures == 0:
-            self._evaluate({})
+            self.untrained_loss = self.measure()
+            self._evaluate({}, self.untrained_loss)
         with tqdm(total=last, initial=self.pictures, unit="picture", desc="optimizer", mininterval=1.0) as bar:
             while self.pictures < last and not self.is_done:
                 losses = self.train_batch(next(batches))
                 self.batch += 1
                 bar.update(self.config.batch_size)
                 if self._is_due():
-                    bar.set_postfix(self._evaluate(losses), refresh=False)
+                    bar.set_postfix(self._evaluate(losses, self.measure()), refresh=False)
 
     def train_batch(self, pairs: Pairs) -> dict[str, float]:
         """Algorithm 1 on one batch; mean losses of the first and of the last step."""
@@ -165,9 +173,8 @@ class OptimizerTrainer:
         every, size = self.config.evaluate_every, self.config.batch_size
         return self.pictures // every > (self.pictures - size) // every
 
-    def _evaluate(self, losses: dict[str, float]) -> dict[str, float]:
+    def _evaluate(self, losses: dict[str, float], real_loss: float) -> dict[str, float]:
         """Log the loss on real pictures, keep the best weights, save."""
-        real_loss = self.measure()
         if real_loss < self.best_loss:
             self.best_loss, self.best_pictures = real_loss, self.pictures
             self.best = {key: value.detach().clone() for key, value in self.network.state_dict().items()}
@@ -200,7 +207,9 @@ class OptimizerTrainer:
             "batch": self.batch,
             "best_loss": self.best_loss,
             "best_pictures": self.best_pictures,
+            "untrained_loss": self.untrained_loss,
             "config": dataclasses.asdict(self.config),
+            **self.facts,
         }
         self.folder.save(self._modules(), {"theta": self._adam}, facts)
 
@@ -214,6 +223,7 @@ class OptimizerTrainer:
             self.best = kept.tensors()
             self.batch, self.best_loss = int(facts["batch"]), float(facts["best_loss"])
             self.best_pictures = int(facts["best_pictures"])
+            self.untrained_loss = float(facts.get("untrained_loss", math.nan))
 
     def _batches(self, size: int | None = None, seed: int | None = None) -> Iterator[Pairs]:
         return draw_pairs(

@@ -29,6 +29,7 @@ COMMANDS = [
     [], ["invert"], ["pack"], ["pack", "list"], ["pack", "show"], ["pack", "verify"], ["pack", "convert-idinvert"],
     ["pack", "use-imagenet-vgg"], ["benchmark"], ["benchmark", "speed"], ["benchmark", "quality"],
     ["benchmark", "groups"], ["benchmark", "samples"], ["train"], ["train", "directions"],
+    ["train", "optimizer"], ["pack", "add-optimizer"],
 ]  # fmt: skip
 
 

@@ -1,0 +1,117 @@
+"""`inversion train optimizer`: the paper's learned optimizer for a pack (algorithm 1)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from inversion_core.errors import OptionInvalid
+from inversion_core.optimizers.designs import DESIGNS
+from inversion_core.packs import Pack, load_pack
+from inversion_core.packs.learned import TRAINED_STARTS
+from inversion_core.training.data import load_pictures
+from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining
+from inversion_core.training.optimizer_run import make_trainer
+from inversion_core.training.precision import allow_tf32
+
+SETTINGS = ("hidden", "learning_rate")
+"""Options that are settings of a design; where one is not given, the design's standard holds."""
+COUNTS = {
+    "iterations": "updates of each picture's code",
+    "unroll": "updates through which the loss reaches the weights",
+    "pairs": "synthetic pictures",
+    "max_pictures": "training pictures after which it stops in any case",
+    "evaluate_every": "training pictures between two evaluations on real pictures",
+    "patience": "training pictures without a lower loss on real pictures after which it stops",
+    "seed": "of pairs and first weights",
+}
+"""Options that are whole numbers and fields of OptimizerTraining."""
+
+
+def add_optimizer(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register `train optimizer`."""
+    parser = kinds.add_parser("optimizer", help="train a learned optimizer for a pack; goes on where it stopped")
+    parser.add_argument("pack", metavar="PACK", help="name or folder")
+    parser.add_argument("--design", choices=sorted(DESIGNS), default="learned", help="(default: learned)")
+    parser.add_argument("--start", choices=TRAINED_STARTS, help="(default: encoder where the pack has one)")
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DATA",
+        help="archive made by `inversion train data`; its held-out pictures say when to stop",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder: checkpoint and log")
+    parser.add_argument("--hidden", type=int, metavar="N", help="width of the network's layers (default: the design's)")
+    parser.add_argument(
+        "--learning-rate", type=float, metavar="A", help="step size of the Adam inside (default: the design's)"
+    )
+    parser.add_argument("--batch", type=int, default=OptimizerTraining.batch_size, metavar="N", help="pictures a step")
+    for name, text in COUNTS.items():
+        default = getattr(OptimizerTraining, name)
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=int, default=default, metavar="N", help=f"{text} (default: {default})")
+    parser.add_argument(
+        "--rate", type=float, default=OptimizerTraining.rate, help="for the weights (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--latent-weight", type=float, default=OptimizerTraining.latent_weight, metavar="X",
+        help="of the distance from the true code (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--real", type=int, default=16, metavar="N", help="held-out pictures used (default: 16)")
+    parser.add_argument("--held-out", type=int, default=96, metavar="N", help="as in training (default: 96)")
+    parser.add_argument("--until", type=int, metavar="N", help="stop after so many training pictures, to go on later")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's choice)")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    allow_tf32(args.device)
+    pack = load_pack(args.pack, device=args.device)
+    settings = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    real_BCHW = _real_pictures(args, pack)
+    trainer = make_trainer(_config(args, pack), pack, args.design, settings, real_BCHW, args.out)
+    trainer.run(until=args.until)
+    _report(trainer, args)
+    return 0
+
+
+def _config(args: argparse.Namespace, pack: Pack) -> OptimizerTraining:
+    start = args.start or ("encoder" if pack.has_encoder else "random")
+    if start == "encoder" and not pack.has_encoder:
+        raise OptionInvalid(f"pack {pack.name} has no encoder; train for --start random")
+    try:
+        return OptimizerTraining(
+            start=start, batch_size=args.batch, rate=args.rate, latent_weight=args.latent_weight,
+            **{name: getattr(args, name) for name in COUNTS},
+        )  # fmt: skip
+    except ValueError as error:
+        raise OptionInvalid(str(error)) from error
+
+
+def _real_pictures(args: argparse.Namespace, pack: Pack) -> Tensor:
+    """Held-out pictures of the archive, evenly spaced: always the same ones."""
+    try:
+        _, held_out = load_pictures(args.data, held_out=args.held_out)
+    except ValueError as error:
+        raise OptionInvalid(str(error)) from error
+    if (side_px := held_out.pictures_NCHW.shape[-1]) != pack.resolution:
+        raise OptionInvalid(f"{args.data} has pictures of {side_px} px; pack {pack.name} needs {pack.resolution}")
+    if not 1 <= args.real <= len(held_out):
+        raise OptionInvalid(f"--real is {args.real}; it must be from 1 to {len(held_out)}, the pictures held out")
+    return held_out.take(torch.linspace(0, len(held_out) - 1, args.real).long())
+
+
+def _report(trainer: OptimizerTrainer, args: argparse.Namespace) -> None:
+    before, best = trainer.untrained_loss, trainer.best_loss
+    print(
+        f"{args.out}: {trainer.pictures} training pictures; best loss within {args.iterations} steps on {args.real} "
+        f"real pictures {best:.5f} after {trainer.best_pictures}; untrained, which is Adam, {before:.5f}"
+    )
+    if not trainer.is_done:
+        print("not done: the same command goes on", file=sys.stderr)
+    print(f"put it into the pack with: inversion pack add-optimizer {args.pack} {args.out}", file=sys.stderr)

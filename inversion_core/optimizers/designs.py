@@ -1,0 +1,46 @@
+"""The designs of learned optimizers by name. A further one is three classes and an entry here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from inversion_core.optimizers.learned import Learned, LearnedConfig, UpdateNetwork
+from inversion_core.optimizers.protocol import Optimizer
+
+FROM_PACK = ("num_layers", "w_dim")
+"""Fields of every config class that the pack's generator settles; all others are the design's settings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """How a learned optimizer is put together: config -> network, network -> optimizer."""
+
+    config: type[Any]
+    """A frozen dataclass with `num_layers`, `w_dim` and settings, each an int, a float, a bool or a str."""
+    network: Callable[[Any], nn.Module]
+    optimizer: Callable[[Any], Optimizer[Any]]
+
+    @property
+    def setting_types(self) -> dict[str, str]:
+        """Setting -> the name of its type."""
+        fields = dataclasses.fields(self.config)
+        return {field.name: str(field.type) for field in fields if field.name not in FROM_PACK}
+
+    def build(self, settings: Mapping[str, Any], *, num_layers: int, w_dim: int) -> nn.Module:
+        """The network for codes (B, num_layers, w_dim), with weights of its own initialisation.
+
+        Raises:
+            TypeError, ValueError: the design does not take such settings.
+        """
+        return self.network(self.config(**settings, num_layers=num_layers, w_dim=w_dim))
+
+
+DESIGNS: Mapping[str, Design] = {
+    "learned": Design(config=LearnedConfig, network=UpdateNetwork, optimizer=Learned),
+}
+"""Name, as options and pack.json spell it, to design."""

@@ -1,0 +1,85 @@
+"""A run of `inversion train optimizer`: its trainer, and the way of its best weights into a pack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inversion_core.errors import OptionInvalid, PackInvalid
+from inversion_core.optimizers.designs import DESIGNS
+from inversion_core.packs import Pack, Variant, put_learned, read_manifest
+from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining
+from inversion_core.training.run import CHECKPOINT, RunFolder, read_checkpoint, tensors_below
+
+FIXED = ("start", "batch_size", "seed", "pairs")
+"""Fields of the configuration that a resumed run keeps: what a number of pictures means depends on them."""
+
+
+def make_trainer(
+    config: OptimizerTraining, pack: Pack, design: str, settings: Mapping[str, Any], real_BCHW: Tensor, out: Path
+) -> OptimizerTrainer:
+    """The trainer of a new run, or of the one that `out` holds, to go on.
+
+    Args:
+        settings: the design's; those left out have their standard.
+    Raises:
+        OptionInvalid: the design does not take the settings, or the run in `out` is another one.
+    """
+    size = {"num_layers": pack.num_layers, "w_dim": pack.w_dim}
+    try:
+        complete = DESIGNS[design].config(**settings, **size)
+    except (TypeError, ValueError) as error:
+        raise OptionInvalid(f"design {design!r} does not take these settings: {error}") from error
+    kept = {name: getattr(complete, name) for name in DESIGNS[design].setting_types}
+    facts = {"design": design, "settings": kept, "pack": {"name": pack.name, **size}}
+    _check_same_run(out, config, facts)
+    with torch.random.fork_rng(devices=[]):  # the weights depend on the seed alone
+        torch.manual_seed(config.seed)
+        network = DESIGNS[design].build(kept, **size)
+    return OptimizerTrainer(config, pack, network, DESIGNS[design].optimizer, real_BCHW, RunFolder(out), facts=facts)
+
+
+def put_best(run: Path, folder: Path) -> Variant:
+    """Give a pack folder the best weights of a run.
+
+    Raises:
+        PackInvalid: the pack is broken, or the folder holds no such run.
+        OptionInvalid: the run was made with another pack.
+    """
+    tensors, facts = read_checkpoint(run / CHECKPOINT)
+    if facts is None or facts.get("design") not in DESIGNS:
+        raise PackInvalid(
+            f"{run} holds no run of a learned optimizer; make one with: inversion train optimizer PACK --out {run}"
+        )
+    manifest = read_manifest(folder)
+    target = {"name": manifest.name, "num_layers": manifest.num_layers, "w_dim": manifest.w_dim}
+    if facts["pack"] != target:
+        raise OptionInvalid(f"{run} was made with {_spelt(facts['pack'])}; {folder} is {_spelt(target)}")
+    network = DESIGNS[facts["design"]].build(facts["settings"], num_layers=manifest.num_layers, w_dim=manifest.w_dim)
+    best = tensors_below(tensors, "best/")
+    network.load_state_dict({key.replace("/", "."): value for key, value in best.items()})
+    variant = Variant(facts["design"], facts["config"]["start"])
+    put_learned(folder, variant, facts["settings"], network)
+    return variant
+
+
+def _check_same_run(out: Path, config: OptimizerTraining, facts: Mapping[str, Any]) -> None:
+    """OptionInvalid where `out` holds a run that these options do not go on with."""
+    _, found = read_checkpoint(out / CHECKPOINT)
+    if found is None:
+        return
+    asked = {**facts, **{name: getattr(config, name) for name in FIXED}}
+    there = {**{name: found.get(name) for name in facts}, **{name: found["config"][name] for name in FIXED}}
+    for name, value in asked.items():
+        if there[name] != value:
+            raise OptionInvalid(
+                f"{out} holds a run with {name} {there[name]}, and {value} is asked for; choose another folder"
+            )
+
+
+def _spelt(pack: Mapping[str, Any]) -> str:
+    return f"pack {pack['name']} with codes {pack['num_layers']}x{pack['w_dim']}"
