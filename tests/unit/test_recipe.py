@@ -7,11 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from inversion_core.cli import main
 from inversion_core.models.lpips import LPIPSSqueeze
 from inversion_core.training import jitter as jitter_module
 from inversion_core.training.data import PictureSet
@@ -21,7 +23,7 @@ from inversion_core.training.jitter import jitter
 from inversion_core.training.objectives import FACE_PX, face, face_map, picture_distance
 from inversion_core.training.options import TrainingOptions
 from inversion_core.training.recipes import RECIPES, recipe_fields
-from inversion_core.training.run import CHECKPOINT, RunFolder
+from inversion_core.training.run import CHECKPOINT, RunFolder, read_checkpoint, read_facts
 from tests.tiny import DISCRIMINATOR, ENCODER, GENERATOR, tiny_pack
 
 
@@ -189,7 +191,7 @@ WHOLE = {"lpips_weight": 0.0, "face_lpips_weight": 0.5, "face_weight": 2.0, "jit
 @pytest.mark.parametrize("make", [generator_trainer, encoder_trainer], ids=["generator", "encoder"])
 def test_encoder_and_loss_see_the_changed_picture_and_d_the_real_one(make: Any, tmp_path: Path) -> None:
     trainer = make(tmp_path, lpips(), **WHOLE)
-    trainer.run(until=2)  # the generator's second phase begins, so both have a discriminator at work
+    trainer.step = 2  # the generator's second phase begins, so both have a discriminator at work
     real = trainer.pictures.batch(2, 4, 0)
     seen: dict[str, Tensor] = {}
     encode, judge = trainer._codes, trainer.adversary.train_step
@@ -266,3 +268,28 @@ def test_a_run_that_goes_on_keeps_its_own(tmp_path: Path) -> None:
     kept = recipe_fields(GeneratorTraining, None, begun(tmp_path, dataclasses.asdict(config)))
     assert kept == {**plain, "w_share": 0.1, "face_weight": 3.0}
     assert recipe_fields(GeneratorTraining, "faces", tmp_path) == RECIPES["faces"]
+
+
+def test_the_command_does_not_change_the_loss_of_a_run_that_it_goes_on_with(tmp_path: Path) -> None:
+    data, run = tmp_path / "data.npz", tmp_path / "run"
+    pixels = picture_set().pictures_NCHW.permute(0, 2, 3, 1).numpy()
+    np.savez(data, pictures_NHWC=pixels, names=np.array([""] * 12), group_N=np.arange(12))
+    command = ["train", "generator", str(data), "--out", str(run), "--held-out", "2", "--w-dim", "8", "--width", "0.1",
+               "--reconstruction-steps", "3", "--adversarial-steps", "0", "--batch", "2", "--device", "cpu",
+               "--precision", "float32", "--until"]  # fmt: skip
+
+    def recipe_after(step: int, *options: str) -> dict[str, Any]:
+        assert main([*command, str(step), *options]) == 0
+        facts = read_facts(run / CHECKPOINT)
+        assert facts is not None
+        assert facts["step"] == step
+        return {name: facts["config"][name] for name in RECIPES["faces"]}
+
+    assert recipe_after(1, "--set", "face_weight=1.5") == {**RECIPES["faces"], "face_weight": 1.5}
+    assert recipe_after(2) == {**RECIPES["faces"], "face_weight": 1.5}
+    tensors, facts = read_checkpoint(run / CHECKPOINT)
+    assert facts is not None
+    for name in RECIPES["faces"].keys() - {"lpips_weight"}:  # as an earlier version wrote it
+        del facts["config"][name]
+    save_file(tensors, run / CHECKPOINT, {"facts": json.dumps(facts)})
+    assert recipe_after(3) == {**recipe_fields(GeneratorTraining, "plain", run), "lpips_weight": 0.3}
