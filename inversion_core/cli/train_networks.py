@@ -20,6 +20,7 @@ from inversion_core.training.generator import GeneratorTrainer, GeneratorTrainin
 from inversion_core.training.growing import Architectures, grown
 from inversion_core.training.options import PRECISIONS, architecture
 from inversion_core.training.precision import allow_tf32, faster_precision
+from inversion_core.training.recipes import RECIPES, recipe_fields
 from inversion_core.training.run import CHECKPOINT, RunFolder, read_checkpoint, tensors_below
 
 CHANNELS = (256, 256, 128, 64, 32, 16, 8, 4, 4)
@@ -98,6 +99,11 @@ def _add_common(parser: argparse.ArgumentParser, rate: float, adversarial_weight
         "--augment", type=_augmentation, default="adaptive", metavar="adaptive|P",
         help="probability of each change that the discriminator sees; adaptive: up and down with its "
         "overfitting (default: adaptive)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--recipe", choices=tuple(RECIPES),
+        help="of the reconstruction; faces: small changes of the pictures, and more weight on an aligned face "
+        "(default: faces for a new run; one that goes on keeps its own)",
     )  # fmt: skip
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", dest="settings",
@@ -213,7 +219,7 @@ def _pictures_and_lpips(args: argparse.Namespace) -> tuple[PictureSet, PictureSe
 
 
 def _recipe(kind: Any, args: argparse.Namespace, **fields: Any) -> Any:
-    """A configuration from the options that both commands have, those of one, and `--set`."""
+    """A configuration from the options that both commands have, `--recipe`, those of one, and `--set`."""
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     allow_tf32(args.device)
@@ -223,7 +229,7 @@ def _recipe(kind: Any, args: argparse.Namespace, **fields: Any) -> Any:
             batch_size=args.batch, seed=args.seed, precision=_precision(args),
             adversarial_weight=args.adversarial_weight,
             augment_probability=0.0 if adapts else args.augment, augment_target=ADAPTIVE_TARGET if adapts else None,
-            **fields,
+            **recipe_fields(kind, args.recipe, args.out), **fields,
         )  # fmt: skip
     except ValueError as error:
         raise OptionInvalid(str(error)) from error

@@ -75,12 +75,20 @@ class Augmentation(nn.Module):
 def augment(image_BCHW: Tensor, probability: Tensor | float) -> Tensor:
     """Change place, shape and colour, each with `probability` and for each picture on its own; differentiable."""
     batch, side, device = len(image_BCHW), image_BCHW.shape[-1], image_BCHW.device
-    map_B23 = _geometry(batch, side, probability, device)
-    grid_BHW2 = F.affine_grid(map_B23, list(image_BCHW.shape), align_corners=False)
-    moved_BCHW = F.grid_sample(image_BCHW, grid_BHW2, padding_mode="reflection", align_corners=False)
+    moved_BCHW = move(image_BCHW, _geometry(batch, side, probability, device))
     matrix_B33, offset_B = _colour(batch, probability, device)
-    coloured = torch.bmm(matrix_B33, moved_BCHW.flatten(2)) + offset_B[:, None, None]
-    return coloured.view_as(image_BCHW)
+    return colour(moved_BCHW, matrix_B33, offset_B[:, None, None])
+
+
+def move(image_BCHW: Tensor, map_B23: Tensor) -> Tensor:
+    """Each pixel from where its picture's map says, in coordinates from -1 to 1; the edge is a mirror."""
+    grid_BHW2 = F.affine_grid(map_B23, list(image_BCHW.shape), align_corners=False)
+    return F.grid_sample(image_BCHW, grid_BHW2, padding_mode="reflection", align_corners=False)
+
+
+def colour(image_BCHW: Tensor, matrix_B33: Tensor, offset_BC1: Tensor) -> Tensor:
+    """Each pixel's RGB times its picture's matrix, plus an offset (one channel stands for all)."""
+    return (torch.bmm(matrix_B33, image_BCHW.flatten(2)) + offset_BC1).view_as(image_BCHW)
 
 
 def _geometry(batch: int, side: int, probability: Tensor | float, device: torch.device) -> Tensor:
@@ -102,12 +110,13 @@ def _geometry(batch: int, side: int, probability: Tensor | float, device: torch.
     scale_B = chosen(torch.exp2(normal() * SCALE_DEVIATION), one_B)
     stretch_B = chosen(torch.exp2(normal() * SCALE_DEVIATION), one_B)
     p_turn = 1 - (1 - torch.as_tensor(probability)) ** 0.5  # two turns: one of them at least with the probability
-    before, after = (_turn(chosen(uniform() * LARGEST_ANGLE, zero_B, p_turn)) for _ in range(2))
+    before, after = (turn(chosen(uniform() * LARGEST_ANGLE, zero_B, p_turn)) for _ in range(2))
     stretch_B22 = torch.diag_embed(torch.stack([scale_B * stretch_B * flip_B, scale_B / stretch_B], dim=1))
     return torch.cat([after @ stretch_B22 @ before, torch.stack(shift_B, dim=1)[..., None]], dim=2)
 
 
-def _turn(angle_B: Tensor) -> Tensor:
+def turn(angle_B: Tensor) -> Tensor:
+    """Rotations (B, 2, 2) by angles in radians."""
     cos_B, sin_B = angle_B.cos(), angle_B.sin()
     return torch.stack([cos_B, -sin_B, sin_B, cos_B], dim=1).view(-1, 2, 2)
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from inversion_core.models.lpips import LPIPSSqueeze
 from inversion_core.pictures import grid, to_image
 from inversion_core.training.data import PictureSet
+from inversion_core.training.jitter import jitter
 from inversion_core.training.loop import train
 from inversion_core.training.options import TrainingOptions
 from inversion_core.training.run import RunFolder
@@ -92,6 +93,10 @@ class BaseTrainer(ABC, Generic[O]):
         """One step on pictures in [-1, 1]; the losses by name, still on the device."""
         torch.manual_seed(self.config.seed * 7_919 + self.step)  # a resumed run draws what an unbroken one draws
         return {name: value.detach() for name, value in self.learn(real_BCHW.to(self.device)).items()}
+
+    def target(self, real_BCHW: Tensor) -> Tensor:
+        """What is to be reconstructed in place of a real picture: encoder and loss see it, D sees the picture."""
+        return jitter(real_BCHW, self.config.jitter_probability)
 
     def autocast(self) -> AbstractContextManager[object]:
         """For the networks' forward passes: bfloat16 where the options say so."""

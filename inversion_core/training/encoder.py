@@ -100,11 +100,12 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
         with torch.no_grad():
             w_BLD = self.pack.map(torch.randn(batch, self.pack.z_dim, device=self.device))
             synthetic_BCHW = self._synthesize(w_BLD)
-        code_BLD = self._codes(self.e, torch.cat([real_BCHW, synthetic_BCHW]))
+        target_BCHW = self.target(real_BCHW)
+        code_BLD = self._codes(self.e, torch.cat([target_BCHW, synthetic_BCHW]))
         image_BCHW = self._synthesize(code_BLD[:batch])
         losses = {
-            "picture": picture_distance(image_BCHW, real_BCHW, self.lpips, self.config.lpips_weight),
-            "features": self.config.feature_weight * self.pack.loss(image_BCHW, real_BCHW).mean(),
+            "picture": picture_distance(image_BCHW, target_BCHW, self.lpips, self.config),
+            "features": self.config.feature_weight * self.pack.loss(image_BCHW, target_BCHW).mean(),
             "latent": self.config.latent_weight * (code_BLD[batch:] - w_BLD).square().mean(),
         }
         total = torch.stack(list(losses.values())).sum()

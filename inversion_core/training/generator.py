@@ -67,6 +67,9 @@ class GeneratorTraining(TrainingOptions):
     """Weight of the squared distance of a layer's code from the mean over layers: keeps W+ near W (Tov 2021)."""
     norm_weight: float = 1e-3
     """Weight of the mean square of the codes, so that their noise means something."""
+    w_share: float = 0.5
+    """Share of the pictures that are reconstructed through W alone: G then makes faces of plain w too, and W+ only
+    adds detail."""
     code_noise: float = 0.03
     """Standard deviation of noise on the codes in reconstruction: a smooth latent space."""
     mapping_fit_steps: int = 1_500
@@ -81,6 +84,8 @@ class GeneratorTraining(TrainingOptions):
             raise ValueError("reconstruction_steps, adversarial_steps, mapping_fit_steps and fade_images are counts")
         if self.adversarial_batch_size is not None and self.adversarial_batch_size < 1:
             raise ValueError(f"adversarial_batch_size is {self.adversarial_batch_size}; it must be at least 1")
+        if not 0 <= self.w_share <= 1:
+            raise ValueError(f"w_share is {self.w_share}; it must be from 0 to 1")
 
     @property
     def total_steps(self) -> int:
@@ -160,11 +165,12 @@ class GeneratorTrainer(BaseTrainer[GeneratorTraining]):
         if self.step == self.config.reconstruction_steps:
             self._start_adversarial()
         self._move_fade()
+        target_BCHW = self.target(real_BCHW)
         if self.fade is not None:
-            real_BCHW = self.fade.real(real_BCHW)
+            real_BCHW, target_BCHW = self.fade.real(real_BCHW), self.fade.real(target_BCHW)
         factor = self._rate_factor(is_adversarial)
         set_rates(self.g_opt, "second" if is_adversarial else "first", factor)
-        total, losses, fakes = self._forward(real_BCHW, is_adversarial)
+        total, losses, fakes = self._forward(target_BCHW, is_adversarial)
         self.g_opt.zero_grad(set_to_none=True)
         total.backward()
         self.g_opt.step()
@@ -174,22 +180,22 @@ class GeneratorTrainer(BaseTrainer[GeneratorTraining]):
         self._average(len(real_BCHW))
         return losses
 
-    def _forward(self, real_BCHW: Tensor, is_adversarial: bool) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
+    def _forward(self, target_BCHW: Tensor, is_adversarial: bool) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
         """What generator and encoder minimise, its parts by name, and the pictures made: samples last."""
         weight = self.config.reconstruction_weight if is_adversarial else 1.0
         codes: list[Tensor] = []
         losses: dict[str, Tensor] = {}
         if weight:
-            code_BLD, losses = self._encode(real_BCHW)
+            code_BLD, losses = self._encode(target_BCHW)
             codes.append(code_BLD)
         if is_adversarial:
-            codes.append(self._sample_w(len(real_BCHW)))
+            codes.append(self._sample_w(len(target_BCHW)))
         # Noise is drawn anew for each picture: a fixed one would become a fixed blemish.
         images_BCHW = self._synthesize(torch.cat(codes), random_noise=True)
-        fakes = list(images_BCHW.split(len(real_BCHW)))
+        fakes = list(images_BCHW.split(len(target_BCHW)))
         total = torch.zeros((), device=self.device)
         if weight:
-            losses["reconstruction"] = picture_distance(fakes[0], real_BCHW, self.lpips, self.config.lpips_weight)
+            losses["reconstruction"] = picture_distance(fakes[0], target_BCHW, self.lpips, self.config)
             total = weight * torch.stack(list(losses.values())).sum()
         if is_adversarial:
             fakes = fakes if self.config.judges_reconstructions else fakes[-1:]
@@ -197,13 +203,12 @@ class GeneratorTrainer(BaseTrainer[GeneratorTraining]):
             total = total + self.config.adversarial_weight * losses["g"]
         return total, losses, fakes
 
-    def _encode(self, real_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _encode(self, target_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Codes for the reconstruction, and their penalties."""
-        w_BLD = self._codes(real_BCHW)
+        w_BLD = self._codes(target_BCHW)
         mean_B1D = w_BLD.mean(dim=1, keepdim=True)
         delta_BLD = w_BLD - mean_B1D
-        # Half of the images go through W alone, so that G makes faces of plain w too, and W+ only adds detail.
-        in_w_plus_B11 = torch.rand(len(w_BLD), 1, 1, device=w_BLD.device) < 0.5
+        in_w_plus_B11 = torch.rand(len(w_BLD), 1, 1, device=w_BLD.device) < 1 - self.config.w_share
         code_BLD = mean_B1D + torch.where(in_w_plus_B11, delta_BLD, torch.zeros_like(delta_BLD))
         return code_BLD + self.config.code_noise * torch.randn_like(mean_B1D), {
             "delta": self.config.delta_weight * delta_BLD.square().mean(),

@@ -27,6 +27,12 @@ class TrainingOptions:
     """Factor of the rates at the end of a phase, reached by a cosine over its last half."""
     lpips_weight: float = 0.5
     """Weight of LPIPS beside twice the L1 distance; 0 where no such network is given."""
+    face_lpips_weight: float = 0.0
+    """Weight of LPIPS of the inner face alone, enlarged, where an aligned picture has it; needs the same network."""
+    face_weight: float = 0.0
+    """Height of the hill that weighs the L1 distance there, above a plain of 0.5 (equation 6); 0: all pixels alike."""
+    jitter_probability: float = 0.0
+    """Of each of two small changes, place and light, of a real picture before it is reconstructed."""
     ema_images: int = 8_000
     """Half life, in images, of the moving averages."""
     seed: int = 0
@@ -51,11 +57,13 @@ class TrainingOptions:
         for name in ("batch_size", "r1_every", "augment_images"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("lpips_weight", "ema_images", "adversarial_weight", "r1_gamma", "warmup_steps", "final_rate"):
+        for name in ("lpips_weight", "face_lpips_weight", "face_weight", "ema_images", "adversarial_weight", "r1_gamma",
+                     "warmup_steps", "final_rate"):  # fmt: skip
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
-        if not 0 <= self.augment_probability <= 1:
-            raise ValueError(f"augment_probability is {self.augment_probability}; it must be from 0 to 1")
+        for name in ("augment_probability", "jitter_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
         if self.augment_target is not None and not -1 < self.augment_target < 1:
             raise ValueError(f"augment_target is {self.augment_target}; it must lie between -1 and 1 (usual: 0.6)")
         if self.precision not in PRECISIONS:

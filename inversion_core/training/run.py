@@ -123,6 +123,15 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | Non
         return tensors, json.loads(content.metadata()["facts"])
 
 
+def read_facts(file: Path) -> dict[str, Any] | None:
+    """The facts of a checkpoint without its tensors; None where there is none."""
+    if not file.exists():
+        return None
+    with safe_open(file, "pt") as content:
+        facts: dict[str, Any] = json.loads(content.metadata()["facts"])
+        return facts
+
+
 def tensors_below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Those whose key starts with `prefix`, without it."""
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
