@@ -41,7 +41,7 @@ def calibrate(
 
     The weight makes the perceptual term PERCEPTUAL_SHARE of the pixel term at the encoder's start. A rate is the one
     with the lowest median of the best loss in `num_steps` steps, Adam's with or without a schedule. About 20
-    inversions: for a pack of 64 px some two minutes on one CPU core, of which Adam's take three quarters.
+    inversions: for a pack of 64 px two and a half minutes on one busy CPU core, of which Adam's take three quarters.
     """
     target_BCHW = held_out.take(torch.arange(min(pictures, len(held_out))))
     pack = _with(pack, perceptual=dataclasses.replace(pack.manifest.perceptual, weight=_loss_weight(pack, target_BCHW)))
