@@ -42,7 +42,8 @@ def write_report(out: Path, pack: Pack, columns: dict[str, list[float]], values:
         "pose being the degrees that a face is turned to a side. Mean (standard deviation over the pictures), in "
         f"[-1, 1]; lower is better.\n\n{_group_table(groups, values)}\n\n"
         "Rank correlation (Spearman) of the rating with the measure: above 0, pictures with a high rating are drawn "
-        f"worse. Within ±{_chance(count):.2f} one alone may be chance (95 %).\n\n{_rho_table(rho)}\n\n"
+        f"worse. Within ±{_chance(count):.2f} one alone may be chance (95 %), and of many a twentieth lie outside "
+        f"by chance.\n\n{_rho_table(rho)}\n\n"
         f"{facts_list(facts)}\n"
     )
     out.mkdir(parents=True, exist_ok=True)
