@@ -15,6 +15,7 @@ import numpy as np
 
 from inversion_core.errors import OptionInvalid
 from inversion_core.faces.alignment import Floats
+from inversion_core.faces.pose import nose_aside
 
 THIRDS = ("low", "middle", "high")
 LEAST_PICTURES = 6
@@ -86,11 +87,7 @@ def yaw_deg(landmarks: Floats) -> float:
 
     Of a head turned by t the eyes lie E cos t apart, and the tip of the nose, P before them, moves P sin t aside.
     """
-    eye_left, eye_right, nose, mouth_left, mouth_right = np.asarray(landmarks, dtype=np.float64)
-    across = eye_right - eye_left
-    middle = (eye_left + eye_right + mouth_left + mouth_right) / 4
-    aside = float((nose - middle) @ across) / max(float(across @ across), 1e-9)
-    return math.degrees(math.atan(EYES_BY_NOSE * aside))
+    return math.degrees(math.atan(EYES_BY_NOSE * nose_aside(landmarks)))
 
 
 def thirds(by: str, ratings: Sequence[float]) -> list[Group]:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from inversion_core.errors import OptionInvalid
 from inversion_core.faces import FaceDetector
+from inversion_core.faces.pose import nose_aside
 from inversion_core.pictures import load_photo
 from inversion_core.training.data import load_pictures
 
@@ -180,11 +181,9 @@ def read_pose(landmarks: Landmarks | None) -> dict[str, float] | None:
         return None
     eyes, mouth, nose = landmarks[:2].mean(axis=0), landmarks[3:].mean(axis=0), landmarks[2]
     across = landmarks[1] - landmarks[0]
-    distance = float(np.linalg.norm(across))
-    right = across / distance
-    down = np.array([-right[1], right[0]])  # a tilted head is neither turned nor lowered
-    yaw = float((nose - (eyes + mouth) / 2) @ right) / distance
-    return {"yaw": yaw, "pitch": float((nose - eyes) @ down) / float((mouth - eyes) @ down)}
+    down = np.array([-across[1], across[0]])  # a tilted head is neither turned nor lowered
+    pitch = float((nose - eyes) @ down) / float((mouth - eyes) @ down)
+    return {"yaw": nose_aside(landmarks), "pitch": pitch}
 
 
 def _telling(rows: Iterable[Mapping[str, float]], columns: Sequence[str]) -> tuple[Attribute, ...]:
