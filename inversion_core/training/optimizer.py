@@ -124,9 +124,7 @@ class OptimizerTrainer:
 
     def train_batch(self, pairs: Pairs) -> dict[str, float]:
         """Algorithm 1 on one batch; mean losses of the first and of the last step."""
-        loss = InversionLoss(
-            pairs.target_BCHW, features=self.pack.features, perceptual_weight=self.pack.perceptual_weight
-        )
+        loss = self._loss(pairs.target_BCHW)
         w_BLD, state = pairs.start_BLD, self.optimizer.init(pairs.start_BLD)
         window: list[tuple[Tensor, Tensor]] = []
         means = []
@@ -145,6 +143,9 @@ class OptimizerTrainer:
         if window:
             self._learn(window)
         return {"first_loss": means[0], "last_loss": means[-1]}
+
+    def _loss(self, target_BCHW: Tensor) -> InversionLoss:
+        return InversionLoss(target_BCHW, features=self.pack.features, perceptual_weight=self.pack.perceptual_weight)
 
     def _gradient(self, loss: InversionLoss, w_BLD: Tensor) -> tuple[Tensor, Tensor]:
         """Of equation 1 to the code alone, and the loss itself (B,)."""
@@ -186,7 +187,7 @@ class OptimizerTrainer:
     @torch.no_grad()
     def measure(self) -> float:
         """Mean over real pictures of the best loss within the iterations; no latent loss, the truth is not known."""
-        loss = InversionLoss(self.real_BCHW, features=self.pack.features, perceptual_weight=self.pack.perceptual_weight)
+        loss = self._loss(self.real_BCHW)
         if self.config.start == "encoder":
             start_BLD = self.pack.encode(self.real_BCHW)
         else:

@@ -13,7 +13,7 @@ from inversion_core.errors import OptionInvalid, PackInvalid
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.packs import Pack, Variant, put_learned, read_manifest
 from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining
-from inversion_core.training.run import CHECKPOINT, RunFolder, read_checkpoint, tensors_below
+from inversion_core.training.run import CHECKPOINT, RunFolder, read_checkpoint, read_facts, tensors_below
 
 FIXED = ("start", "batch_size", "seed", "pairs")
 """Fields of the configuration that a resumed run keeps: what a number of pictures means depends on them."""
@@ -69,7 +69,7 @@ def put_best(run: Path, folder: Path) -> Variant:
 
 def _check_same_run(out: Path, config: OptimizerTraining, facts: Mapping[str, Any]) -> None:
     """OptionInvalid where `out` holds a run that these options do not go on with."""
-    _, found = read_checkpoint(out / CHECKPOINT)
+    found = read_facts(out / CHECKPOINT)
     if found is None:
         return
     asked = {**facts, **{name: getattr(config, name) for name in FIXED}}
