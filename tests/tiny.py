@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import torch
 
@@ -14,7 +15,7 @@ from inversion_core.models import (
     GeneratorConfig,
     StyleGANGenerator,
 )
-from inversion_core.packs import Pack, PackManifest, PerceptualSpec
+from inversion_core.packs import Pack, PackManifest, PerceptualSpec, save_pack
 
 GENERATOR = GeneratorConfig(
     resolution=16, channels=(16, 12, 8), z_dim=10, w_dim=12, mapping_dim=14, mapping_layers=3, final_tanh=True
@@ -45,6 +46,18 @@ def tiny_pack(*, has_encoder: bool = True, seed: int = 0) -> Pack:
         perceptual=spec,
     )
     return Pack(manifest, generator=generator, perceptual=perceptual, encoder=encoder)
+
+
+def rough_pack() -> Pack:
+    """The tiny pack with a constant that is not flat: of a flat one AdaIN keeps nothing but rounding, made large."""
+    pack = tiny_pack()
+    pack.generator.synthesis.layers[0].const.normal_(generator=torch.Generator().manual_seed(0))
+    return pack
+
+
+def save_networks(folder: Path, pack: Pack) -> None:
+    """Write a pack's networks and manifest as a pack folder."""
+    save_pack(folder, pack.manifest, generator=pack.generator, perceptual=pack.perceptual, encoder=pack.encoder)
 
 
 def tiny_targets(count: int = 3, seed: int = 1) -> torch.Tensor:

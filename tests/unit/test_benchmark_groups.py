@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -17,10 +16,9 @@ from PIL import Image
 from inversion_core.benchmark.grouping import THIRDS, pick, rank_correlation, read_ratings, thirds, yaw_deg
 from inversion_core.cli import main
 from inversion_core.errors import OptionInvalid
-from inversion_core.packs import save_pack
 from inversion_core.packs.load import PATH_VARIABLE
 from inversion_core.training.data import load_pictures, pack_pictures
-from tests.tiny import tiny_pack
+from tests.tiny import rough_pack, save_networks
 
 pytestmark = pytest.mark.unit
 
@@ -114,10 +112,7 @@ def test_a_broken_table_is_refused(text: str, tmp_path: Path) -> None:
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a pack `tiny`, an archive of 24 pictures of noise and their ratings; the last has none."""
-    tiny = tiny_pack()
-    tiny.generator.synthesis.layers[0].const.normal_(generator=torch.Generator().manual_seed(0))
-    networks: dict[str, Any] = {"generator": tiny.generator, "perceptual": tiny.perceptual, "encoder": tiny.encoder}
-    save_pack(tmp_path / "packs" / "tiny", tiny.manifest, **networks)
+    save_networks(tmp_path / "packs" / "tiny", rough_pack())
     monkeypatch.setenv(PATH_VARIABLE, str(tmp_path / "packs"))
     random = np.random.default_rng(0)
     (tmp_path / "images").mkdir()

@@ -10,7 +10,6 @@ import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,11 +27,10 @@ from inversion_core.benchmark.quality_report import spread
 from inversion_core.cli import main
 from inversion_core.errors import OptionInvalid, PackInvalid
 from inversion_core.inverter import BestSteps, InvertConfig, invert
-from inversion_core.packs import save_pack
 from inversion_core.packs.load import PATH_VARIABLE
 from inversion_core.pictures import to_image
 from tests.drawn_face import draw_face
-from tests.tiny import tiny_pack, tiny_targets
+from tests.tiny import rough_pack, save_networks, tiny_pack, tiny_targets
 
 pytestmark = pytest.mark.unit
 
@@ -206,10 +204,7 @@ def test_spread_leaves_nan_out_and_has_no_number_for_infinity() -> None:
 
 @pytest.fixture
 def pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    tiny = tiny_pack()
-    tiny.generator.synthesis.layers[0].const.normal_(generator=torch.Generator().manual_seed(0))
-    networks: dict[str, Any] = {"generator": tiny.generator, "perceptual": tiny.perceptual, "encoder": tiny.encoder}
-    save_pack(tmp_path / "packs" / "tiny", tiny.manifest, **networks)
+    save_networks(tmp_path / "packs" / "tiny", rough_pack())
     monkeypatch.setenv(PATH_VARIABLE, str(tmp_path / "packs"))
     return "tiny"
 

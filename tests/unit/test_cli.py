@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +18,11 @@ from inversion_core.benchmark.reference import ReferenceLoop
 from inversion_core.benchmark.speed import SpeedConfig, time_loops
 from inversion_core.cli import build_parser, main
 from inversion_core.inverter import InvertConfig, invert
-from inversion_core.packs import Pack, load_pack, save_pack
+from inversion_core.packs import Pack, load_pack
 from inversion_core.packs.load import PATH_VARIABLE
 from inversion_core.pictures import to_image
 from tests.drawn_face import draw_face
-from tests.tiny import tiny_pack, tiny_targets
+from tests.tiny import rough_pack, save_networks, tiny_targets
 
 COMMANDS = [
     [], ["invert"], ["pack"], ["pack", "list"], ["pack", "show"], ["pack", "verify"], ["pack", "convert-idinvert"],
@@ -33,19 +32,10 @@ COMMANDS = [
 ]  # fmt: skip
 
 
-def rough_pack() -> Pack:
-    """The tiny pack with a constant that is not flat: of a flat one AdaIN keeps nothing but rounding, made large."""
-    pack = tiny_pack()
-    pack.generator.synthesis.layers[0].const.normal_(generator=torch.Generator().manual_seed(0))
-    return pack
-
-
 @pytest.fixture
 def pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tiny pack that is found by its name."""
-    tiny = rough_pack()
-    networks: dict[str, Any] = {"generator": tiny.generator, "perceptual": tiny.perceptual, "encoder": tiny.encoder}
-    save_pack(tmp_path / "packs" / "tiny", tiny.manifest, **networks)
+    save_networks(tmp_path / "packs" / "tiny", rough_pack())
     monkeypatch.setenv(PATH_VARIABLE, str(tmp_path / "packs"))
     return tmp_path / "packs" / "tiny"
 
