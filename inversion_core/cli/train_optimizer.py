@@ -1,10 +1,12 @@
-"""`inversion train optimizer`: the paper's learned optimizer for a pack (algorithm 1)."""
+"""`inversion train optimizer`: learned optimizers for a pack, the paper's (algorithm 1) and others."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,8 +20,15 @@ from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTrainin
 from inversion_core.training.optimizer_run import make_trainer
 from inversion_core.training.precision import allow_tf32
 
-SETTINGS = ("hidden", "learning_rate")
-"""Options that are settings of a design; where one is not given, the design's standard holds."""
+SETTINGS: dict[str, tuple[type, str]] = {
+    "hidden": (int, "width of the network's layers"),
+    "learning_rate": (float, "step size of the Adam inside, or of the first step"),
+    "depth": (int, "number of LSTM layers"),
+    "log_range": (float, "p of the LSTM's input: gradients down to exp(-p) are seen by their logarithm"),
+    "gradient_scale": (float, "factor of the gradient before that"),
+    "output_scale": (float, "factor of the LSTM's output"),
+}
+"""Options that are settings of designs; where one is not given, the design's standard holds."""
 COUNTS = {
     "iterations": "updates of each picture's code",
     "unroll": "updates through which the loss reaches the weights",
@@ -30,6 +39,12 @@ COUNTS = {
     "seed": "of pairs and first weights",
 }
 """Options that are whole numbers and fields of OptimizerTraining."""
+WEIGHTS = {
+    "rate": "Adam's, for the weights",
+    "latent_weight": "of the distance from the true code",
+    "last_weight": "of the losses after the last update; the first has 1, those between lie on a line",
+}
+"""Options that are numbers and fields of OptimizerTraining."""
 
 
 def add_optimizer(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -43,22 +58,12 @@ def add_optimizer(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="archive made by `inversion train data`; its held-out pictures say when to stop",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder: checkpoint and log")
-    parser.add_argument("--hidden", type=int, metavar="N", help="width of the network's layers (default: the design's)")
-    parser.add_argument(
-        "--learning-rate", type=float, metavar="A", help="step size of the Adam inside (default: the design's)"
-    )
+    for name, (kind, text) in SETTINGS.items():
+        parser.add_argument(_option(name), type=kind, metavar="N", help=f"{text} ({_whose(name)})")
     parser.add_argument("--batch", type=int, default=OptimizerTraining.batch_size, metavar="N", help="pictures a step")
-    for name, text in COUNTS.items():
-        default = getattr(OptimizerTraining, name)
-        option = f"--{name.replace('_', '-')}"
-        parser.add_argument(option, type=int, default=default, metavar="N", help=f"{text} (default: {default})")
-    parser.add_argument(
-        "--rate", type=float, default=OptimizerTraining.rate, help="for the weights (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--latent-weight", type=float, default=OptimizerTraining.latent_weight, metavar="X",
-        help="of the distance from the true code (default: %(default)s)",
-    )  # fmt: skip
+    for names, kind in ((COUNTS, int), (WEIGHTS, float)):
+        for name, text in names.items():
+            parser.add_argument(_option(name), type=kind, metavar="N", help=f"{text} ({_default(name)})")
     parser.add_argument("--real", type=int, default=16, metavar="N", help="held-out pictures used (default: 16)")
     parser.add_argument("--held-out", type=int, default=96, metavar="N", help="as in training (default: 96)")
     parser.add_argument("--until", type=int, metavar="N", help="stop after so many training pictures, to go on later")
@@ -67,14 +72,33 @@ def add_optimizer(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.set_defaults(run=_run)
 
 
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _whose(setting: str) -> str:
+    """The designs that have a setting, for the help."""
+    return "of " + ", ".join(name for name, design in DESIGNS.items() if setting in design.setting_types)
+
+
+def _default(field: str) -> str:
+    """The default of a field of OptimizerTraining, for the help."""
+    own = [f"{design.training[field]} for {name}" for name, design in DESIGNS.items() if field in design.training]
+    return ", ".join([f"default: {getattr(OptimizerTraining, field)}", *own])
+
+
+def _given(args: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """The options among `names` that were typed."""
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
 def _run(args: argparse.Namespace) -> int:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     allow_tf32(args.device)
     pack = load_pack(args.pack, device=args.device)
-    settings = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
     real_BCHW = _real_pictures(args, pack)
-    trainer = make_trainer(_config(args, pack), pack, args.design, settings, real_BCHW, args.out)
+    trainer = make_trainer(_config(args, pack), pack, args.design, _given(args, SETTINGS), real_BCHW, args.out)
     trainer.run(until=args.until)
     _report(trainer, args)
     return 0
@@ -84,11 +108,9 @@ def _config(args: argparse.Namespace, pack: Pack) -> OptimizerTraining:
     start = args.start or ("encoder" if pack.has_encoder else "random")
     if start == "encoder" and not pack.has_encoder:
         raise OptionInvalid(f"pack {pack.name} has no encoder; train for --start random")
+    fields = {**DESIGNS[args.design].training, **_given(args, [*COUNTS, *WEIGHTS])}
     try:
-        return OptimizerTraining(
-            start=start, batch_size=args.batch, rate=args.rate, latent_weight=args.latent_weight,
-            **{name: getattr(args, name) for name in COUNTS},
-        )  # fmt: skip
+        return OptimizerTraining(start=start, batch_size=args.batch, **fields)
     except ValueError as error:
         raise OptionInvalid(str(error)) from error
 
@@ -109,8 +131,9 @@ def _real_pictures(args: argparse.Namespace, pack: Pack) -> Tensor:
 def _report(trainer: OptimizerTrainer, args: argparse.Namespace) -> None:
     before, best = trainer.untrained_loss, trainer.best_loss
     print(
-        f"{args.out}: {trainer.pictures} training pictures; best loss within {args.iterations} steps on {args.real} "
-        f"real pictures {best:.5f} after {trainer.best_pictures}; untrained, which is Adam, {before:.5f}"
+        f"{args.out}: {trainer.pictures} training pictures; best loss within {trainer.config.iterations} steps on "
+        f"{args.real} real pictures {best:.5f} after {trainer.best_pictures}; untrained, which is "
+        f"{DESIGNS[args.design].untrained}, {before:.5f}"
     )
     if not trainer.is_done:
         print("not done: the same command goes on", file=sys.stderr)

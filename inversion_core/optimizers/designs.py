@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from inversion_core.optimizers.learned import Learned, LearnedConfig, UpdateNetwork
+from inversion_core.optimizers.lstm import CoordinateLSTM, LearnedLSTM, LSTMConfig
 from inversion_core.optimizers.protocol import Optimizer
+from inversion_core.optimizers.rgdn import GradientUnit, LearnedRGDN, RGDNConfig
 
 FROM_PACK = ("num_layers", "w_dim")
 """Fields of every config class that the pack's generator settles; all others are the design's settings."""
@@ -24,6 +26,10 @@ class Design:
     """A frozen dataclass with `num_layers`, `w_dim` and settings, each an int, a float, a bool or a str."""
     network: Callable[[Any], nn.Module]
     optimizer: Callable[[Any], Optimizer[Any]]
+    untrained: str
+    """What it is before it is trained, for people."""
+    training: Mapping[str, float] = field(default_factory=dict)
+    """Fields of OptimizerTraining that the design's source has otherwise: the defaults of its runs."""
 
     @property
     def setting_types(self) -> dict[str, str]:
@@ -41,6 +47,14 @@ class Design:
 
 
 DESIGNS: Mapping[str, Design] = {
-    "learned": Design(config=LearnedConfig, network=UpdateNetwork, optimizer=Learned),
-}
+    "learned": Design(config=LearnedConfig, network=UpdateNetwork, optimizer=Learned, untrained="Adam"),
+    "learned-lstm": Design(
+        config=LSTMConfig, network=CoordinateLSTM, optimizer=LearnedLSTM, untrained="the start itself",
+        training={"unroll": 20, "rate": 3e-3, "latent_weight": 0.0},
+    ),
+    "learned-rgdn": Design(
+        config=RGDNConfig, network=GradientUnit, optimizer=LearnedRGDN, untrained="gradient descent",
+        training={"unroll": 5, "rate": 3e-4},
+    ),
+}  # fmt: skip
 """Name, as options and pack.json spell it, to design."""

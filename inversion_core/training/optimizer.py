@@ -23,6 +23,7 @@ from inversion_core.inverter import BestSteps, iterate
 from inversion_core.loss import InversionLoss
 from inversion_core.optimizers import Optimizer
 from inversion_core.packs import Pack
+from inversion_core.training.options import check_counts
 from inversion_core.training.pairs import Pairs, draw_pairs
 from inversion_core.training.run import RunFolder
 
@@ -44,6 +45,8 @@ class OptimizerTraining:
     """Adam's, for the weights."""
     latent_weight: float = 1.0
     """Of the mean square distance from the true code (the paper's Gt loss)."""
+    last_weight: float = 1.0
+    """Of both losses after the last update; the first has 1, those between lie on a line."""
     clip: float = 1.0
     """Largest norm of the weights' gradient; a picture that diverges would else undo what was learned."""
     evaluate_every: int = 100
@@ -57,12 +60,13 @@ class OptimizerTraining:
     def __post_init__(self) -> None:
         if self.start not in ("encoder", "random"):
             raise ValueError(f"start is {self.start!r}; choose encoder or random")
-        counts = ("pairs", "batch_size", "iterations", "unroll", "evaluate_every", "patience", "max_pictures")
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not (self.rate > 0 and self.clip > 0 and self.latent_weight >= 0):
-            raise ValueError("rate and clip must be above 0, latent_weight 0 or more")
+        check_counts(self, "pairs", "batch_size", "iterations", "unroll", "evaluate_every", "patience", "max_pictures")
+        if not (self.rate > 0 and self.clip > 0 and self.latent_weight >= 0 and self.last_weight > 0):
+            raise ValueError("rate, clip and last_weight must be above 0, latent_weight 0 or more")
+
+    def weight(self, t: int) -> float:
+        """Of the losses after update t, counted from 1."""
+        return 1 + (self.last_weight - 1) * (t - 1) / max(self.iterations - 1, 1)
 
 
 class OptimizerTrainer:
@@ -133,7 +137,8 @@ class OptimizerTrainer:
             means.append(float(loss_B.nanmean()))
             w_BLD, grad_BLD = _without_diverged(w_BLD, grad_BLD, pairs.w_BLD)
             if t > 0:
-                window.append((w_BLD, self._cotangent(grad_BLD, w_BLD.detach(), pairs.w_BLD)))
+                cotangent_BLD = self._cotangent(grad_BLD, w_BLD.detach(), pairs.w_BLD)
+                window.append((w_BLD, self.config.weight(t) * cotangent_BLD))
             if len(window) == self.config.unroll:
                 self._learn(window)
                 window.clear()

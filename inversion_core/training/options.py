@@ -54,9 +54,7 @@ class TrainingOptions:
     """Real pictures in which an adapting probability can go from 0 to 1."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "r1_every", "augment_images"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_counts(self, "batch_size", "r1_every", "augment_images")
         for name in ("lpips_weight", "face_lpips_weight", "face_weight", "ema_images", "adversarial_weight", "r1_gamma",
                      "warmup_steps", "final_rate"):  # fmt: skip
             if getattr(self, name) < 0:
@@ -68,6 +66,13 @@ class TrainingOptions:
             raise ValueError(f"augment_target is {self.augment_target}; it must lie between -1 and 1 (usual: 0.6)")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is {self.precision!r}; it must be one of {', '.join(PRECISIONS)}")
+
+
+def check_counts(options: object, *names: str) -> None:
+    """ValueError where one of these fields is below 1."""
+    for name in names:
+        if getattr(options, name) < 1:
+            raise ValueError(f"{name} is {getattr(options, name)}; it must be at least 1")
 
 
 def architecture(kind: type[C], values: dict[str, Any]) -> C:
