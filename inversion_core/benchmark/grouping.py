@@ -1,11 +1,7 @@
-"""Pictures in groups: by people's ratings of them, and by how far the face is turned. No network here.
-
-The table of ratings is that of One Million Impressions (Peterson 2022) or any other of its form.
-"""
+"""Pictures in groups: by people's ratings of them, and by how far the face is turned. No network here."""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +12,12 @@ import numpy as np
 from inversion_core.errors import OptionInvalid
 from inversion_core.faces.alignment import Floats
 from inversion_core.faces.pose import nose_aside
+from inversion_core.training.rating_table import Table
 
 THIRDS = ("low", "middle", "high")
 LEAST_PICTURES = 6
 EYES_BY_NOSE = 1.7
 """Distance of the pupils by how far the tip of the nose stands out before them: about 63 by 37 mm in adults."""
-
-Table = dict[int, dict[str, float]]
-"""Picture's number -> rating's name -> value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,26 +32,6 @@ class Group:
     lowest: float
     """Least rating in it."""
     highest: float
-
-
-def read_ratings(file: Path) -> Table:
-    """Picture's number (the first column) -> rating's name -> value; NaN where a cell is empty.
-
-    Raises:
-        OptionInvalid: it is no such table.
-    """
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            header, *lines = csv.reader(stream)
-        return {
-            int(line[0]): {name: float(text or "nan") for name, text in zip(header[1:], line[1:], strict=True)}
-            for line in lines
-            if line
-        }
-    except ValueError as error:
-        raise OptionInvalid(
-            f"{file} is no table of ratings: a header, then rows of a picture's number and its ratings ({error})"
-        ) from error
 
 
 def _number(name: str) -> int | None:

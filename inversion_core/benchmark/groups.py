@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from inversion_core.benchmark.grouping import Table, pick, read_ratings, yaw_deg
+from inversion_core.benchmark.grouping import pick, yaw_deg
 from inversion_core.benchmark.groups_report import Values, write_report
 from inversion_core.benchmark.methods import method_names, run_methods
 from inversion_core.benchmark.quality import Distance, load_distance, picture_measures
@@ -24,6 +24,7 @@ from inversion_core.faces import FaceDetector
 from inversion_core.packs import Pack, load_pack
 from inversion_core.pictures import to_image
 from inversion_core.training.data import PictureSet, load_pictures
+from inversion_core.training.rating_table import Table, read_ratings
 
 RATINGS = ("age", "gender", "skin-color", "hair-color", "weight", "happy", "asian", "black", "white")
 """Columns that are taken of a table that has them, where none are named."""

@@ -76,7 +76,10 @@ def _add_groups(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("pack", metavar="PACK", help="a pack's name or folder")
     parser.add_argument("data", type=Path, metavar="DATA.npz", help="archive made by `inversion train data`")
     parser.add_argument(
-        "ratings", type=Path, metavar="RATINGS.csv", help="a header, then rows of a picture's number and its ratings"
+        "ratings",
+        type=Path,
+        metavar="RATINGS.csv",
+        help="mean ratings: a column `stimulus` with the number of a picture (NUMBER.jpg), and one for each rating",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for groups.json and groups.md")
     parser.add_argument(

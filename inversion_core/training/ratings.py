@@ -6,7 +6,6 @@ higher version of an attribute). Suffixes: N picture, A attribute, K pair, C cha
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +23,9 @@ from inversion_core.faces import FaceDetector
 from inversion_core.faces.pose import nose_aside
 from inversion_core.pictures import load_photo
 from inversion_core.training.data import load_pictures
+from inversion_core.training.rating_table import read_ratings
 
 Landmarks = NDArray[np.float64]
-KEY_COLUMN = "stimulus"
-"""Column of the ratings that holds a picture's number; any folder's NUMBER.jpg is that picture."""
 LEAST_FACES = 20
 """Fewer rated faces are no ground for a direction."""
 RATED_NAME = re.compile(r".*/0*(\d+)\.\w+")
@@ -97,7 +95,8 @@ def load_study(archive: Path, ratings: Path, *, held_out: int, photos: Path | No
         OptionInvalid: the ratings are no such table, or know none of these pictures or attributes.
         ValueError: as `load_pictures`.
     """
-    columns, value_of = read_ratings(ratings)
+    value_of = read_ratings(ratings)
+    columns = list(next(iter(value_of.values())))
     parts = load_pictures(archive, held_out=held_out)
     names = [name for part in parts for name in part.names]
     pictures_NCHW = torch.cat([part.pictures_NCHW for part in parts])
@@ -129,25 +128,6 @@ def load_study(archive: Path, ratings: Path, *, held_out: int, photos: Path | No
         is_held_out_N=torch.tensor([k >= len(parts[0]) for k in row_of]),
         pair_K2={name: places.apply_(place.__getitem__) for name, places in pairs.items()},
     )
-
-
-def read_ratings(file: Path) -> tuple[list[str], dict[int, dict[str, float]]]:
-    """The columns of a CSV of mean ratings, and picture's number -> column -> value.
-
-    Raises:
-        OptionInvalid: a column is missing, or a value is no number.
-    """
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        columns = list(reader.fieldnames or [])
-        if KEY_COLUMN not in columns:
-            raise OptionInvalid(f"{file} has no column {KEY_COLUMN!r}, which says whose ratings a row holds")
-        wanted = [a.column for a in ATTRIBUTES if a.column in columns]
-        try:
-            rows = {int(row[KEY_COLUMN]): {column: float(row[column]) for column in wanted} for row in reader}
-        except (ValueError, TypeError) as error:
-            raise OptionInvalid(f"{file}, line {reader.line_num}: {error}; every cell must hold a number") from error
-    return columns, rows
 
 
 def find_pairs(names: Sequence[str]) -> dict[str, Tensor]:

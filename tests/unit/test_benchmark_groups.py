@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from inversion_core.benchmark.grouping import THIRDS, pick, rank_correlation, read_ratings, thirds, yaw_deg
+from inversion_core.benchmark.grouping import THIRDS, pick, rank_correlation, thirds, yaw_deg
 from inversion_core.cli import main
 from inversion_core.errors import OptionInvalid
 from inversion_core.packs.load import PATH_VARIABLE
 from inversion_core.training.data import load_pictures, pack_pictures
+from inversion_core.training.rating_table import read_ratings
 from tests.tiny import rough_pack, save_networks
 
 pytestmark = pytest.mark.unit
@@ -90,10 +92,9 @@ def test_yaw_of_a_turned_head(turn_deg: float, scale: float) -> None:
 
 def test_ratings_are_found_by_number(tmp_path: Path) -> None:
     file = tmp_path / "ratings.csv"
-    file.write_text("stimulus,age,happy\n1,20,3.5\n2,,4\n9,1,1\n")
+    file.write_text("age,stimulus,happy\n20,1,3.5\n\n2,2,4\n1,9,1\n")
     table = read_ratings(file)
     assert table[1] == {"age": 20, "happy": 3.5}
-    assert math.isnan(table[2]["age"])
     names = ["images/0002.jpg", "varied/0001.jpg", "images/x.jpg", "images/3.jpg", *["images/9.jpg"] * 5]
     picked = pick(names, table, "images")
     assert list(picked) == [0, 4, 5, 6, 7, 8]
@@ -102,10 +103,18 @@ def test_ratings_are_found_by_number(tmp_path: Path) -> None:
         pick(names, table, "varied")
 
 
-@pytest.mark.parametrize("text", ["", "stimulus,age\n1,old\n", "stimulus,age\n1,2,3\n", "stimulus,age\nx,2\n"])
-def test_a_broken_table_is_refused(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", "no column 'stimulus'"), ("picture,age\n1,2\n", "no column 'stimulus'"), ("stimulus,age\n", "no line below"),
+     ("stimulus,age,age\n1,2,3\n", "more than one column 'age'"), ("stimulus,age\n1,old\n", "line 2, column 'age': 'old'"),
+     ("stimulus,age\n1,2\n2,\n", "line 3, column 'age': ''"), ("stimulus,age\n1,nan\n", "'nan' is no number"),
+     ("stimulus,age\n1,2,3\n", "line 2 has 3 cells"), ("stimulus,age\n1\n", "line 2 has 1 cells"),
+     ("stimulus,age\nx,2\n", "column 'stimulus': 'x'"), ("stimulus,age\n1.5,2\n", "1.5 must be a whole number"),
+     ("stimulus,age\n1,2\n1,3\n", "line 3, column 'stimulus': 1 must"), ('stimulus,age\n1,"2\n', "unexpected end")],
+)  # fmt: skip
+def test_a_broken_table_is_refused_with_the_place(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "ratings.csv").write_text(text)
-    with pytest.raises(OptionInvalid, match="is no table of ratings"):
+    with pytest.raises(OptionInvalid, match=f"ratings.csv is no table of ratings: .*{re.escape(words)}"):
         read_ratings(tmp_path / "ratings.csv")
 
 

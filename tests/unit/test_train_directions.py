@@ -21,7 +21,7 @@ from inversion_core.training.direction_run import DirectionTraining, find_codes,
 from inversion_core.training.directions import candidates, conditional_steps, paired_step, unit_steps
 from inversion_core.training.effects import crossing, selectivity
 from inversion_core.training.linear import FOLDS, assign_folds, fit, r_squared
-from inversion_core.training.ratings import find_pairs, load_study, read_pose, read_ratings
+from inversion_core.training.ratings import find_pairs, load_study, read_pose
 from tests.tiny import rough_pack, tiny_pack
 
 pytestmark = pytest.mark.unit
@@ -163,17 +163,6 @@ def test_pairs_are_the_lowest_and_highest_of_one_person() -> None:
              "varied/8_age_1.jpg", "varied/9_well-fed_1.jpg", "varied/9_well-fed_0.jpg"]  # fmt: skip
     pairs = find_pairs(names)
     assert {name: places.tolist() for name, places in pairs.items()} == {"age": [[0, 3]], "well-fed": [[7, 6]]}
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [("picture,happy\n1,2\n", "no column 'stimulus'"), ("stimulus,happy\n1,high\n", "line 2"), ("", "no column"),
-     ("stimulus,happy\n1\n", "line 2")],
-)  # fmt: skip
-def test_a_table_that_is_none_is_refused(tmp_path: Path, text: str, words: str) -> None:
-    (tmp_path / "ratings.csv").write_text(text)
-    with pytest.raises(OptionInvalid, match=words):
-        read_ratings(tmp_path / "ratings.csv")
 
 
 # -- a whole run ---------------------------------------------------------------------------------------------
