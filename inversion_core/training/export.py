@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inversion_core.errors import PackInvalid
+from inversion_core.errors import OptionInvalid, PackInvalid
 from inversion_core.models import (
     DiscriminatorConfig,
     DiscriminatorFeatures,
@@ -17,6 +17,7 @@ from inversion_core.models import (
     StyleGANGenerator,
 )
 from inversion_core.packs import Pack, PackManifest, PerceptualSpec, save_pack
+from inversion_core.training.growing import is_fading
 from inversion_core.training.run import CHECKPOINT, read_checkpoint, tensors_below
 
 
@@ -29,10 +30,17 @@ def assemble(
         until_px: size of the feature map of the discriminator that is compared.
     Raises:
         PackInvalid: there is no checkpoint of a generator run.
+        OptionInvalid: the run is growing, and its new layers have not wholly come in.
     """
     tensors, facts = read_checkpoint(run / CHECKPOINT)
     if facts is None or not any(key.startswith("g_ema/") for key in tensors):
         raise PackInvalid(f"{run} holds no generator run; make one with: inversion train generator DATA --out {run}")
+    if is_fading(tensors):
+        raise OptionInvalid(
+            f"{run} is growing, and {facts.get('fade') or 0:.0%} of its fade is done: a pack has no place for the old "
+            f"layers that still make part of the pictures. Let the fade end, with the same `inversion train generator` "
+            f"that it was begun with, and export it then"
+        )
     config = facts["config"]
     generator_config = _restore(GeneratorConfig, config["generator"])
     encoder_config = _restore(EncoderConfig, config["encoder"])

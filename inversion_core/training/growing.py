@@ -148,11 +148,16 @@ def grow(run: Path, modules: Mapping[str, nn.Module], fade: Fade) -> None:
     fade.load_state_dict(outer)
 
 
+def is_fading(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a generator run's checkpoint has a `Fade`: its last resolution has not wholly come in."""
+    return any(key.startswith("fade/") for key in tensors)
+
+
 def _read(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors, facts = read_checkpoint(run / CHECKPOINT)
     if facts is None or "generator" not in facts["config"]:
         raise OptionInvalid(f"{run} holds no generator run; make one with: inversion train generator DATA --out {run}")
-    if "fade/from_rgb.weight" in tensors:
+    if is_fading(tensors):
         raise OptionInvalid(f"{run} is growing itself; let its fade end first")
     return tensors, facts["config"]
 

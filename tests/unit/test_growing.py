@@ -89,6 +89,8 @@ def test_the_fade_moves_with_the_pictures_and_leaves_no_trace(small: Path, tmp_p
     assert facts is not None
     assert facts["fade"] == pytest.approx(2 * 4 / 20)
     assert any(key.startswith("fade/") for key in tensors)
+    with pytest.raises(OptionInvalid, match=r"40% of its fade is done.*Let the fade end"):
+        assemble(tmp_path, name="a", version="1", description="", licence="", provenance="", until_px=8)
     trainer.run()
     assert trainer.fade is None
     tensors, facts = read_checkpoint(tmp_path / CHECKPOINT)
