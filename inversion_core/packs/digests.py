@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inversion_core.errors import PackInvalid
 from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest
-from inversion_core.packs.networks import REMEDY
+from inversion_core.packs.reader import REMEDY
 
 
 def check_digests(folder: Path, manifest: PackManifest) -> None:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from inversion_core.packs.manifest import PackManifest, Reader
+    from inversion_core.packs.manifest import PackManifest
+    from inversion_core.packs.reader import Reader
 
 DIRECTIONS_FILE = "directions.safetensors"
 """One (L, D) tensor for each direction, under its name."""

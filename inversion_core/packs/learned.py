@@ -15,7 +15,8 @@ from torch import nn
 from inversion_core.optimizers.designs import DESIGNS
 
 if TYPE_CHECKING:
-    from inversion_core.packs.manifest import PackManifest, Reader
+    from inversion_core.packs.manifest import PackManifest
+    from inversion_core.packs.reader import Reader
 
 TRAINED_STARTS = ("encoder", "random")
 """What weights are trained for: codes near the truth, and codes anywhere (section 3.3 of the paper)."""

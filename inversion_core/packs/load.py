@@ -15,8 +15,9 @@ from inversion_core.errors import OptionInvalid, PackInvalid, PackNotFound
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.packs.digests import check_digests
 from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, read_manifest
-from inversion_core.packs.networks import REMEDY, load_directions, load_learned, load_network
+from inversion_core.packs.networks import load_directions, load_learned, load_network
 from inversion_core.packs.pack import Pack
+from inversion_core.packs.reader import REMEDY
 
 DEFAULT_PACK = "faces-64"
 """Name of the pack that is taken where none is named."""

@@ -16,10 +16,10 @@ from inversion_core.models import DiscriminatorConfig, DiscriminatorFeatures, En
 from inversion_core.packs.directions import DIRECTIONS_FILE, direction_shapes
 from inversion_core.packs.learned import Variant, build_learned
 from inversion_core.packs.manifest import PackManifest
+from inversion_core.packs.reader import REMEDY
 
 WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int64)
 """What weights may be stored as; all but counters become float32."""
-REMEDY = "Copy the pack again, or make it anew with the program that wrote it."
 
 
 def build_network(manifest: PackManifest, network: str) -> nn.Module:
