@@ -17,6 +17,7 @@ from inversion_core.packs.directions import DIRECTIONS_FILE, direction_shapes
 from inversion_core.packs.learned import Variant, build_learned
 from inversion_core.packs.manifest import PackManifest
 from inversion_core.packs.reader import REMEDY
+from inversion_core.packs.shapes import shapes_only
 
 WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int64)
 """What weights may be stored as; all but counters become float32."""
@@ -48,7 +49,7 @@ def expected_tensors(build: Callable[[], nn.Module]) -> dict[str, torch.Size]:
     Raises:
         ValueError: as `build`.
     """
-    with torch.device("meta"):
+    with shapes_only():
         return {key: value.shape for key, value in build().state_dict().items()}
 
 
