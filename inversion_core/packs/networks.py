@@ -21,6 +21,8 @@ from inversion_core.packs.shapes import shapes_only
 
 WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int64)
 """What weights may be stored as; all but counters become float32."""
+GENERATOR_KEY = "generator_sha256"
+"""Entry of a learned optimizer's file: the SHA-256 of the generator that it was trained for."""
 
 
 def build_network(manifest: PackManifest, network: str) -> nn.Module:
@@ -69,12 +71,28 @@ def load_learned(manifest: PackManifest, folder: Path) -> dict[Variant, nn.Modul
     """The networks of a pack's learned optimizers, in float32 on the CPU; empty where it has none.
 
     Raises:
-        PackInvalid: as `load_network`.
+        PackInvalid: as `load_network`, or the weights were trained for another generator. Files of before that was
+            kept are believed.
     """
-    return {
+    networks = {
         variant: _filled(folder / variant.file, functools.partial(build_learned, manifest, variant))
         for variant in manifest.learned
     }
+    for variant in networks:
+        _check_generator(folder / variant.file, manifest)
+    return networks
+
+
+def _check_generator(file: Path, manifest: PackManifest) -> None:
+    name = manifest.weight_files["generator"]
+    with safe_open(file, framework="pt") as stored:
+        made_for = (stored.metadata() or {}).get(GENERATOR_KEY)
+    if made_for not in (None, manifest.files[name]):
+        raise PackInvalid(
+            f"{file} was trained for another generator: that one's SHA-256 was {made_for}, and the SHA-256 of {name} "
+            f"here is {manifest.files[name]}. Put that generator back, or train the optimizer anew with: inversion "
+            f"train optimizer"
+        )
 
 
 def _filled(file: Path, build: Callable[[], nn.Module]) -> nn.Module:

@@ -19,7 +19,7 @@ from inversion_core.packs.digests import check_digests, digest
 from inversion_core.packs.directions import DIRECTIONS_FILE, Direction, check_steps
 from inversion_core.packs.learned import Variant, check_learned
 from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, parse_manifest, read_manifest
-from inversion_core.packs.networks import cpu_state, is_half
+from inversion_core.packs.networks import GENERATOR_KEY, cpu_state, is_half
 
 
 def save_pack(folder: str | Path, manifest: PackManifest, *, generator: StyleGANGenerator, perceptual: nn.Module,
@@ -59,8 +59,9 @@ def save_pack(folder: str | Path, manifest: PackManifest, *, generator: StyleGAN
     def write(staged: Path) -> None:
         for network, file in manifest.weight_files.items():
             _write_weights(staged / file, networks[network], half)
+        made_for = digest(staged / manifest.weight_files["generator"])
         for variant, update_network in (learned or {}).items():
-            _write_weights(staged / variant.file, update_network, half)
+            _write_weights(staged / variant.file, update_network, half, {GENERATOR_KEY: made_for})
         _write_directions(staged, direction_steps or {})
         for name, content in (extra_files or {}).items():
             _write_extra(staged / name, content)
@@ -89,7 +90,8 @@ def put_directions(folder: str | Path, directions: Sequence[Direction]) -> PackM
 def put_learned(folder: str | Path, variant: Variant, settings: Mapping[str, Any], network: nn.Module) -> PackManifest:
     """Give a pack folder a learned optimizer, in place of one of the same design for the same start.
 
-    It is stored as the generator is, in float32 or float16. For the rest see `put_directions`.
+    It is stored as the generator is, in float32 or float16, with the generator's SHA-256: in a pack with another
+    generator it is refused. For the rest see `put_directions`.
     """
     target = Path(folder).absolute()
     manifest = read_manifest(target)
@@ -97,8 +99,9 @@ def put_learned(folder: str | Path, variant: Variant, settings: Mapping[str, Any
     changed = dataclasses.replace(manifest, optimizers={**manifest.optimizers, variant.optimizer: of_start})
 
     def write(staged: Path) -> None:
-        half = is_half(staged / manifest.weight_files["generator"])
-        _write_weights(staged / variant.file, network, half)
+        generator = manifest.weight_files["generator"]
+        made_for = {GENERATOR_KEY: manifest.files[generator]}
+        _write_weights(staged / variant.file, network, is_half(staged / generator), made_for)
 
     return _put(target, manifest, changed, variant.file, write)
 
@@ -139,7 +142,7 @@ def _check_target(target: Path, overwrite: bool) -> None:
         )
 
 
-def _write_weights(file: Path, network: nn.Module, half: bool) -> None:
+def _write_weights(file: Path, network: nn.Module, half: bool, metadata: dict[str, str] | None = None) -> None:
     state = cpu_state(network, half=half)
     for key, value in state.items():
         if not value.isfinite().all():
@@ -147,7 +150,7 @@ def _write_weights(file: Path, network: nn.Module, half: bool) -> None:
                 f"{file.name}: key {key!r} holds a number that is infinite or NaN; save without "
                 f"half precision, or train it anew"
             )
-    save_file(state, file)
+    save_file(state, file, metadata)
     file.chmod(0o644)  # safetensors makes it private
 
 

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from inversion_core.errors import OptionInvalid, PackInvalid
 from inversion_core.optimizers.designs import DESIGNS
-from inversion_core.packs import Pack, Variant, put_learned, read_manifest
+from inversion_core.packs import Pack, PackManifest, Variant, put_learned, read_manifest
 from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining
 from inversion_core.training.run import CHECKPOINT, RunFolder, read_checkpoint, read_facts, tensors_below
 
 FIXED = ("start", "batch_size", "seed", "pairs")
 """Fields of the configuration that a resumed run keeps: what a number of pictures means depends on them."""
+GENERATOR = "generator_sha256"
+"""The fact that ties a run to its generator."""
 
 
 def make_trainer(
@@ -35,7 +37,10 @@ def make_trainer(
     except (TypeError, ValueError) as error:
         raise OptionInvalid(f"design {design!r} does not take these settings: {error}") from error
     kept = {name: getattr(complete, name) for name in DESIGNS[design].setting_types}
-    facts = {"design": design, "settings": kept, "pack": {"name": pack.name, **size}}
+    facts = {
+        "design": design, "settings": kept, "pack": {"name": pack.name, **size},
+        GENERATOR: _generator(pack.manifest),
+    }  # fmt: skip
     _check_same_run(out, config, facts)
     with torch.random.fork_rng(devices=[]):  # the weights depend on the seed alone
         torch.manual_seed(config.seed)
@@ -48,7 +53,7 @@ def put_best(run: Path, folder: Path) -> Variant:
 
     Raises:
         PackInvalid: the pack is broken, or the folder holds no such run.
-        OptionInvalid: the run was made with another pack.
+        OptionInvalid: the run was made with another pack, or with another generator of that name.
     """
     tensors, facts = read_checkpoint(run / CHECKPOINT)
     if facts is None or facts.get("design") not in DESIGNS:
@@ -59,6 +64,12 @@ def put_best(run: Path, folder: Path) -> Variant:
     target = {"name": manifest.name, "num_layers": manifest.num_layers, "w_dim": manifest.w_dim}
     if facts["pack"] != target:
         raise OptionInvalid(f"{run} was made with {_spelt(facts['pack'])}; {folder} is {_spelt(target)}")
+    if facts.get(GENERATOR) not in (None, _generator(manifest)):
+        raise OptionInvalid(
+            f"{run} was made with another generator than that of {folder}: their SHA-256 are {facts[GENERATOR]} and "
+            f"{_generator(manifest)}. Name the pack that it was made with, or train anew with: inversion train "
+            f"optimizer {folder}"
+        )
     network = DESIGNS[facts["design"]].build(facts["settings"], num_layers=manifest.num_layers, w_dim=manifest.w_dim)
     best = tensors_below(tensors, "best/")
     network.load_state_dict({key.replace("/", "."): value for key, value in best.items()})
@@ -74,11 +85,18 @@ def _check_same_run(out: Path, config: OptimizerTraining, facts: Mapping[str, An
         return
     asked = {**facts, **{name: getattr(config, name) for name in FIXED}}
     there = {**{name: found.get(name) for name in facts}, **{name: found["config"][name] for name in FIXED}}
+    if None in (there[GENERATOR], asked[GENERATOR]):  # a run of before it was kept, or a pack that is no folder
+        del asked[GENERATOR]
     for name, value in asked.items():
         if there[name] != value:
             raise OptionInvalid(
                 f"{out} holds a run with {name} {there[name]}, and {value} is asked for; choose another folder"
             )
+
+
+def _generator(manifest: PackManifest) -> str | None:
+    """SHA-256 of the generator's file; None for a pack that was never saved."""
+    return manifest.files.get(manifest.weight_files["generator"])
 
 
 def _spelt(pack: Mapping[str, Any]) -> str:

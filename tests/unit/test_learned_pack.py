@@ -34,7 +34,7 @@ from inversion_core.packs import (
 from inversion_core.packs.imagenet import use_imagenet_vgg
 from inversion_core.pictures import to_image
 from inversion_core.training.data import pack_pictures
-from inversion_core.training.run import CHECKPOINT, read_checkpoint
+from inversion_core.training.run import CHECKPOINT, read_checkpoint, read_facts
 from tests.tiny import tiny_pack, tiny_targets
 
 pytestmark = pytest.mark.unit
@@ -201,6 +201,50 @@ def test_verify_notices_weights_that_make_infinite_codes(folder: Path) -> None:
     load_pack(folder)
     with pytest.raises(PackInvalid, match="optimizer learned-encoder makes infinite numbers"):
         verify_pack(folder)
+
+
+# -- the generator it was trained for --------------------------------------------------------------------------
+
+
+def change_generator(folder: Path) -> None:
+    """Give the pack another generator of the same shapes, with the SHA-256 as it should be."""
+    other = tiny_pack(seed=1)
+    state = {key: value.contiguous() for key, value in other.generator.state_dict().items()}
+    save_file(state, folder / "generator.safetensors")
+    digest = hashlib.sha256((folder / "generator.safetensors").read_bytes()).hexdigest()
+    change(folder, lambda top: top["files"].update({"generator.safetensors": digest}))
+
+
+def test_weights_for_another_generator_are_refused(folder: Path) -> None:
+    before = read_manifest(folder).files["generator.safetensors"]
+    change_generator(folder)
+    with pytest.raises(PackInvalid) as caught:
+        load_pack(folder)
+    assert str(folder / ENCODER.file) in str(caught.value)
+    for words in (before, "another generator", "Put that generator back, or train"):
+        assert words in str(caught.value)
+    put_learned(folder, ENCODER, SETTINGS, network(1))
+    put_learned(folder, RANDOM, SETTINGS, network(2))
+    load_pack(folder)
+
+
+def test_weights_of_before_the_generator_was_kept_still_load(folder: Path) -> None:
+    change_weights(folder, lambda tensors: None)  # writes no metadata
+    change_generator(folder)
+    with pytest.raises(PackInvalid, match=RANDOM.file):
+        load_pack(folder)
+    put_learned(folder, RANDOM, SETTINGS, network(2))
+    assert same(load_pack(folder).learned[ENCODER], network(1))
+
+
+def test_a_pack_that_is_written_anew_ties_them_to_the_generator_as_written(folder: Path, tmp_path: Path) -> None:
+    pack = load_pack(folder)
+    save_pack(tmp_path / "half", pack.manifest, generator=pack.generator, perceptual=pack.perceptual,
+              encoder=pack.encoder, learned=pack.learned, half=True)  # fmt: skip
+    load_pack(tmp_path / "half")
+    change_generator(tmp_path / "half")
+    with pytest.raises(PackInvalid, match="another generator"):
+        load_pack(tmp_path / "half")
 
 
 # -- which weights a job takes -------------------------------------------------------------------------------
@@ -375,3 +419,29 @@ def test_a_run_goes_into_its_own_pack_alone(archive: Path, tmp_path: Path, capsy
     change(pack, lambda top: top.update(name="other"))
     assert main(["pack", "add-optimizer", str(pack), str(tmp_path / "run")]) == 2
     assert "was made with pack tiny" in capsys.readouterr().err
+
+
+def test_a_run_goes_to_its_own_generator_alone(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack, run = write(tmp_path / "pack"), tmp_path / "run"
+    assert train(pack, archive, run, "--until", "2") == 0
+    change_generator(pack)
+    assert main(["pack", "add-optimizer", str(pack), str(run)]) == 2
+    assert "was made with another generator" in capsys.readouterr().err
+    assert train(pack, archive, run) == 2
+    assert "holds a run with generator_sha256" in capsys.readouterr().err
+
+
+def test_a_run_of_before_the_generator_was_kept_goes_on(archive: Path, tmp_path: Path) -> None:
+    pack, run = write(tmp_path / "pack"), tmp_path / "run"
+    assert train(pack, archive, run, "--until", "2") == 0
+    tensors, facts = read_checkpoint(run / CHECKPOINT)
+    assert facts is not None
+    digest = facts.pop("generator_sha256")
+    save_file(tensors, run / CHECKPOINT, {"facts": json.dumps(facts)})
+    assert main(["pack", "add-optimizer", str(pack), str(run)]) == 0
+    assert train(pack, archive, run, "--until", "4") == 0
+    facts = read_facts(run / CHECKPOINT)
+    assert facts is not None
+    assert (facts["batch"], facts["generator_sha256"]) == (2, digest)
