@@ -5,9 +5,9 @@ appendix A: two LSTM layers of width 20, gradients as logarithm and sign with p 
 is trained on the sum of the losses along 20 steps, with the gradients it is given taken as constants; so is this one
 (docs/math.md, equations 3d and 9).
 
-Two things are otherwise. The gradient is first multiplied by a constant: our loss is a mean over pixels, and most of
-its gradient would lie below exp(-p), where theirs is taken for noise. And the last layer starts at 0: an untrained
-network stays where it is, where a random one would walk about.
+Two things are otherwise. The gradient is first multiplied by a constant: our loss is a mean over pixels, and soon
+nearly all of its gradient lies below exp(-p), where the logarithm tells nothing any more. And the last layer starts at
+0: an untrained network stays where it is, where a random one would walk about.
 
 Suffixes: B image, L style layer, D latent w, N coordinates of all images, K LSTM layer, H its width, F input feature.
 """
