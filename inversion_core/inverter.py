@@ -20,9 +20,10 @@ from torch import Tensor
 
 from inversion_core.errors import OptionInvalid
 from inversion_core.loss import InversionLoss, LossTerms
-from inversion_core.optimizers import OPTIMIZERS, Optimizer, build_optimizer, restore_state, state_tensors
+from inversion_core.optimizers import OPTIMIZERS, build_optimizer, restore_state, state_tensors
 from inversion_core.optimizers.catalogue import SCHEDULE_SETTINGS
 from inversion_core.optimizers.designs import DESIGNS
+from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance, sees
 
 if TYPE_CHECKING:
     from inversion_core.packs import Pack
@@ -142,7 +143,7 @@ def invert(pack: Pack, target_BCHW: Tensor, config: InvertConfig | None = None, 
                    num_steps=config.num_steps, resume=resume)  # fmt: skip
 
 
-def iterate(w_BLD: Tensor, *, synthesize: Callable[[Tensor], Tensor], loss: InversionLoss, optimizer: Optimizer[Any],
+def iterate(w_BLD: Tensor, *, synthesize: Callable[[Tensor], Tensor], loss: InversionLoss, optimizer: AnyOptimizer,
             num_steps: int, resume: Checkpoint | None = None) -> Iterator[Step]:  # fmt: skip
     """The loop itself, on parts handed in; see `invert`."""
     state, first = optimizer.init(w_BLD), 0
@@ -160,7 +161,8 @@ def iterate(w_BLD: Tensor, *, synthesize: Callable[[Tensor], Tensor], loss: Inve
         yield step
         if index == num_steps or not step.loss_B.isfinite().any():
             return
-        w_BLD, state = optimizer.step(w_BLD.detach(), _gradient(terms, w_BLD), state)
+        grad_BLD, seen = differentiate(loss, terms, w_BLD, image_BCHW, with_seen=sees(optimizer))
+        w_BLD, state = advance(optimizer, w_BLD.detach(), grad_BLD, state, seen)
 
 
 def start_codes(pack: Pack, target_BCHW: Tensor, config: InvertConfig) -> Tensor:
@@ -189,7 +191,7 @@ def start_kind(pack: Pack, config: InvertConfig) -> str:
     return config.start or ("encoder" if pack.has_encoder else "mean")
 
 
-def make_optimizer(pack: Pack, config: InvertConfig, *, has_code: bool = False) -> Optimizer[Any]:
+def make_optimizer(pack: Pack, config: InvertConfig, *, has_code: bool = False) -> AnyOptimizer:
     """The optimizer that `config` names, with the pack's settings and a schedule over `config.num_steps`.
 
     A learning rate that was chosen is taken as it is: the pack's schedule was tuned for the pack's rate, and who names
@@ -213,7 +215,7 @@ def make_optimizer(pack: Pack, config: InvertConfig, *, has_code: bool = False) 
     return build_optimizer(name, settings, total_steps=config.num_steps)
 
 
-def _make_learned(pack: Pack, config: InvertConfig, name: str, start: str) -> Optimizer[Any]:
+def _make_learned(pack: Pack, config: InvertConfig, name: str, start: str) -> AnyOptimizer:
     if config.learning_rate is not None:
         raise OptionInvalid(
             f"learning_rate is {config.learning_rate}, and optimizer {name!r} takes none: its step is learned. "
@@ -259,10 +261,30 @@ def _evaluate(
 
 
 @torch.enable_grad()
-def _gradient(terms: LossTerms, w_BLD: Tensor) -> Tensor:
-    """Of the sum over images, so that a batch never changes an image's own gradient."""
-    (grad_BLD,) = torch.autograd.grad(terms.total_B.sum(), w_BLD)
-    return grad_BLD
+def differentiate(
+    loss: InversionLoss, terms: LossTerms, w_BLD: Tensor, image_BCHW: Tensor, *, with_seen: bool
+) -> tuple[Tensor, Seen | None]:
+    """The gradient to the codes, of the sum over images, so that a batch never changes an image's own.
+
+    Args:
+        terms: of `image_BCHW`, which was made of `w_BLD`; the graph between them is used up.
+        with_seen: tells too what an optimizer may look at; it costs no further pass.
+    """
+    total_B = terms.total_B
+    if not with_seen:
+        return torch.autograd.grad(total_B.sum(), w_BLD)[0], None
+    grad_BLD, image_grad_BCHW = torch.autograd.grad(total_B.sum(), [w_BLD, image_BCHW])
+    assert terms.masked_BCHW is not None
+    assert terms.features_BCHW is not None
+    seen = Seen(
+        target_BCHW=loss.target_BCHW,
+        image_BCHW=terms.masked_BCHW.detach(),
+        image_grad_BCHW=image_grad_BCHW,
+        target_features_BCHW=loss.target_features_BCHW,
+        features_BCHW=terms.features_BCHW.detach(),
+        loss_B=total_B.detach(),
+    )
+    return grad_BLD, seen
 
 
 def _detached(terms: LossTerms) -> LossTerms:
@@ -275,7 +297,7 @@ def _detached(terms: LossTerms) -> LossTerms:
     )
 
 
-def _restore(optimizer: Optimizer[Any], w_BLD: Tensor, checkpoint: Checkpoint) -> tuple[tuple[Any, ...], int, Tensor]:
+def _restore(optimizer: AnyOptimizer, w_BLD: Tensor, checkpoint: Checkpoint) -> tuple[tuple[Any, ...], int, Tensor]:
     if checkpoint.w_BLD.shape != w_BLD.shape:
         raise OptionInvalid(
             f"the checkpoint's codes have shape {tuple(checkpoint.w_BLD.shape)}, the pictures need {tuple(w_BLD.shape)}"

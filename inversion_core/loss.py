@@ -6,7 +6,7 @@ Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -30,6 +30,9 @@ class LossTerms:
     """Mean square distance of w from E(G(w)), None where it is not asked for."""
     perceptual_weight: float
     regulariser_weight: float
+    masked_BCHW: Tensor | None = field(default=None, repr=False)
+    """The picture as it was compared, for whoever looks; a Step keeps neither this nor its features."""
+    features_BCHW: Tensor | None = field(default=None, repr=False)
 
     @property
     def total_B(self) -> Tensor:
@@ -65,8 +68,8 @@ class InversionLoss:
         self._mask_B1HW = mask_B1HW
         self._encode = encode if regulariser_weight else None
         self._regulariser_weight = regulariser_weight
-        self._target_BCHW = self._masked(target_BCHW)
-        self._target_features_BCHW = features(self._target_BCHW).detach()
+        self.target_BCHW = self._masked(target_BCHW)
+        self.target_features_BCHW = features(self.target_BCHW).detach()
 
     def terms(self, image_BCHW: Tensor, w_BLD: Tensor | None = None) -> LossTerms:
         """Compare pictures with the targets; `w_BLD` are their codes, for the regulariser.
@@ -75,13 +78,15 @@ class InversionLoss:
             ValueError: the regulariser is on and there are no codes.
         """
         masked_BCHW = self._masked(image_BCHW)
-        difference_BCHW = self._features(masked_BCHW) - self._target_features_BCHW
+        features_BCHW = self._features(masked_BCHW)
         return LossTerms(
-            pixel_B=(masked_BCHW - self._target_BCHW).square().mean(dim=(1, 2, 3)),
-            perceptual_B=difference_BCHW.square().mean(dim=(1, 2, 3)),
+            pixel_B=(masked_BCHW - self.target_BCHW).square().mean(dim=(1, 2, 3)),
+            perceptual_B=(features_BCHW - self.target_features_BCHW).square().mean(dim=(1, 2, 3)),
             regulariser_B=self._regulariser(image_BCHW, w_BLD),
             perceptual_weight=self._perceptual_weight,
             regulariser_weight=self._regulariser_weight,
+            masked_BCHW=masked_BCHW,
+            features_BCHW=features_BCHW,
         )
 
     def __call__(self, image_BCHW: Tensor, w_BLD: Tensor | None = None) -> Tensor:

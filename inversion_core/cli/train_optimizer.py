@@ -15,7 +15,7 @@ from inversion_core.errors import OptionInvalid
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.packs import Pack, load_pack
 from inversion_core.packs.learned import TRAINED_STARTS
-from inversion_core.training.data import load_pictures
+from inversion_core.training.data import PictureSet, load_pictures
 from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining
 from inversion_core.training.optimizer_run import make_trainer
 from inversion_core.training.precision import allow_tf32
@@ -27,6 +27,8 @@ SETTINGS: dict[str, tuple[type, str]] = {
     "log_range": (float, "p of the LSTM's input: gradients down to exp(-p) are seen by their logarithm"),
     "gradient_scale": (float, "factor of the gradient before that"),
     "output_scale": (float, "factor of the LSTM's output"),
+    "warmup_steps": (int, "updates until the Adam inside has its full step size"),
+    "looks": (int, "updates in which the pictures are looked at"),
 }
 """Options that are settings of designs; where one is not given, the design's standard holds."""
 COUNTS = {
@@ -97,8 +99,10 @@ def _run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     allow_tf32(args.device)
     pack = load_pack(args.pack, device=args.device)
-    real_BCHW = _real_pictures(args, pack)
-    trainer = make_trainer(_config(args, pack), pack, args.design, _given(args, SETTINGS), real_BCHW, args.out)
+    pictures, real_BCHW = _pictures(args, pack)
+    trainer = make_trainer(
+        _config(args, pack), pack, args.design, _given(args, SETTINGS), real_BCHW, args.out, pictures
+    )
     trainer.run(until=args.until)
     _report(trainer, args)
     return 0
@@ -115,17 +119,17 @@ def _config(args: argparse.Namespace, pack: Pack) -> OptimizerTraining:
         raise OptionInvalid(str(error)) from error
 
 
-def _real_pictures(args: argparse.Namespace, pack: Pack) -> Tensor:
-    """Held-out pictures of the archive, evenly spaced: always the same ones."""
+def _pictures(args: argparse.Namespace, pack: Pack) -> tuple[PictureSet, Tensor]:
+    """The archive's training pictures; and of those held out some, evenly spaced: always the same ones."""
     try:
-        _, held_out = load_pictures(args.data, held_out=args.held_out)
+        training, held_out = load_pictures(args.data, held_out=args.held_out)
     except ValueError as error:
         raise OptionInvalid(str(error)) from error
     if (side_px := held_out.pictures_NCHW.shape[-1]) != pack.resolution:
         raise OptionInvalid(f"{args.data} has pictures of {side_px} px; pack {pack.name} needs {pack.resolution}")
     if not 1 <= args.real <= len(held_out):
         raise OptionInvalid(f"--real is {args.real}; it must be from 1 to {len(held_out)}, the pictures held out")
-    return held_out.take(torch.linspace(0, len(held_out) - 1, args.real).long())
+    return training, held_out.take(torch.linspace(0, len(held_out) - 1, args.real).long())
 
 
 def _report(trainer: OptimizerTrainer, args: argparse.Namespace) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 from torch import nn
 
 from inversion_core.optimizers.learned import Learned, LearnedConfig, UpdateNetwork
+from inversion_core.optimizers.looking import ResidualConfig, ResidualNetwork
 from inversion_core.optimizers.lstm import CoordinateLSTM, LearnedLSTM, LSTMConfig
-from inversion_core.optimizers.protocol import Optimizer
+from inversion_core.optimizers.residual import LearnedResidual
 from inversion_core.optimizers.rgdn import GradientUnit, LearnedRGDN, RGDNConfig
+from inversion_core.optimizers.seen import AnyOptimizer
 
 FROM_PACK = ("num_layers", "w_dim")
 """Fields of every config class that the pack's generator settles; all others are the design's settings."""
@@ -25,10 +27,10 @@ class Design:
     config: type[Any]
     """A frozen dataclass with `num_layers`, `w_dim` and settings, each an int, a float, a bool or a str."""
     network: Callable[[Any], nn.Module]
-    optimizer: Callable[[Any], Optimizer[Any]]
+    optimizer: Callable[[Any], AnyOptimizer]
     untrained: str
     """What it is before it is trained, for people."""
-    training: Mapping[str, float] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
     """Fields of OptimizerTraining that the design's source has otherwise: the defaults of its runs."""
 
     @property
@@ -55,6 +57,13 @@ DESIGNS: Mapping[str, Design] = {
     "learned-rgdn": Design(
         config=RGDNConfig, network=GradientUnit, optimizer=LearnedRGDN, untrained="gradient descent",
         training={"unroll": 5, "rate": 3e-4},
+    ),
+    "learned-residual": Design(
+        config=ResidualConfig, network=ResidualNetwork, optimizer=LearnedResidual, untrained="Adam with a warm-up",
+        training={
+            "unroll": 5, "rate": 1e-3, "iterations": 45, "latent_weight": 0.0, "objective": "log-loss",
+            "targets": "mixed", "staggered": True,
+        },
     ),
 }  # fmt: skip
 """Name, as options and pack.json spell it, to design."""

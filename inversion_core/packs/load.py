@@ -13,6 +13,7 @@ import torch
 
 from inversion_core.errors import OptionInvalid, PackInvalid, PackNotFound
 from inversion_core.optimizers.designs import DESIGNS
+from inversion_core.optimizers.seen import Seen, advance
 from inversion_core.packs.digests import check_digests
 from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, read_manifest
 from inversion_core.packs.networks import load_directions, load_learned, load_network
@@ -61,9 +62,15 @@ def verify_pack(name_or_folder: str | Path | None = None) -> PackManifest:
         outputs = {"generator": image_BCHW, "perceptual network": pack.features(image_BCHW)}
         if pack.has_encoder:
             outputs["encoder"] = pack.encode(image_BCHW)
+        features_BCHW = outputs["perceptual network"]
+        seen = Seen(
+            target_BCHW=image_BCHW, image_BCHW=image_BCHW, image_grad_BCHW=torch.ones_like(image_BCHW),
+            target_features_BCHW=features_BCHW, features_BCHW=features_BCHW, loss_B=image_BCHW.new_ones(1),
+        )  # fmt: skip
         for variant, update_network in pack.learned.items():
             optimizer, w_BLD = DESIGNS[variant.optimizer].optimizer(update_network), pack.mean_codes()
-            outputs[f"optimizer {variant}"], _ = optimizer.step(w_BLD, torch.ones_like(w_BLD), optimizer.init(w_BLD))
+            state = optimizer.init(w_BLD)
+            outputs[f"optimizer {variant}"], _ = advance(optimizer, w_BLD, torch.ones_like(w_BLD), state, seen)
     for network, output in outputs.items():
         if not output.isfinite().all():
             raise PackInvalid(

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from inversion_core.inverter import BestSteps, iterate
+from inversion_core.inverter import BestSteps, differentiate, iterate
 from inversion_core.loss import InversionLoss
-from inversion_core.optimizers import Optimizer
+from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance, sees
 from inversion_core.packs import Pack
 from inversion_core.training.options import check_counts
-from inversion_core.training.pairs import Pairs, draw_pairs
+from inversion_core.training.pairs import Mixture, Pairs, draw_pairs
+from inversion_core.training.pool import Pool
 from inversion_core.training.run import RunFolder
 
 
@@ -39,6 +40,12 @@ class OptimizerTraining:
     batch_size: int = 8
     iterations: int = 50
     """Updates of each picture's code, T of algorithm 1."""
+    objective: str = "loss"
+    """"loss", or "log-loss": then a late step, where the loss is small, counts as much as an early one."""
+    targets: str = "mapped"
+    """"mapped": pictures of mapped z, as the paper has them; "mixed": harder ones, see pairs.Mixture."""
+    staggered: bool = False
+    """The pictures of a batch stand at different steps, each replaced when it has had its iterations."""
     unroll: int = 1
     """Updates through which the loss reaches the weights; the paper's is 1."""
     rate: float = 1e-4
@@ -60,6 +67,10 @@ class OptimizerTraining:
     def __post_init__(self) -> None:
         if self.start not in ("encoder", "random"):
             raise ValueError(f"start is {self.start!r}; choose encoder or random")
+        if self.objective not in ("loss", "log-loss"):
+            raise ValueError(f"objective is {self.objective!r}; choose loss or log-loss")
+        if self.targets not in ("mapped", "mixed"):
+            raise ValueError(f"targets is {self.targets!r}; choose mapped or mixed")
         check_counts(self, "pairs", "batch_size", "iterations", "unroll", "evaluate_every", "patience", "max_pictures")
         if not (self.rate > 0 and self.clip > 0 and self.latent_weight >= 0 and self.last_weight > 0):
             raise ValueError("rate, clip and last_weight must be above 0, latent_weight 0 or more")
@@ -77,15 +88,16 @@ class OptimizerTrainer:
         config: OptimizerTraining,
         pack: Pack,
         network: nn.Module,
-        optimizer: Callable[[nn.Module], Optimizer[Any]],
+        optimizer: Callable[[nn.Module], AnyOptimizer],
         real_BCHW: Tensor,
         folder: RunFolder,
         *,
+        mixture: Mixture | None = None,
         facts: Mapping[str, Any] | None = None,
     ):
         """`optimizer` makes an optimizer of the network; `real_BCHW` are the real pictures that say when to stop.
 
-        `facts` say what the network is; they are kept in the checkpoint.
+        `mixture` is what mixed targets are made of. `facts` say what the network is; they are kept in the checkpoint.
         """
         self.config, self.pack, self.folder = config, pack, folder
         self.network = network.to(pack.device)
@@ -96,6 +108,8 @@ class OptimizerTrainer:
         self.batch, self.best_loss, self.best_pictures = 0, math.inf, 0
         self.untrained_loss = math.nan  # on real pictures
         self.facts = dict(facts or {})
+        self._mixture = mixture
+        self._pool = Pool(self.optimizer, next(self._batches())) if config.staggered else None
         self._restore()
 
     @property
@@ -127,40 +141,78 @@ class OptimizerTrainer:
                     bar.set_postfix(self._evaluate(losses, self.measure()), refresh=False)
 
     def train_batch(self, pairs: Pairs) -> dict[str, float]:
+        """All iterations of one batch, or as many of a pool that is refilled from it."""
+        return self._train_together(pairs) if self._pool is None else self._train_staggered(self._pool, pairs)
+
+    def _train_together(self, pairs: Pairs) -> dict[str, float]:
         """Algorithm 1 on one batch; mean losses of the first and of the last step."""
         loss = self._loss(pairs.target_BCHW)
         w_BLD, state = pairs.start_BLD, self.optimizer.init(pairs.start_BLD)
         window: list[tuple[Tensor, Tensor]] = []
         means = []
         for t in range(self.config.iterations + 1):
-            grad_BLD, loss_B = self._gradient(loss, w_BLD)
+            grad_BLD, loss_B, seen = self._gradient(loss, w_BLD)
             means.append(float(loss_B.nanmean()))
             w_BLD, grad_BLD = _without_diverged(w_BLD, grad_BLD, pairs.w_BLD)
             if t > 0:
-                cotangent_BLD = self._cotangent(grad_BLD, w_BLD.detach(), pairs.w_BLD)
+                cotangent_BLD = self._cotangent(grad_BLD, loss_B, w_BLD.detach(), pairs.w_BLD)
                 window.append((w_BLD, self.config.weight(t) * cotangent_BLD))
             if len(window) == self.config.unroll:
                 self._learn(window)
                 window.clear()
                 w_BLD, state = w_BLD.detach(), _detached(state)
             if t < self.config.iterations:
-                w_BLD, state = self.optimizer.step(w_BLD, grad_BLD, state)
+                w_BLD, state = advance(self.optimizer, w_BLD, grad_BLD, state, seen)
         if window:
             self._learn(window)
         return {"first_loss": means[0], "last_loss": means[-1]}
 
+    def _train_staggered(self, pool: Pool, pairs: Pairs) -> dict[str, float]:
+        """As many windows as it takes until each row of the pool has been replaced once, at its own time."""
+        windows, size = math.ceil(self.config.iterations / self.config.unroll), len(pairs.w_BLD)
+        first, last = [], []
+        for k in range(windows):
+            rows = [row for row in range(size) if row * windows // size == k]
+            if rows:
+                pool.replace(rows, pairs)
+            loss_B = self._train_window(pool)
+            first += [float(loss_B[0][row]) for row in rows]
+            last += [float(loss_B[1][row]) for row in range(size) if row * windows // size == (k + 1) % windows]
+        return {"first_loss": _mean(first), "last_loss": _mean(last)}
+
+    def _train_window(self, pool: Pool) -> tuple[Tensor, Tensor]:
+        """`unroll` updates of every picture of the pool, and one of the weights; losses before and after."""
+        loss = self._loss(pool.target_BCHW)
+        w_BLD, state = pool.w_BLD, pool.state
+        window: list[tuple[Tensor, Tensor]] = []
+        losses = []
+        for t in range(self.config.unroll + 1):
+            grad_BLD, loss_B, seen = self._gradient(loss, w_BLD)
+            losses.append(loss_B)
+            w_BLD, grad_BLD = _without_diverged(w_BLD, grad_BLD, pool.truth_BLD)
+            if t > 0:
+                window.append((w_BLD, self._cotangent(grad_BLD, loss_B, w_BLD.detach(), pool.truth_BLD)))
+            if t < self.config.unroll:
+                w_BLD, state = advance(self.optimizer, w_BLD, grad_BLD, state, seen)
+        self._learn(window)
+        pool.w_BLD, pool.state = w_BLD.detach(), _detached(state)
+        return losses[0], losses[-1]
+
     def _loss(self, target_BCHW: Tensor) -> InversionLoss:
         return InversionLoss(target_BCHW, features=self.pack.features, perceptual_weight=self.pack.perceptual_weight)
 
-    def _gradient(self, loss: InversionLoss, w_BLD: Tensor) -> tuple[Tensor, Tensor]:
-        """Of equation 1 to the code alone, and the loss itself (B,)."""
+    def _gradient(self, loss: InversionLoss, w_BLD: Tensor) -> tuple[Tensor, Tensor, Seen | None]:
+        """Of equation 1 to the code alone; the loss itself (B,); and what the optimizer may look at."""
         leaf_BLD = w_BLD.detach().requires_grad_()
-        loss_B = loss(self.pack.synthesize(leaf_BLD))
-        (grad_BLD,) = torch.autograd.grad(loss_B.sum(), leaf_BLD)
-        return grad_BLD, loss_B.detach()
+        image_BCHW = self.pack.synthesize(leaf_BLD)
+        terms = loss.terms(image_BCHW)
+        grad_BLD, seen = differentiate(loss, terms, leaf_BLD, image_BCHW, with_seen=sees(self.optimizer))
+        return grad_BLD, terms.total_B.detach(), seen
 
-    def _cotangent(self, grad_BLD: Tensor, w_BLD: Tensor, truth_BLD: Tensor) -> Tensor:
+    def _cotangent(self, grad_BLD: Tensor, loss_B: Tensor, w_BLD: Tensor, truth_BLD: Tensor) -> Tensor:
         """What flows into the updates: both losses' gradients to the code, of the mean over the batch."""
+        if self.config.objective == "log-loss":
+            grad_BLD = (grad_BLD / loss_B[:, None, None]).nan_to_num(0.0, 0.0, 0.0)
         latent_BLD = self.config.latent_weight * 2 * (w_BLD - truth_BLD) / truth_BLD[0].numel()
         return (grad_BLD + latent_BLD) / len(w_BLD)
 
@@ -220,13 +272,16 @@ class OptimizerTrainer:
         self.folder.save(self._modules(), {"theta": self._adam}, facts)
 
     def _modules(self) -> dict[str, nn.Module]:
-        return {"network": self.network, "best": _Kept(self.best)}
+        pool = {} if self._pool is None else {"pool": _Kept(self._pool.tensors())}
+        return {"network": self.network, "best": _Kept(self.best), **pool}
 
     def _restore(self) -> None:
-        kept = _Kept(self.best)
-        facts = self.folder.load({"network": self.network, "best": kept}, {"theta": self._adam})
+        modules = self._modules()
+        facts = self.folder.load(modules, {"theta": self._adam})
         if facts is not None:
-            self.best = kept.tensors()
+            self.best = _tensors(modules["best"])
+            if self._pool is not None:
+                self._pool.load(_tensors(modules["pool"]))
             self.batch, self.best_loss = int(facts["batch"]), float(facts["best_loss"])
             self.best_pictures = int(facts["best_pictures"])
             self.untrained_loss = float(facts.get("untrained_loss", math.nan))
@@ -234,7 +289,7 @@ class OptimizerTrainer:
     def _batches(self, size: int | None = None, seed: int | None = None) -> Iterator[Pairs]:
         return draw_pairs(
             self.pack, self.config.start, pairs=self.config.pairs, batch_size=size or self.config.batch_size,
-            seed=self.config.seed if seed is None else seed, first=0 if size else self.batch,
+            seed=self.config.seed if seed is None else seed, first=0 if size else self.batch, mixture=self._mixture,
         )  # fmt: skip
 
 
@@ -244,10 +299,16 @@ class _Kept(nn.Module):
     def __init__(self, tensors: dict[str, Tensor]):
         super().__init__()
         for name, value in tensors.items():
-            self.register_buffer(name.replace(".", "/"), value)
+            self.register_buffer(name.replace(".", "/"), value.clone())  # safetensors refuses shared memory
 
-    def tensors(self) -> dict[str, Tensor]:
-        return {name.replace("/", "."): value.clone() for name, value in self.named_buffers()}
+
+def _tensors(kept: nn.Module) -> dict[str, Tensor]:
+    return {name.replace("/", "."): value.clone() for name, value in kept.named_buffers()}
+
+
+def _mean(values: list[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
 
 
 def _without_diverged(w_BLD: Tensor, grad_BLD: Tensor, truth_BLD: Tensor) -> tuple[Tensor, Tensor]:

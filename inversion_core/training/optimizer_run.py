@@ -11,8 +11,11 @@ from torch import Tensor
 
 from inversion_core.errors import OptionInvalid, PackInvalid
 from inversion_core.optimizers.designs import DESIGNS
+from inversion_core.optimizers.looking import ResidualNetwork
 from inversion_core.packs import Pack, PackManifest, Variant, put_learned, read_manifest
+from inversion_core.training.data import PictureSet
 from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining
+from inversion_core.training.pairs import mixture_of
 from inversion_core.training.run import CHECKPOINT, RunFolder, read_checkpoint, read_facts, tensors_below
 
 FIXED = ("start", "batch_size", "seed", "pairs")
@@ -22,16 +25,27 @@ GENERATOR = "generator_sha256"
 
 
 def make_trainer(
-    config: OptimizerTraining, pack: Pack, design: str, settings: Mapping[str, Any], real_BCHW: Tensor, out: Path
+    config: OptimizerTraining,
+    pack: Pack,
+    design: str,
+    settings: Mapping[str, Any],
+    real_BCHW: Tensor,
+    out: Path,
+    pictures: PictureSet | None = None,
 ) -> OptimizerTrainer:
     """The trainer of a new run, or of the one that `out` holds, to go on.
 
     Args:
         settings: the design's; those left out have their standard.
+        real_BCHW: held-out pictures, which say when to stop.
+        pictures: those that the pack was trained on; mixed targets are made of their codes.
     Raises:
-        OptionInvalid: the design does not take the settings, or the run in `out` is another one.
+        OptionInvalid: the design does not take the settings, mixed targets have no pictures, or the run in `out` is
+            another one.
     """
     size = {"num_layers": pack.num_layers, "w_dim": pack.w_dim}
+    if "feature_channels" in DESIGNS[design].setting_types:
+        settings = {"feature_channels": pack.features(real_BCHW[:1].to(pack.device)).shape[1]} | dict(settings)
     try:
         complete = DESIGNS[design].config(**settings, **size)
     except (TypeError, ValueError) as error:
@@ -45,7 +59,16 @@ def make_trainer(
     with torch.random.fork_rng(devices=[]):  # the weights depend on the seed alone
         torch.manual_seed(config.seed)
         network = DESIGNS[design].build(kept, **size)
-    return OptimizerTrainer(config, pack, network, DESIGNS[design].optimizer, real_BCHW, RunFolder(out), facts=facts)
+    mixture = None
+    if config.targets == "mixed":
+        if pictures is None:
+            raise OptionInvalid("targets is 'mixed', and there are no pictures to make them of; choose 'mapped'")
+        mixture = mixture_of(pack, pictures)
+    if isinstance(network, ResidualNetwork) and mixture is not None:
+        network.fit_codes(mixture.codes_NLD)
+    return OptimizerTrainer(
+        config, pack, network, DESIGNS[design].optimizer, real_BCHW, RunFolder(out), mixture=mixture, facts=facts
+    )
 
 
 def put_best(run: Path, folder: Path) -> Variant:

@@ -237,7 +237,8 @@ def test_it_learns(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", DESIGNS)
 def test_a_designs_defaults_make_a_run(name: str) -> None:
-    assert OptimizerTraining(**DESIGNS[name].training).unroll == {"learned-lstm": 20, "learned-rgdn": 5}.get(name, 1)  # type: ignore[arg-type]
+    unroll = {"learned-lstm": 20, "learned-rgdn": 5, "learned-residual": 5}.get(name, 1)
+    assert OptimizerTraining(**DESIGNS[name].training).unroll == unroll
 
 
 # -- their way to a job --------------------------------------------------------------------------------------

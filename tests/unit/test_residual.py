@@ -1,0 +1,206 @@
+"""`learned-residual`: what it is untrained, that it sees, its safeguard, its training and its way into a pack."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from inversion_core import InvertConfig, invert
+from inversion_core.cli import main
+from inversion_core.inverter import BestSteps, Checkpoint, iterate
+from inversion_core.loss import InversionLoss
+from inversion_core.optimizers import build_optimizer
+from inversion_core.optimizers.designs import DESIGNS
+from inversion_core.optimizers.looking import ResidualConfig, ResidualNetwork
+from inversion_core.optimizers.residual import LearnedResidual
+from inversion_core.packs import Pack, load_pack, verify_pack
+from inversion_core.training.data import pack_pictures
+from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining
+from inversion_core.training.pairs import Mixture, draw_pairs
+from inversion_core.training.run import RunFolder
+from tests.tiny import save_networks, tiny_pack, tiny_targets
+
+pytestmark = pytest.mark.unit
+STEPS = 12
+CONFIG = OptimizerTraining(
+    pairs=24, batch_size=4, iterations=6, unroll=2, evaluate_every=8, max_pictures=16, rate=3e-3, latent_weight=0.0,
+    objective="log-loss", targets="mixed", staggered=True,
+)  # fmt: skip
+
+
+def network(pack: Pack, *, noise: float = 0.0, **settings: Any) -> ResidualNetwork:
+    """A small network; with noise its last layers are not zero any more."""
+    channels = pack.features(tiny_targets(1)).shape[1]
+    config = ResidualConfig(
+        num_layers=pack.num_layers, w_dim=pack.w_dim, hidden=8, context=4, feature_channels=channels,
+        **{"learning_rate": 0.05, **settings},
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = ResidualNetwork(config)
+        if noise:
+            nn.init.normal_(made.code_out.weight_LIO, std=noise)
+            nn.init.normal_(made.controller.layers[-1].weight_LIO, std=noise)  # type: ignore[arg-type]
+    return made
+
+
+def steps(pack: Pack, optimizer: Any, target_BCHW: Tensor, count: int = STEPS, **options: Any) -> list[Any]:
+    loss = InversionLoss(target_BCHW, features=pack.features, perceptual_weight=pack.perceptual_weight)
+    with torch.no_grad():
+        start_BLD = pack.encode(target_BCHW)
+        return list(
+            iterate(start_BLD, synthesize=pack.synthesize, loss=loss, optimizer=optimizer, num_steps=count, **options)
+        )
+
+
+def mixture(pack: Pack) -> Mixture:
+    return Mixture(codes_NLD=pack.map(torch.randn(6, pack.z_dim, generator=torch.Generator().manual_seed(3))).detach())
+
+
+def trainer(pack: Pack, folder: Path, config: OptimizerTraining = CONFIG) -> OptimizerTrainer:
+    return OptimizerTrainer(
+        config, pack, network(pack), DESIGNS["learned-residual"].optimizer, tiny_targets(2, seed=5),
+        RunFolder(folder), mixture=mixture(pack),
+    )  # fmt: skip
+
+
+# -- what it computes ----------------------------------------------------------------------------------------
+
+
+def test_untrained_it_is_adam_with_a_warm_up() -> None:
+    pack = tiny_pack()
+    adam = build_optimizer("adam", {"learning_rate": 0.05, "warmup_steps": 5})
+    expected = steps(pack, adam, tiny_targets())
+    found = steps(pack, LearnedResidual(network(pack)), tiny_targets())
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine.w_BLD, theirs.w_BLD)
+
+
+@pytest.mark.parametrize("looks", [0, 3, 1000])
+def test_no_image_sees_another(looks: int) -> None:
+    pack = tiny_pack()
+    optimizer = LearnedResidual(network(pack, noise=0.05, looks=looks))
+    together = steps(pack, optimizer, tiny_targets(), 5)[-1]
+    for row in range(3):
+        alone = steps(pack, optimizer, tiny_targets()[row : row + 1], 5)[-1]
+        torch.testing.assert_close(alone.w_BLD[0], together.w_BLD[row], rtol=1e-3, atol=1e-4)
+
+
+def test_it_sees_the_target_and_only_while_it_looks() -> None:
+    pack = tiny_pack()
+    made = network(pack, noise=0.05, looks=0)
+    blind = steps(pack, LearnedResidual(made), tiny_targets(), 1)[1].w_BLD
+    made.trunk.last.bias.data += 10
+    assert torch.equal(steps(pack, LearnedResidual(made), tiny_targets(), 1)[1].w_BLD, blind)
+    seeing = network(pack, noise=0.05)
+    first = steps(pack, LearnedResidual(seeing), tiny_targets(), 1)[1].w_BLD
+    seeing.trunk.last.bias.data += 10
+    assert not torch.allclose(steps(pack, LearnedResidual(seeing), tiny_targets(), 1)[1].w_BLD, first)
+
+
+def test_it_goes_on_from_a_checkpoint_as_if_nothing_had_happened() -> None:
+    pack = tiny_pack()
+    optimizer = LearnedResidual(network(pack, noise=0.05, looks=6))
+    whole = steps(pack, optimizer, tiny_targets())
+    saved = Checkpoint.from_bytes(whole[4].checkpoint().to_bytes())
+    resumed = steps(pack, optimizer, tiny_targets(), resume=saved)
+    torch.testing.assert_close(resumed[-1].w_BLD, whole[-1].w_BLD)
+    assert [step.index for step in resumed] == list(range(4, STEPS + 1))
+
+
+# -- the safeguard -------------------------------------------------------------------------------------------
+
+
+def test_where_the_network_errs_adam_goes_on_from_the_best_code() -> None:
+    pack = tiny_pack()
+    wild = LearnedResidual(network(pack, noise=100.0))
+    found = steps(pack, wild, tiny_targets(), 40)
+    assert max(float((step.loss_B / found[0].loss_B).max()) for step in found) > 1.5  # it does err
+    kept = BestSteps()
+    for step in found:
+        kept.update(step)
+    assert (kept.loss_B < 0.9 * found[0].loss_B).all()
+    assert (found[-1].state.taken_back_B >= 1).all()  # type: ignore[attr-defined]
+
+
+def test_a_loss_that_is_no_number_is_survived() -> None:
+    pack = tiny_pack()
+    broken = network(pack)
+    broken.code_out.bias_L1O.data[:, :, -pack.w_dim :] = float("inf")
+    *_, last = steps(pack, LearnedResidual(broken), tiny_targets(), 30)
+    assert last.loss_B.isfinite().all()
+    assert last.w_BLD.isfinite().all()
+
+
+# -- training ------------------------------------------------------------------------------------------------
+
+
+def test_mixed_targets_depend_on_their_number_alone() -> None:
+    pack = tiny_pack()
+    options: dict[str, Any] = {"pairs": 24, "batch_size": 4, "seed": 0, "mixture": mixture(pack)}
+    torch.manual_seed(1)
+    running = draw_pairs(pack, "encoder", **options)
+    next(running)
+    second = next(running)
+    torch.manual_seed(2)
+    again = next(draw_pairs(pack, "encoder", first=1, **options))
+    torch.testing.assert_close(again.target_BCHW, second.target_BCHW)
+    assert second.target_BCHW.abs().max() <= 1
+    with torch.no_grad():
+        drawn_BCHW = pack.synthesize(second.w_BLD)
+    assert not torch.allclose(drawn_BCHW, second.target_BCHW, atol=0.05)  # no code draws it exactly
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    pack = tiny_pack()
+    made = trainer(pack, tmp_path, dataclasses.replace(CONFIG, max_pictures=32, rate=1e-2))
+    made.run()
+    assert made.best_loss < 0.98 * made.untrained_loss
+    assert made.best_pictures > 0
+
+
+def test_a_resumed_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    pack = tiny_pack()
+    whole = trainer(pack, tmp_path / "whole")
+    whole.run()
+    trainer(pack, tmp_path / "parts").run(until=8)
+    resumed = trainer(pack, tmp_path / "parts")
+    assert resumed.pictures == 8
+    resumed.run()
+    for mine, theirs in zip(resumed.network.parameters(), whole.network.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_unknown_objectives_and_targets_are_refused() -> None:
+    with pytest.raises(ValueError, match="objective is 'mse'; choose loss or log-loss"):
+        OptimizerTraining(objective="mse")
+    with pytest.raises(ValueError, match="targets is 'real'; choose mapped or mixed"):
+        OptimizerTraining(targets="real")
+
+
+def test_it_comes_from_the_command_line_into_a_pack_and_to_a_job(tmp_path: Path) -> None:
+    save_networks(tmp_path / "pack", tiny_pack())
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for index in range(12):
+        Image.fromarray(draw.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+    pack_pictures([folder], tmp_path / "data.npz", 16)
+    run = [
+        "train", "optimizer", str(tmp_path / "pack"), "--design", "learned-residual", "--data",
+        str(tmp_path / "data.npz"), "--out", str(tmp_path / "run"), "--batch", "2", "--iterations", "4", "--unroll", "2",
+        "--max-pictures", "4", "--real", "2", "--held-out", "4", "--hidden", "8",
+    ]  # fmt: skip
+    assert main(run) == 0
+    assert main(["pack", "add-optimizer", str(tmp_path / "pack"), str(tmp_path / "run")]) == 0
+    verify_pack(tmp_path / "pack")
+    pack = load_pack(tmp_path / "pack")
+    *_, last = invert(pack, tiny_targets(), InvertConfig(num_steps=3, optimizer="learned-residual"))
+    assert last.index == 3
