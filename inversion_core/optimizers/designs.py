@@ -61,8 +61,8 @@ DESIGNS: Mapping[str, Design] = {
     "learned-residual": Design(
         config=ResidualConfig, network=ResidualNetwork, optimizer=LearnedResidual, untrained="Adam with a warm-up",
         training={
-            "unroll": 5, "rate": 1e-3, "iterations": 45, "latent_weight": 0.0, "objective": "log-loss",
-            "targets": "mixed", "staggered": True,
+            "iterations": 8, "unroll": 8, "rate": 5e-4, "latent_weight": 0.0, "last_weight": 4.0,
+            "objective": "log-loss", "targets": "mixed",
         },
     ),
 }  # fmt: skip

@@ -50,8 +50,8 @@ class ResidualConfig:
     learning_rate: float = 0.16
     """Step size of the Adam inside, after its warm-up."""
     warmup_steps: int = 5
-    looks: int = 1000
-    """Updates in which pictures and layers are looked at; after them the controller alone goes on, for less time."""
+    looks: int = 8
+    """Updates in which the network has its say; after them Adam goes on alone."""
 
     def __post_init__(self) -> None:
         for name in ("num_layers", "w_dim", "hidden", "context", "feature_channels"):
@@ -153,12 +153,7 @@ class ResidualNetwork(nn.Module):
         self.code_mean_LD.copy_(w_NLD.mean(0))
         self.code_spread_L1.copy_(w_NLD.std(0).mean(1, keepdim=True).clamp(min=SMALLEST))
 
-    def rate(self, progress_BLN: Tensor) -> Tensor:
-        """Factor (B, L, 1) to Adam's step size."""
-        log_factor_BL1: Tensor = self.controller(progress_BLN)
-        return log_factor_BL1.clamp(-6, 2).exp()
-
-    def look(
+    def forward(
         self, adam_BLD: Tensor, grad_BLD: Tensor, w_BLD: Tensor, progress_BLN: Tensor, seen: Seen
     ) -> tuple[Tensor, Tensor]:
         """Factor to Adam's update, element by element, and an update beside it; (B, L, D) each.
@@ -176,7 +171,8 @@ class ResidualNetwork(nn.Module):
             x_BLH = block(x_BLH)
         out_BLI = self.code_out(self.norm(x_BLH).transpose(0, 1)).transpose(0, 1)
         log_factor_BLD, direct_BLD = out_BLI.chunk(2, dim=2)
-        return torch.exp(LOG_FACTOR * torch.tanh(log_factor_BLD)), DIRECT_SCALE * direct_BLD
+        rate_BL1 = self.controller(progress_BLN).clamp(-6, 2).exp()
+        return rate_BL1 * torch.exp(LOG_FACTOR * torch.tanh(log_factor_BLD)), DIRECT_SCALE * direct_BLD
 
 
 def rms(x: Tensor, *dims: int) -> Tensor:

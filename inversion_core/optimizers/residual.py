@@ -6,7 +6,10 @@ equation 3f)
 
     -alpha c e * f(grad) + d
 
-with f Adam's, c a factor of each layer, e one of each element, d a direction that need not follow the gradient.
+with f Adam's, c a factor of each layer, e one of each element, d a direction that need not follow the gradient. So it
+goes for the first few updates (`looks`), in which most is won; then Adam goes on alone with the moments that it has.
+Longer, and trained on a few updates at a time, the network learned to hold Adam back: what lowers the loss within
+five updates is a smaller rate than what lowers it within fifty.
 
 Safeguard: where an image's loss rises to more than RISE times its best, or is no number, the image goes back to its
 best code, and from there Adam alone goes on, with half the rate, and half of that the next time. So a picture on which
@@ -78,14 +81,15 @@ class LearnedResidual:
         config = self.network.config
         warm_B11 = (state.count_B / max(config.warmup_steps, 1)).clamp(max=1)[:, None, None].to(w_BLD.dtype)
         alone_BLD = config.learning_rate * warm_B11 * adam_BLD
+        alone_BLD = 0.5 ** state.taken_back_B[:, None, None] * alone_BLD
+        looks_B = (state.count_B <= config.looks) & (state.taken_back_B == 0)
+        if not looks_B.any():
+            return alone_BLD
         progress_BLN = _progress(adam_BLD, grad_BLD, state, seen.loss_B)
-        led_BLD = self.network.rate(progress_BLN) * alone_BLD
-        looks_B = state.count_B <= config.looks
-        if looks_B.any():
-            factor_BLD, direct_BLD = self.network.look(adam_BLD, grad_BLD, w_BLD, progress_BLN, seen)
-            led_BLD = torch.where(looks_B[:, None, None], factor_BLD * led_BLD + direct_BLD, led_BLD)
-        is_led_B11 = (state.taken_back_B == 0)[:, None, None] & led_BLD.isfinite().all(dim=2).all(dim=1)[:, None, None]
-        return torch.where(is_led_B11, led_BLD, 0.5 ** state.taken_back_B[:, None, None] * alone_BLD)
+        factor_BLD, direct_BLD = self.network(adam_BLD, grad_BLD, w_BLD, progress_BLN, seen)
+        led_BLD = factor_BLD * alone_BLD + direct_BLD
+        is_led_B = looks_B & led_BLD.isfinite().all(dim=2).all(dim=1)
+        return torch.where(is_led_B[:, None, None], led_BLD, alone_BLD)
 
 
 def _safeguarded(

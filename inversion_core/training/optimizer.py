@@ -25,7 +25,6 @@ from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance, sees
 from inversion_core.packs import Pack
 from inversion_core.training.options import check_counts
 from inversion_core.training.pairs import Mixture, Pairs, draw_pairs
-from inversion_core.training.pool import Pool
 from inversion_core.training.run import RunFolder
 
 
@@ -44,8 +43,6 @@ class OptimizerTraining:
     """"loss", or "log-loss": then a late step, where the loss is small, counts as much as an early one."""
     targets: str = "mapped"
     """"mapped": pictures of mapped z, as the paper has them; "mixed": harder ones, see pairs.Mixture."""
-    staggered: bool = False
-    """The pictures of a batch stand at different steps, each replaced when it has had its iterations."""
     unroll: int = 1
     """Updates through which the loss reaches the weights; the paper's is 1."""
     rate: float = 1e-4
@@ -109,7 +106,6 @@ class OptimizerTrainer:
         self.untrained_loss = math.nan  # on real pictures
         self.facts = dict(facts or {})
         self._mixture = mixture
-        self._pool = Pool(self.optimizer, next(self._batches())) if config.staggered else None
         self._restore()
 
     @property
@@ -141,10 +137,6 @@ class OptimizerTrainer:
                     bar.set_postfix(self._evaluate(losses, self.measure()), refresh=False)
 
     def train_batch(self, pairs: Pairs) -> dict[str, float]:
-        """All iterations of one batch, or as many of a pool that is refilled from it."""
-        return self._train_together(pairs) if self._pool is None else self._train_staggered(self._pool, pairs)
-
-    def _train_together(self, pairs: Pairs) -> dict[str, float]:
         """Algorithm 1 on one batch; mean losses of the first and of the last step."""
         loss = self._loss(pairs.target_BCHW)
         w_BLD, state = pairs.start_BLD, self.optimizer.init(pairs.start_BLD)
@@ -166,37 +158,6 @@ class OptimizerTrainer:
         if window:
             self._learn(window)
         return {"first_loss": means[0], "last_loss": means[-1]}
-
-    def _train_staggered(self, pool: Pool, pairs: Pairs) -> dict[str, float]:
-        """As many windows as it takes until each row of the pool has been replaced once, at its own time."""
-        windows, size = math.ceil(self.config.iterations / self.config.unroll), len(pairs.w_BLD)
-        first, last = [], []
-        for k in range(windows):
-            rows = [row for row in range(size) if row * windows // size == k]
-            if rows:
-                pool.replace(rows, pairs)
-            loss_B = self._train_window(pool)
-            first += [float(loss_B[0][row]) for row in rows]
-            last += [float(loss_B[1][row]) for row in range(size) if row * windows // size == (k + 1) % windows]
-        return {"first_loss": _mean(first), "last_loss": _mean(last)}
-
-    def _train_window(self, pool: Pool) -> tuple[Tensor, Tensor]:
-        """`unroll` updates of every picture of the pool, and one of the weights; losses before and after."""
-        loss = self._loss(pool.target_BCHW)
-        w_BLD, state = pool.w_BLD, pool.state
-        window: list[tuple[Tensor, Tensor]] = []
-        losses = []
-        for t in range(self.config.unroll + 1):
-            grad_BLD, loss_B, seen = self._gradient(loss, w_BLD)
-            losses.append(loss_B)
-            w_BLD, grad_BLD = _without_diverged(w_BLD, grad_BLD, pool.truth_BLD)
-            if t > 0:
-                window.append((w_BLD, self._cotangent(grad_BLD, loss_B, w_BLD.detach(), pool.truth_BLD)))
-            if t < self.config.unroll:
-                w_BLD, state = advance(self.optimizer, w_BLD, grad_BLD, state, seen)
-        self._learn(window)
-        pool.w_BLD, pool.state = w_BLD.detach(), _detached(state)
-        return losses[0], losses[-1]
 
     def _loss(self, target_BCHW: Tensor) -> InversionLoss:
         return InversionLoss(target_BCHW, features=self.pack.features, perceptual_weight=self.pack.perceptual_weight)
@@ -272,16 +233,13 @@ class OptimizerTrainer:
         self.folder.save(self._modules(), {"theta": self._adam}, facts)
 
     def _modules(self) -> dict[str, nn.Module]:
-        pool = {} if self._pool is None else {"pool": _Kept(self._pool.tensors())}
-        return {"network": self.network, "best": _Kept(self.best), **pool}
+        return {"network": self.network, "best": _Kept(self.best)}
 
     def _restore(self) -> None:
-        modules = self._modules()
-        facts = self.folder.load(modules, {"theta": self._adam})
+        kept = _Kept(self.best)
+        facts = self.folder.load({"network": self.network, "best": kept}, {"theta": self._adam})
         if facts is not None:
-            self.best = _tensors(modules["best"])
-            if self._pool is not None:
-                self._pool.load(_tensors(modules["pool"]))
+            self.best = kept.tensors()
             self.batch, self.best_loss = int(facts["batch"]), float(facts["best_loss"])
             self.best_pictures = int(facts["best_pictures"])
             self.untrained_loss = float(facts.get("untrained_loss", math.nan))
@@ -299,16 +257,10 @@ class _Kept(nn.Module):
     def __init__(self, tensors: dict[str, Tensor]):
         super().__init__()
         for name, value in tensors.items():
-            self.register_buffer(name.replace(".", "/"), value.clone())  # safetensors refuses shared memory
+            self.register_buffer(name.replace(".", "/"), value)
 
-
-def _tensors(kept: nn.Module) -> dict[str, Tensor]:
-    return {name.replace("/", "."): value.clone() for name, value in kept.named_buffers()}
-
-
-def _mean(values: list[float]) -> float:
-    finite = [value for value in values if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else math.nan
+    def tensors(self) -> dict[str, Tensor]:
+        return {name.replace("/", "."): value.clone() for name, value in self.named_buffers()}
 
 
 def _without_diverged(w_BLD: Tensor, grad_BLD: Tensor, truth_BLD: Tensor) -> tuple[Tensor, Tensor]:

@@ -30,8 +30,8 @@ from tests.tiny import save_networks, tiny_pack, tiny_targets
 pytestmark = pytest.mark.unit
 STEPS = 12
 CONFIG = OptimizerTraining(
-    pairs=24, batch_size=4, iterations=6, unroll=2, evaluate_every=8, max_pictures=16, rate=3e-3, latent_weight=0.0,
-    objective="log-loss", targets="mixed", staggered=True,
+    pairs=24, batch_size=4, iterations=4, unroll=4, evaluate_every=8, max_pictures=16, rate=3e-3, latent_weight=0.0,
+    objective="log-loss", targets="mixed",
 )  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def test_untrained_it_is_adam_with_a_warm_up() -> None:
         torch.testing.assert_close(mine.w_BLD, theirs.w_BLD)
 
 
-@pytest.mark.parametrize("looks", [0, 3, 1000])
+@pytest.mark.parametrize("looks", [0, 3])
 def test_no_image_sees_another(looks: int) -> None:
     pack = tiny_pack()
     optimizer = LearnedResidual(network(pack, noise=0.05, looks=looks))
