@@ -35,18 +35,25 @@ def get_decode_slots(request: Request) -> CapacityLimiter:
     return slots
 
 
+def get_tenant() -> str:
+    """Whose request it is: everyone is the same tenant while no keys are asked for."""
+    return ""
+
+
 Client = Annotated[JobClient, Depends(get_client)]
 Settings = Annotated[AppSettings, Depends(get_settings)]
 DecodeSlots = Annotated[CapacityLimiter, Depends(get_decode_slots)]
+Tenant = Annotated[str, Depends(get_tenant)]
 
 
 async def get_record(
     client: Client,
+    tenant: Tenant,
     inversion_id: Annotated[str, Path(description="The id that the upload was answered with.")],
 ) -> JobRecord:
-    """The record of the inversion in the path; a wrong id and one that is gone are the same 404."""
+    """The record of the inversion in the path; a wrong id, one that is gone and another tenant's are the same 404."""
     record = await client.get(inversion_id) if ID_PATTERN.fullmatch(inversion_id) else None
-    if record is None:
+    if record is None or record.tenant != tenant:
         raise ProblemError("inversion-not-found")
     return record
 

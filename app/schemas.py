@@ -101,7 +101,7 @@ class Inversion(Answer):
     @classmethod
     def of(cls, record: JobRecord, queue_position: int | None) -> Inversion:
         """The public view of a job record."""
-        same = record.model_dump(exclude={"pack_name", "pack_version", "frames"})
+        same = record.model_dump(exclude={"tenant", "pack_name", "pack_version", "frames"})
         pack = None
         if record.pack_name is not None and record.pack_version is not None:
             pack = PackName(name=record.pack_name, version=record.pack_version)

@@ -54,7 +54,7 @@ class JobClient:
         celery = broker.make_celery(settings.redis_url)
         return cls(redis, ArtifactStore(settings.artifacts_url), celery, settings.ttl_s)
 
-    async def submit(self, photo: bytes, options: JobOptions) -> JobRecord:
+    async def submit(self, photo: bytes, options: JobOptions, *, tenant: str = "") -> JobRecord:
         """Store the photo and queue a job for it.
 
         The expiry comes first, so that whatever a crash leaves behind will be deleted by a sweep.
@@ -63,6 +63,7 @@ class JobClient:
         created_at = transitions.now()
         record = JobRecord(
             id=uuid.uuid4().hex,
+            tenant=tenant,
             status=JobStatus.QUEUED,
             options=options,
             created_at=created_at,

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from app.deps import Client, DecodeSlots, Record, Settings
+from app.deps import Client, DecodeSlots, Record, Settings, Tenant
 from app.errors import ProblemError, responses
 from app.schemas import Inversion, as_json
 from app.settings import AppSettings
@@ -68,7 +68,9 @@ def _form_field(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str,
     },
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form_schema()}}}},
 )
-async def submit(request: Request, client: Client, settings: Settings, slots: DecodeSlots) -> JSONResponse:
+async def submit(
+    request: Request, client: Client, tenant: Tenant, settings: Settings, slots: DecodeSlots
+) -> JSONResponse:
     """Take a photo as the form field `image`, with options as further fields, and queue its inversion.
 
     The photo is checked before a job is made: format, size, and that it decodes. Options are checked
@@ -80,7 +82,7 @@ async def submit(request: Request, client: Client, settings: Settings, slots: De
         image = image_file(form)
         check_options(options, [pack for worker in await client.workers() for pack in worker.packs])
         photo = await read_picture(image, settings.decode_timeout_s, slots)
-    record = await client.submit(photo, options)
+    record = await client.submit(photo, options, tenant=tenant)
     response = await _answer(client, settings, record, status_code=202)
     response.headers["Location"] = f"/v1/inversions/{record.id}"
     return response

@@ -74,11 +74,12 @@ class FakeJobClient:
 
     # ---- what the application calls
 
-    async def submit(self, photo: bytes, options: JobOptions) -> JobRecord:
+    async def submit(self, photo: bytes, options: JobOptions, *, tenant: str = "") -> JobRecord:
         self._fail_if_out()
         now = datetime.now(UTC)
         record = JobRecord(
             id=uuid.uuid4().hex,
+            tenant=tenant,
             status=JobStatus.QUEUED,
             options=options,
             created_at=now,

@@ -126,7 +126,7 @@ class TestForm:
     def test_unknown_field_is_named_and_the_known_are_listed(self, service: Service) -> None:
         detail = refused(service.upload(stepz="5"), 422, "option-unknown")
         assert "`stepz`" in detail
-        assert "image, pack, optimizer, start, steps, seed, frame_every, align" in detail
+        assert "image, pack, optimizer, start, steps, seed, frame_every, align, target_loss" in detail
 
     def test_a_file_where_a_value_belongs(self, service: Service) -> None:
         files = {"image": ("a.png", picture_bytes()), "steps": ("b.png", b"5")}
