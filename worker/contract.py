@@ -10,6 +10,7 @@ the keys of `ArtifactKey`. The job record in Redis is the truth; Celery only car
 
 from __future__ import annotations
 
+from datetime import date as Date
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -240,6 +241,27 @@ class JobRecord(Message):
     face: FaceInfo | None = None
     seconds: float | None = Field(None, description="Seconds of work, without the time in the queue.")
     error: Problem | None = None
+
+
+class BatchRecord(Message):
+    """Photos that were submitted together; what became of each is in its own record."""
+
+    id: str
+    tenant: str = ""
+    created_at: datetime
+    expires_at: datetime
+    jobs: list[str] = Field(description="Ids, in the order of the photos.")
+
+
+class UsageDay(Message):
+    """What one tenant has used on one day, UTC; a job counts on the day of each event."""
+
+    date: Date
+    submitted: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    canceled: int = 0
+    seconds: float = Field(0.0, description="Seconds of work of the jobs that ended on this day.")
 
 
 class JobQueued(Message):
