@@ -220,7 +220,7 @@ class JobClient:
         text = cast(str | None, await self._redis.get(scripts.batch_key(batch_id)))
         return BatchRecord.model_validate_json(text) if text is not None else None
 
-    async def records(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
+    async def records_of(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
         """The records of these jobs, None for one that is gone."""
         return await listing.records(self._redis, job_ids)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from datetime import date as Date
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
@@ -22,7 +22,7 @@ MIN_SIDE_PX = 64
 """Shortest side of an upload."""
 MAX_PIXELS = 50_000_000
 """Most pixels of an upload, counted from its header before it is decoded."""
-PHOTO_FORMATS = ("JPEG", "PNG", "WEBP")
+PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Pillow names of the formats that are taken."""
 MAX_ATTEMPTS = 3
 """How often a job is started before a lost worker makes it fail."""
@@ -166,11 +166,6 @@ class JobOptions(Message):
         if value is not None:
             check_url(value)
         return value
-
-    @field_validator("webhook_events", mode="before")
-    @classmethod
-    def _split_events(cls, value: Any) -> Any:
-        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
     @field_validator("webhook_events")
     @classmethod

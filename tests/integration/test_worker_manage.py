@@ -97,7 +97,7 @@ class TestBatch:
     async def test_all_in_one(self, client: JobClient) -> None:
         batch = await client.submit_batch([submission(seed=seed) for seed in range(5)], tenant="t")
         assert await client.batch(batch.id) == batch
-        records = await client.records(batch.jobs)
+        records = await client.records_of(batch.jobs)
         assert [record.options.seed for record in records if record] == [0, 1, 2, 3, 4]
         assert {record.batch for record in records if record} == {batch.id}
         assert [await client.queue_position(job_id) for job_id in batch.jobs] == [0, 1, 2, 3, 4]
@@ -107,7 +107,7 @@ class TestBatch:
         await client.delete_batch(batch)
         assert await client.batch(batch.id) is None
         assert not await client.was_known("", batch.id)
-        assert await client.records(batch.jobs) == [None] * 3
+        assert await client.records_of(batch.jobs) == [None] * 3
         assert list(artifacts_dir.iterdir()) == []
 
     async def test_once(self, client: JobClient) -> None:
