@@ -11,7 +11,7 @@ from fastapi import Depends, Path, Request
 from app.errors import ProblemError
 from app.settings import AppSettings
 from worker.client import JobClient
-from worker.contract import JobRecord
+from worker.contract import BatchRecord, JobRecord
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{16,64}")
 """Any id that was ever given out; everything else is refused before it reaches a store."""
@@ -35,20 +35,55 @@ def get_decode_slots(request: Request) -> CapacityLimiter:
     return slots
 
 
+def get_tenant() -> str:
+    """Whose request it is: everyone is the same tenant while no keys are asked for."""
+    return ""
+
+
 Client = Annotated[JobClient, Depends(get_client)]
 Settings = Annotated[AppSettings, Depends(get_settings)]
 DecodeSlots = Annotated[CapacityLimiter, Depends(get_decode_slots)]
+Tenant = Annotated[str, Depends(get_tenant)]
+
+
+async def require(client: JobClient, tenant: str, job_id: str, found: JobRecord | None) -> JobRecord:
+    """The record, if it is the tenant's. A wrong id, a deleted one and another tenant's are the same 404.
+
+    Raises: ProblemError; `inversion-expired` for a tenant's own that is past its time.
+    """
+    if found is not None and found.tenant == tenant:
+        return found
+    if found is None and await client.was_known(tenant, job_id):
+        raise ProblemError("inversion-expired")
+    raise ProblemError("inversion-not-found")
 
 
 async def get_record(
     client: Client,
+    tenant: Tenant,
     inversion_id: Annotated[str, Path(description="The id that the upload was answered with.")],
 ) -> JobRecord:
-    """The record of the inversion in the path; a wrong id and one that is gone are the same 404."""
-    record = await client.get(inversion_id) if ID_PATTERN.fullmatch(inversion_id) else None
-    if record is None:
+    """The record of the inversion in the path."""
+    if not ID_PATTERN.fullmatch(inversion_id):
         raise ProblemError("inversion-not-found")
-    return record
+    return await require(client, tenant, inversion_id, await client.get(inversion_id))
+
+
+async def get_batch(
+    client: Client,
+    tenant: Tenant,
+    batch_id: Annotated[str, Path(description="The id that the batch was answered with.")],
+) -> BatchRecord:
+    """The batch in the path; as `require` does for an inversion."""
+    if not ID_PATTERN.fullmatch(batch_id):
+        raise ProblemError("batch-not-found")
+    batch = await client.batch(batch_id)
+    if batch is None and await client.was_known(tenant, batch_id):
+        raise ProblemError("batch-expired")
+    if batch is None or batch.tenant != tenant:
+        raise ProblemError("batch-not-found")
+    return batch
 
 
 Record = Annotated[JobRecord, Depends(get_record)]
+Batch = Annotated[BatchRecord, Depends(get_batch)]

@@ -17,7 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from worker.contract import MAX_PIXELS, MIN_SIDE_PX, Problem
+from worker.contract import MAX_BATCH, MAX_PIXELS, MIN_SIDE_PX, Problem
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -38,24 +38,35 @@ KINDS: dict[str, ProblemKind] = {
     kind.slug: kind
     for kind in (
         # The upload
-        ProblemKind("not-multipart", "The upload is not multipart/form-data", 415,
-                    "Send the photo as the form field `image`: curl -F image=@photo.jpg."),
+        ProblemKind("not-multipart", "The upload is neither multipart/form-data nor JSON", 415,
+                    "Send the photo as the form field `image`: curl -F image=@photo.jpg; or as JSON with a data URL."),
         ProblemKind("form-invalid", "The form cannot be read", 422,
                     "Send a whole multipart/form-data body; most HTTP clients build it for you."),
-        ProblemKind("image-missing", "There is no image in the form", 422,
-                    "Send one photo as a file in the form field `image`."),
-        ProblemKind("image-repeated", "There is more than one image in the form", 422,
-                    "Send one photo for each request."),
+        ProblemKind("json-invalid", "The JSON body cannot be read", 422,
+                    "Send one JSON object in UTF-8, with numbers that are finite."),
+        ProblemKind("data-url-invalid", "The data URL cannot be read", 422,
+                    "Send data:image/jpeg;base64,... with the whole file in base64; other addresses are not fetched."),
+        ProblemKind("image-missing", "There is no image", 422,
+                    "Send one photo as a file in the form field `image`, or as `image` in JSON."),
+        ProblemKind("image-repeated", "There is more than one image", 422,
+                    "Send one photo for each request, or all of them to POST /v1/batches."),
+        ProblemKind("batch-too-large", "The batch has too many photos", 422,
+                    f"Send at most {MAX_BATCH} photos in a batch."),
+        ProblemKind("mask-invalid", "The mask cannot be used", 422,
+                    "Send a picture as large as the upright photo: white where the face must agree with it."),
+        ProblemKind("latents-invalid", "The start code cannot be used", 422,
+                    "Send a code of the same pack, (layers, dimensions), as npy, safetensors or JSON."),
         ProblemKind("body-too-large", "The request body is too large", 413,
                     "Send a smaller file, for instance the photo saved as JPEG."),
         ProblemKind("picture-unsupported", "The picture's format is not supported", 415,
-                    "Send a JPEG, a PNG or a WebP. The content counts, not the file's name."),
+                    "Send a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF. The content counts, not the file's name."),
         ProblemKind("picture-invalid", "The picture cannot be read", 422,
                     "The file is damaged or cut short: open it in a viewer, save it again and send that."),
         ProblemKind("picture-too-small", "The picture is too small", 422,
                     f"Send a picture whose shorter side has at least {MIN_SIDE_PX} px."),
         ProblemKind("picture-too-large", "The picture has too many pixels", 422,
-                    f"Send a picture of at most {MAX_PIXELS // 1_000_000} megapixels."),
+                    f"Send a picture of at most {MAX_PIXELS // 1_000_000} megapixels; of formats that take much memory "
+                    "to decode the answer says how many."),
         # The options
         ProblemKind("option-unknown", "There is no such option", 422,
                     "Leave the field out, or correct its name; the answer lists the known ones."),
@@ -63,9 +74,20 @@ KINDS: dict[str, ProblemKind] = {
                     "Correct the value. GET /v1/packs lists what each pack offers."),
         ProblemKind("pack-not-found", "The pack does not exist", 422,
                     "Choose one of GET /v1/packs, or leave `pack` out for the default."),
+        # The key
+        ProblemKind("idempotency-key-in-use", "A request with this Idempotency-Key is being accepted", 409,
+                    "Send the same request again after `Retry-After` seconds."),
+        ProblemKind("idempotency-key-reused", "This Idempotency-Key came with another body", 422,
+                    "Use a new key for a new request. A key is kept for a day."),
         # The inversion
         ProblemKind("inversion-not-found", "There is no such inversion", 404,
                     "Check the id. Inversions are deleted some time after they were made: see `expires_at`."),
+        ProblemKind("inversion-expired", "The inversion has expired", 410,
+                    "Its photo and results were deleted at `expires_at`. Send the photo again, with a longer `ttl`."),
+        ProblemKind("batch-not-found", "There is no such batch", 404,
+                    "Check the id. Batches are deleted some time after they were made: see `expires_at`."),
+        ProblemKind("batch-expired", "The batch has expired", 410,
+                    "Its photos and results were deleted at `expires_at`. Send them again, with a longer `ttl`."),
         ProblemKind("result-not-ready", "The result is not ready yet", 409,
                     "Ask again after `Retry-After` seconds, or follow the inversion's events."),
         ProblemKind("result-not-available", "There is no such result", 404,
@@ -74,6 +96,8 @@ KINDS: dict[str, ProblemKind] = {
                     "GET the inversion's frames for the steps that have one."),
         ProblemKind("already-final", "The inversion has already ended", 409,
                     "There is nothing left to cancel; DELETE removes the inversion and its results."),
+        ProblemKind("not-retryable", "The inversion cannot be retried", 409,
+                    "Only one that failed or was canceled is repeated. To do it again, submit the photo again."),
         # Why a job failed: these come in the inversion's `error`
         ProblemKind("no-face-found", "No face was found in the photo", 422,
                     "Send a photo with a clear face, or set align=false to use the picture as it is."),
@@ -112,6 +136,7 @@ class ProblemError(Exception):
 
     def __init__(self, slug: str, detail: str | None = None, headers: Mapping[str, str] | None = None) -> None:
         self.kind = KINDS[slug]
+        self.said = detail
         self.detail = f"{detail} {self.kind.remedy}" if detail else self.kind.remedy
         self.headers = dict(headers or {})
         super().__init__(self.detail)

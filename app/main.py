@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from app import errors, outages, uploads
 from app.middleware import Envelope
 from app.openapi import use_problem_documents
-from app.routes import events, health, inversions, packs, page, results
+from app.routes import batches, events, frames, health, inversions, packs, page, results, usage
 from app.settings import AppSettings
 from worker.client import JobClient, StorageFull
 
@@ -49,7 +49,7 @@ def create_app(settings: AppSettings | None = None, client: JobClient | None = N
     )
     app.state.settings = settings
     app.state.decode_slots = CapacityLimiter(settings.decode_slots)
-    for module in (inversions, results, events, packs, health, page):
+    for module in (inversions, batches, frames, results, events, packs, usage, health, page):
         app.include_router(module.router)
     page.mount_assets(app)
     _handle_errors(app)

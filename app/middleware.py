@@ -25,7 +25,7 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-PERSONAL = "/v1/inversions"
+PERSONAL = ("/v1/inversions", "/v1/batches", "/v1/usage")
 """Everything below is someone's photo, or made of it: no cache may keep it."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 

@@ -14,6 +14,10 @@ class AppSettings(ClientSettings):
 
     max_upload_bytes: int = Field(32 * MEBIBYTE, ge=1024)
     """Most bytes of one request body; counted while they arrive."""
+    max_batch_bytes: int = Field(64 * MEBIBYTE, ge=1024)
+    """Most bytes of the body of a batch; all of its photos are in memory at once."""
+    max_wait_s: int = Field(60, ge=0)
+    """Longest time that `Prefer: wait` may ask for."""
     decode_timeout_s: float = Field(10.0, gt=0)
     """Longest time that decoding one upload may take before the picture is refused."""
     decode_slots: int = Field(2, ge=1)

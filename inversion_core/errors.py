@@ -4,7 +4,7 @@
       + PictureInvalid          the picture is at fault           422   picture-invalid
       |   + PictureTooLarge     more pixels than are decoded      422   picture-too-large
       |   + PictureTooSmall     a side under the minimum          422   picture-too-small
-      |   + PictureUnsupported  not a JPEG, PNG or WebP           415   picture-unsupported
+      |   + PictureUnsupported  in none of the formats taken      415   picture-unsupported
       + NoFaceFound             the photo is at fault             422   no-face-found
       + OptionInvalid           the caller's choice is at fault   422   option-invalid
       + PackNotFound            the caller's choice is at fault   422   pack-not-found

@@ -16,15 +16,26 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
+from inversion_core.colours import WHITE, to_srgb
 from inversion_core.errors import PictureInvalid, PictureTooLarge, PictureTooSmall, PictureUnsupported
 
 MIN_SIDE_PX = 64
 """Shortest side that is taken."""
 MAX_PIXELS = 50_000_000
 """Most pixels that are decoded."""
-FORMATS = ("JPEG", "PNG", "WEBP")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Pillow's names of the formats that are taken."""
-WHITE = (255, 255, 255)
+NAMED = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
+"""The same, for people."""
+
+_STARTS: dict[str, tuple[bytes, ...]] = {
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "BMP": (b"BM",),
+    "TIFF": (b"II*\0", b"MM\0*"),
+}
+_HEIC = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 
 # EXIF 2.3, tag 0x0112: what undoes each orientation.
 _UPRIGHT = {
@@ -39,7 +50,9 @@ _UPRIGHT = {
 
 
 def load_photo(source: str | Path | bytes | BinaryIO) -> Image.Image:
-    """Read a JPEG, PNG or WebP as an upright 8-bit RGB picture; of an animation, the first frame.
+    """Read a picture of one of `FORMATS` as upright 8-bit sRGB; of an animation, the first frame.
+
+    Its colours are what a colour-managed viewer shows (`colours.py`).
 
     Format and size are judged from the header, so a decompression bomb is refused before anything is
     decoded; the whole picture is then decoded, so a truncated file is found here and not later.
@@ -47,7 +60,7 @@ def load_photo(source: str | Path | bytes | BinaryIO) -> Image.Image:
     Args:
         source: a path, the bytes of a file, or a binary stream that is read from where it stands.
     Raises:
-        PictureUnsupported: not a JPEG, PNG or WebP, judged by content and not by name.
+        PictureUnsupported: none of `FORMATS`, judged by content and not by name.
         PictureTooSmall: a side under `MIN_SIDE_PX`.
         PictureTooLarge: more than `MAX_PIXELS` pixels.
         PictureInvalid: cannot be read, is empty, truncated or damaged.
@@ -59,7 +72,7 @@ def load_photo(source: str | Path | bytes | BinaryIO) -> Image.Image:
             _check_size(image)
             image.load()
             orientation = _orientation(image)
-            rgb = _to_rgb(image)
+            rgb = to_srgb(image)
     except (PictureInvalid, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -86,18 +99,31 @@ def _read(source: str | Path | bytes | BinaryIO) -> bytes:
     else:
         data = source.read()
     if not data:
-        raise PictureInvalid("The file is empty. Send a JPEG, PNG or WebP picture.")
+        raise PictureInvalid(f"The file is empty. Send a {NAMED} picture.")
     return data
 
 
 def _check_format(data: bytes) -> None:
-    is_jpeg = data.startswith(b"\xff\xd8\xff")
-    is_png = data.startswith(b"\x89PNG\r\n\x1a\n")
-    is_webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
-    if not (is_jpeg or is_png or is_webp):
+    if sniff(data) is None:
+        heic = " It is a HEIC photo, for which there is no free decoder." if _brand(data) in _HEIC else ""
         raise PictureUnsupported(
-            "The file is not a JPEG, PNG or WebP picture. Save the photo in one of these formats and send that file."
+            f"The file is not a {NAMED} picture.{heic} Save the photo in one of these formats and send that file."
         )
+
+
+def sniff(data: bytes) -> str | None:
+    """Pillow's name of the format by the first bytes, None where it is none of `FORMATS`."""
+    found = [kind for kind, starts in _STARTS.items() if data.startswith(starts)]
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        found.append("WEBP")
+    if _brand(data) in (b"avif", b"avis"):
+        found.append("AVIF")
+    return found[0] if found else None
+
+
+def _brand(data: bytes) -> bytes:
+    """The major brand of an ISO media file."""
+    return data[8:12] if data[4:8] == b"ftyp" else b""
 
 
 def _check_size(image: Image.Image) -> None:
@@ -118,18 +144,6 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error, UserWarning):
         return 1  # damaged metadata around a sound picture: common enough to be taken as upright
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey: convert() would clip it to 255 instead of scaling
-        grey_HW = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return Image.fromarray(((grey_HW * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGB", image.size, WHITE)
-        white.paste(rgba, mask=rgba.getchannel("A"))
-        return white
-    return image.convert("RGB")
 
 
 def to_tensor(image: Image.Image) -> Tensor:

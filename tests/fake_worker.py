@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from worker.backend import Code, Prepared
+from worker.backend import NO_EXTRAS, Code, Extras, Prepared
 from worker.bootstrap import run
 from worker.contract import FaceInfo, JobOptions, PackInfo, StartKind
 from worker.errors import JobRefused
@@ -31,6 +31,7 @@ SIDE_PX = 32
 PACK = PackInfo(
     name="fake-32",
     version="1.0.0",
+    digest="sha256:" + 64 * "0",
     resolution=SIDE_PX,
     layers=LAYERS,
     w_dim=WIDTH,
@@ -70,6 +71,8 @@ class FakePrepared:
     aligned: Image.Image
     face: FaceInfo | None
     step_s: float
+    start: Code | None = None
+    pack_digest: str = PACK.digest
     pack_name: str = PACK.name
     pack_version: str = PACK.version
 
@@ -84,10 +87,13 @@ class FakePrepared:
     def render(self, code: Code) -> Image.Image:
         return render(code)
 
+    def pasted(self, image: Image.Image) -> Image.Image | None:
+        return image.resize(self.aligned.size) if self.face else None
+
     def _begin(self, resume: bytes | None) -> tuple[int, Code, Code]:
         if resume is None:
             generator = np.random.default_rng(self.options.seed)
-            start = generator.random((LAYERS, WIDTH), dtype=np.float32)
+            start = generator.random((LAYERS, WIDTH), dtype=np.float32) if self.start is None else self.start
             return 0, start, np.zeros_like(start)
         values, velocity, index = np.frombuffer(resume, np.float32).reshape(3, LAYERS, WIDTH)
         return int(index[0, 0]), values, velocity
@@ -112,7 +118,7 @@ class FakeBackend:
     def packs(self) -> list[PackInfo]:
         return [PACK]
 
-    def prepare(self, photo: bytes, options: JobOptions) -> Prepared:
+    def prepare(self, photo: bytes, options: JobOptions, extras: Extras = NO_EXTRAS) -> Prepared:
         picture = Image.open(io.BytesIO(photo)).convert("RGB")
         grey = np.asarray(picture.convert("L").resize((WIDTH, LAYERS)), np.float32) / 255
         if options.align and np.ptp(grey) == 0:
@@ -120,7 +126,11 @@ class FakeBackend:
         if options.pack not in (None, PACK.name):
             raise JobRefused(problem("pack-not-found", "The pack does not exist", 422, "No such pack."))
         face = FaceInfo(found=1, quad=[(0, 0), (0, 9), (9, 9), (9, 0)]) if options.align else None
-        return FakePrepared(options=options, target=grey, aligned=picture, face=face, step_s=self.step_s)
+        if extras.mask is not None:
+            grey = grey * np.asarray(extras.mask.resize((WIDTH, LAYERS)), np.float32) / 255
+        return FakePrepared(
+            options=options, target=grey, aligned=picture, face=face, step_s=self.step_s, start=extras.start
+        )
 
 
 def render(code: Code) -> Image.Image:

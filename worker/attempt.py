@@ -5,19 +5,26 @@ Every Step renews the lease, reads the cancel flag and may be the last one this 
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
 
+import numpy as np
+from PIL import Image
+
 from worker.artifacts import ArtifactStore
-from worker.backend import Backend, BackendStep, Prepared
+from worker.backend import Backend, BackendStep, Extras, Prepared
 from worker.checkpoint import Best, Checkpoint, better
-from worker.contract import ArtifactKey, JobDone, JobRecord, JobStarted, JobStatus
+from worker.contract import ArtifactKey, JobDone, JobRecord, JobStarted, JobStatus, StartKind, StopReason
 from worker.errors import CancelAsked, JobRefused, Stopping
-from worker.frames import FrameWriter, npy, png
+from worker.frames import FrameWriter, jpeg, npy, png
+from worker.metrics import Metrics
 from worker.problems import NOT_FINITE, PHOTO_MISSING
+from worker.stop_rules import stopped_by
 from worker.store import JobStore
 from worker.transitions import Lease
 
@@ -51,32 +58,56 @@ class Attempt:
         prepared = self._prepare()
         saved = self._saved(prepared)
         best = saved.best if saved else None
+        metrics = Metrics.from_bytes(self._read(ArtifactKey.metrics) if saved else None)
         step: BackendStep | None = None
+        reason: StopReason | None = None
         if saved is not None:
             log.info("resuming job=%s step=%d", self._lease.job_id, saved.step)
         with self._writer() as writer:
             for step in prepared.steps(saved.state if saved else None):
                 best = better(best, step)
+                metrics.add(step.index, step.loss, self._seconds())
                 self._report(step, best)
-                self._write(writer, step, best)
+                reason = stopped_by(self._record.options, step.index, step.loss, self._seconds())
+                self._write(writer, step, best, metrics)
+                if reason is not None:
+                    break
             if step is not None and math.isfinite(step.loss):
                 writer.frame(step)
-        self._finish(prepared, best)
+            writer.metrics(metrics.to_bytes())
+        self._finish(prepared, best, reason or StopReason.NOT_FINITE)
 
     def _prepare(self) -> Prepared:
-        photo = self._context.artifacts.read(ArtifactKey.photo(self._lease.job_id))
-        if photo is None:
-            raise JobRefused(PHOTO_MISSING)
-        prepared = self._context.backend.prepare(photo, self._record.options)
+        photo = self._required(ArtifactKey.photo)
+        prepared = self._context.backend.prepare(photo, self._record.options, self._extras())
         key = ArtifactKey.aligned(self._lease.job_id)
         self._store(key, png(prepared.aligned))
         started = JobStarted(attempt=self._record.attempts, steps=self._record.options.steps, aligned_key=key)
-        self._update(started, pack_name=prepared.pack_name, pack_version=prepared.pack_version, face=prepared.face)
+        pack = {"pack_name": prepared.pack_name, "pack_version": prepared.pack_version}
+        self._update(started, **pack, pack_digest=prepared.pack_digest or None, face=prepared.face)
         return prepared
+
+    def _extras(self) -> Extras:
+        """What came with the photo. Both were checked when they came."""
+        start = mask = None
+        if self._record.options.start is StartKind.LATENTS:
+            start = np.load(io.BytesIO(self._required(ArtifactKey.start)), allow_pickle=False)
+        if self._record.masked:
+            mask = Image.open(io.BytesIO(self._required(ArtifactKey.mask)), formats=["PNG"])
+            mask.load()
+        return Extras(start=start, mask=mask)
+
+    def _required(self, key: Callable[[str], str]) -> bytes:
+        if (data := self._read(key)) is None:
+            raise JobRefused(PHOTO_MISSING)
+        return data
+
+    def _read(self, key: Callable[[str], str]) -> bytes | None:
+        return self._context.artifacts.read(key(self._lease.job_id))
 
     def _saved(self, prepared: Prepared) -> Checkpoint | None:
         """The checkpoint of an earlier attempt with the same pack."""
-        data = self._context.artifacts.read(ArtifactKey.checkpoint(self._lease.job_id))
+        data = self._read(ArtifactKey.checkpoint)
         before = (self._record.pack_name, self._record.pack_version)
         if data is None or before != (prepared.pack_name, prepared.pack_version):
             return None
@@ -94,27 +125,34 @@ class Attempt:
         found = {"best_step": best.step, "best_loss": best.loss} if best else {}
         self._update(None, step=step.index, loss=loss, seconds=self._seconds(), **found)
 
-    def _write(self, writer: FrameWriter, step: BackendStep, best: Best | None) -> None:
+    def _write(self, writer: FrameWriter, step: BackendStep, best: Best | None, metrics: Metrics) -> None:
         if step.index % self._record.options.frame_every == 0 and math.isfinite(step.loss):
             writer.frame(step)
         stopping = self._context.stopping.is_set()
         if stopping or time.monotonic() - self._checkpointed >= self._context.checkpoint_s:
+            writer.metrics(metrics.to_bytes())  # before it: whoever goes on from the checkpoint lacks no row
             writer.checkpoint(Checkpoint(step=step.index, state=step.checkpoint(), best=best))
             self._checkpointed = time.monotonic()
         if stopping:
             writer.drain()
             raise Stopping
 
-    def _finish(self, prepared: Prepared, best: Best | None) -> None:
+    def _finish(self, prepared: Prepared, best: Best | None, reason: StopReason) -> None:
         if best is None:
             raise JobRefused(NOT_FINITE)
         image = best.source.image() if best.source else prepared.render(best.code)
         self._store(ArtifactKey.image(self._lease.job_id), png(image))
         self._store(ArtifactKey.latents(self._lease.job_id), npy(best.code))
+        pasted = self._paste(prepared, image)
         done = JobDone(step=best.step, loss=best.loss)
-        self._context.store.finish(
-            self._lease, JobStatus.SUCCEEDED, done, seconds=self._seconds(), best_step=best.step, best_loss=best.loss
-        )
+        found = {"best_step": best.step, "best_loss": best.loss, "stopped_by": reason, "pasted": pasted}
+        self._context.store.finish(self._lease, JobStatus.SUCCEEDED, done, seconds=self._seconds(), **found)
+
+    def _paste(self, prepared: Prepared, image: Image.Image) -> bool:
+        photo = prepared.pasted(image) if self._record.options.paste else None
+        if photo is not None:
+            self._store(ArtifactKey.pasted(self._lease.job_id), jpeg(photo))
+        return photo is not None
 
     def _store(self, key: str, data: bytes) -> None:
         self._update(None)  # a job that was deleted meanwhile gets no new file

@@ -6,6 +6,7 @@ Nothing here knows Torch, so the worker's own machinery can be tested without it
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,19 @@ from worker.contract import FaceInfo, JobOptions, PackInfo
 
 Code = NDArray[np.float32]
 """A W+ code, float32, (L, D): one row of latent width D for each style layer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What came with the photo."""
+
+    start: Code | None = None
+    """The code to start from, for `StartKind.LATENTS`."""
+    mask: Image.Image | None = None
+    """8-bit grey, as large as the upright photo: white where the pictures must agree, black where anything goes."""
+
+
+NO_EXTRAS = Extras()
 
 
 class BackendStep(Protocol):
@@ -49,6 +63,10 @@ class Prepared(Protocol):
     def pack_version(self) -> str: ...
 
     @property
+    def pack_digest(self) -> str:
+        """See `contract.PackInfo.digest`."""
+
+    @property
     def aligned(self) -> Image.Image:
         """The crop that is inverted."""
 
@@ -61,6 +79,9 @@ class Prepared(Protocol):
 
     def render(self, code: Code) -> Image.Image:
         """The picture of a code."""
+
+    def pasted(self, image: Image.Image) -> Image.Image | None:
+        """The upright photo with `image` in the place of the crop; None where no face was looked for."""
 
 
 class Backend(Protocol):
@@ -75,5 +96,5 @@ class Backend(Protocol):
     def packs(self) -> list[PackInfo]:
         """What can be asked for."""
 
-    def prepare(self, photo: bytes, options: JobOptions) -> Prepared:
-        """Decode, align, make the target. Raises: JobRefused when the photo or an option is at fault."""
+    def prepare(self, photo: bytes, options: JobOptions, extras: Extras = NO_EXTRAS) -> Prepared:
+        """Decode, align, make the target. Raises: JobRefused when the photo, an option or an extra is at fault."""

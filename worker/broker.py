@@ -11,6 +11,7 @@ from celery import Celery
 TASK = "inversion.run"
 QUEUE = "inversion"
 PRIORITY_NEW = 3
+"""Of a job of normal priority; see `priority_of`."""
 PRIORITY_AGAIN = 0
 """Of 0 (first), 3, 6, 9: a job that had begun, or whose message was lost, is not put behind new ones."""
 _PRIORITY_STEPS = (0, 3, 6, 9)
@@ -38,6 +39,11 @@ def make_celery(redis_url: str) -> Celery:
 def send(app: Celery, job_id: str, priority: int = PRIORITY_NEW) -> None:
     """Tell the workers of a job. Blocks for the connection's time; raises kombu's OperationalError."""
     app.send_task(TASK, args=[job_id], queue=QUEUE, priority=priority, retry_policy={"max_retries": 2})
+
+
+def priority_of(rank: int) -> int:
+    """Of a new job whose `Priority.rank` this is."""
+    return _PRIORITY_STEPS[rank]
 
 
 def message_lists() -> list[str]:

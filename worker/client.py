@@ -11,7 +11,8 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, cast
 
@@ -19,15 +20,40 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.asyncio import Redis
 
-from worker import broker, scripts, transitions
+from worker import broker, listing, scripts, transitions, usage
+from worker import once as once_
 from worker.artifacts import ArtifactStore
 from worker.connection import connect_async
-from worker.contract import ArtifactKey, JobEvent, JobOptions, JobRecord, JobStatus, WorkerInfo
-from worker.errors import StorageFull, WorkerError
+from worker.contract import (
+    ArtifactKey,
+    BatchRecord,
+    JobEvent,
+    JobOptions,
+    JobRecord,
+    JobStatus,
+    UsageDay,
+    WorkerInfo,
+)
+from worker.errors import OnceBusy, OnceReused, StorageFull, WorkerError
+from worker.listing import Filters, Page, Place
+from worker.once import FINISH, KEPT_MS, Claim
 from worker.scripts import Call
 from worker.settings import ClientSettings
+from worker.submission import Submission
 
-__all__ = ["ClientSettings", "JobClient", "StorageFull", "WorkerError"]
+__all__ = [
+    "Claim",
+    "ClientSettings",
+    "Filters",
+    "JobClient",
+    "OnceBusy",
+    "OnceReused",
+    "Page",
+    "Place",
+    "StorageFull",
+    "Submission",
+    "WorkerError",
+]
 
 log = logging.getLogger(__name__)
 
@@ -54,29 +80,155 @@ class JobClient:
         celery = broker.make_celery(settings.redis_url)
         return cls(redis, ArtifactStore(settings.artifacts_url), celery, settings.ttl_s)
 
-    async def submit(self, photo: bytes, options: JobOptions) -> JobRecord:
-        """Store the photo and queue a job for it.
+    async def submit(self, photo: bytes, options: JobOptions, *, tenant: str = "") -> JobRecord:
+        """Store the photo and queue a job for it. Raises: StorageFull, and then nothing is left."""
+        return await self.submit_one(Submission(photo=photo, options=options), tenant=tenant)
+
+    async def submit_one(
+        self, submission: Submission, *, tenant: str = "", once: Claim | None = None, retry_of: str | None = None
+    ) -> JobRecord:
+        """Store a submission and queue a job for it.
+
+        Args:
+            once: the Idempotency-Key that is answered with this job from now on.
+            retry_of: the job that this one repeats.
+        Raises: StorageFull, OnceBusy (the claim was held too long); then nothing is left.
+        """
+        record = self._new_record(submission, tenant).model_copy(update={"retry_of": retry_of})
+        await self._accept([(record, submission)], once, made=record.id)
+        return record
+
+    async def submit_batch(
+        self, submissions: Sequence[Submission], *, tenant: str = "", once: Claim | None = None
+    ) -> BatchRecord:
+        """Queue a job for each, all of them or none. Raises: as `submit_one`."""
+        batch_id = uuid.uuid4().hex
+        records = [self._new_record(one, tenant).model_copy(update={"batch": batch_id}) for one in submissions]
+        batch = BatchRecord(
+            id=batch_id,
+            tenant=tenant,
+            created_at=records[0].created_at,
+            expires_at=max(record.expires_at for record in records),
+            jobs=[record.id for record in records],
+        )
+        await self._accept(list(zip(records, submissions, strict=True)), once, made=batch_id, batch=batch)
+        return batch
+
+    def _new_record(self, submission: Submission, tenant: str) -> JobRecord:
+        created_at = transitions.now()
+        ttl_s = submission.options.ttl
+        return JobRecord(
+            id=uuid.uuid4().hex,
+            tenant=tenant,
+            status=JobStatus.QUEUED,
+            options=submission.options,
+            masked=submission.mask is not None,
+            created_at=created_at,
+            expires_at=created_at + (self._ttl if ttl_s is None else timedelta(seconds=ttl_s)),
+        )
+
+    async def _accept(
+        self,
+        jobs: Sequence[tuple[JobRecord, Submission]],
+        once: Claim | None,
+        made: str,
+        batch: BatchRecord | None = None,
+    ) -> None:
+        """Store the bytes, queue the jobs in one transaction, tell the broker.
 
         The expiry comes first, so that whatever a crash leaves behind will be deleted by a sweep.
-        Raises: StorageFull, and then nothing is left.
         """
-        created_at = transitions.now()
-        record = JobRecord(
-            id=uuid.uuid4().hex,
-            status=JobStatus.QUEUED,
-            options=options,
-            created_at=created_at,
-            expires_at=created_at + self._ttl,
-        )
-        await self._redis.zadd(scripts.EXPIRY, {record.id: record.expires_at.timestamp()})
+        await self._redis.zadd(scripts.EXPIRY, {record.id: record.expires_at.timestamp() for record, _ in jobs})
         try:
-            await asyncio.to_thread(self._artifacts.write, ArtifactKey.photo(record.id), photo)
-            await self._run(transitions.submit(record))
+            for record, submission in jobs:
+                for key, data in submission.files(record.id).items():
+                    await asyncio.to_thread(self._artifacts.write, key, data)
+            if not await self._queue([record for record, _ in jobs], once, made, batch):
+                raise OnceBusy
         except BaseException:
-            await asyncio.shield(self.delete(record.id))
+            await asyncio.shield(self._undo([record.id for record, _ in jobs], batch))
             raise
-        await self._ring(record.id)
-        return record
+        for record, _ in jobs:
+            await self._ring(record)
+
+    async def _undo(self, job_ids: Sequence[str], batch: BatchRecord | None) -> None:
+        for job_id in job_ids:
+            await self.delete(job_id)
+        if batch is not None:
+            await self.delete_batch(batch)
+
+    async def _queue(
+        self, records: Sequence[JobRecord], once: Claim | None, made: str, batch: BatchRecord | None
+    ) -> bool:
+        """False, and nothing has happened, when the Idempotency-Key is no longer ours."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for record in records:
+                call = transitions.submit(record, once)
+                pipe.eval(call.text, len(call.keys), *call.keys, *call.argv)
+            for key, value, until_ms in transitions.submit_batch(batch) if batch is not None else ():
+                pipe.set(key, value, pxat=until_ms)
+            if once is not None:
+                pipe.eval(FINISH, 1, once.key, once.token, made, KEPT_MS)
+            answers = await pipe.execute()
+        return bool(answers[0])
+
+    async def begin_once(self, tenant: str, key: str, fingerprint: str) -> Claim | str:
+        """Take an Idempotency-Key, or get the id that the same request was answered with; see worker/once.py.
+
+        Raises: OnceBusy, OnceReused.
+        """
+        return await once_.begin(self._redis, tenant, key, fingerprint)
+
+    async def release_once(self, claim: Claim) -> None:
+        """Give an Idempotency-Key back because nothing was made; harmless when something was."""
+        await once_.release(self._redis, claim)
+
+    async def retry(self, record: JobRecord) -> JobRecord | None:
+        """A new job of the same photo and options as an ended one; None when its photo is gone.
+
+        A final state stays final: those who were told of it, by an event or a webhook, were told the truth.
+        """
+        keys = (ArtifactKey.photo, ArtifactKey.mask, ArtifactKey.start)
+        photo, mask, start = [await self.read(key(record.id)) for key in keys]
+        if photo is None:
+            return None
+        submission = Submission(photo=photo, options=record.options, mask=mask, start=start)
+        return await self.submit_one(submission, tenant=record.tenant, retry_of=record.id)
+
+    async def wait(self, job_id: str, timeout_s: float) -> JobRecord | None:
+        """The job's record as soon as it has ended, or as it is after `timeout_s`; None when it is gone."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                async for _ in self.events(job_id):
+                    pass
+        return await self.get(job_id)
+
+    async def page(self, tenant: str, filters: Filters, after: Place | None, limit: int) -> Page:
+        """A tenant's jobs, newest first; see worker/listing.py."""
+        return await listing.page(self._redis, tenant, filters, after, limit)
+
+    async def usage(self, tenant: str, days: int) -> list[UsageDay]:
+        """What a tenant has used in the last days, oldest first."""
+        return await usage.usage(self._redis, tenant, days)
+
+    async def was_known(self, tenant: str, job_id: str) -> bool:
+        """Whether there was a job or batch of this id that has expired lately, or is still there."""
+        return bool(await self._redis.exists(scripts.known_key(tenant, job_id)))
+
+    async def batch(self, batch_id: str) -> BatchRecord | None:
+        """A batch; None when there is none, or no longer."""
+        text = cast(str | None, await self._redis.get(scripts.batch_key(batch_id)))
+        return BatchRecord.model_validate_json(text) if text is not None else None
+
+    async def records_of(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
+        """The records of these jobs, None for one that is gone."""
+        return await listing.records(self._redis, job_ids)
+
+    async def delete_batch(self, batch: BatchRecord) -> None:
+        """Delete a batch and all of its jobs."""
+        await self._undo(batch.jobs, None)
+        keys = (scripts.batch_key(batch.id), scripts.known_key(batch.tenant, batch.id))
+        await self._redis.delete(*keys)
 
     async def get(self, job_id: str) -> JobRecord | None:
         """The job's record; None when there is none, or no longer."""
@@ -114,8 +266,15 @@ class JobClient:
     async def delete(self, job_id: str) -> bool:
         """Delete a job and all of its files; a worker that runs it stops. Says whether there was one.
 
-        The expiry goes last, so that a sweep finishes what a crash interrupts.
+        No tombstone stays either. The expiry goes last, so that a sweep finishes what a crash interrupts.
         """
+        tenant = cast(str | None, await self._redis.hget(scripts.job_key(job_id), "tenant"))
+        if tenant is not None:
+            await self._redis.zrem(scripts.index_key(json.loads(tenant)), job_id)
+            await self._redis.delete(scripts.known_key(json.loads(tenant), job_id))
+        return await self._delete(job_id)
+
+    async def _delete(self, job_id: str) -> bool:
         async with self._redis.pipeline() as pipe:
             pipe.delete(scripts.job_key(job_id))
             pipe.delete(scripts.events_key(job_id))
@@ -156,12 +315,13 @@ class JobClient:
         await self._redis.aclose()
         await asyncio.to_thread(self._celery.close)
 
-    async def _ring(self, job_id: str) -> None:
+    async def _ring(self, record: JobRecord) -> None:
         """Tell the broker. The job is already queued, so if this fails the workers' reaper repairs it."""
         try:
-            await asyncio.to_thread(broker.send, self._celery, job_id)
+            priority = broker.priority_of(record.options.priority.rank)
+            await asyncio.to_thread(broker.send, self._celery, record.id, priority)
         except OperationalError as error:
-            log.warning("message not sent, left to the reaper job=%s error=%s", job_id, error)
+            log.warning("message not sent, left to the reaper job=%s error=%s", record.id, error)
 
     async def _status(self, job_id: str) -> JobStatus | None:
         text = cast(str | None, await self._redis.hget(scripts.job_key(job_id), "status"))
@@ -178,7 +338,7 @@ class JobClient:
     async def _swept(self, job_id: str) -> bool:
         """Delete one job; a file that cannot be deleted is left to the next sweep, and stops none of the others."""
         try:
-            await self.delete(job_id)
+            await self._delete(job_id)
             await asyncio.to_thread(self._artifacts.delete_job, job_id)
         except OSError as error:
             log.warning("not swept job=%s error=%s", job_id, error)

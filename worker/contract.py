@@ -10,22 +10,34 @@ the keys of `ArtifactKey`. The job record in Redis is the truth; Celery only car
 
 from __future__ import annotations
 
+from datetime import date as Date
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
 MIN_SIDE_PX = 64
 """Shortest side of an upload."""
 MAX_PIXELS = 50_000_000
 """Most pixels of an upload, counted from its header before it is decoded."""
-PHOTO_FORMATS = ("JPEG", "PNG", "WEBP")
+PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Pillow names of the formats that are taken."""
 MAX_ATTEMPTS = 3
 """How often a job is started before a lost worker makes it fail."""
 MAX_STEPS = 1000
 """Most updates that one job may ask for."""
+MAX_SECONDS = 3600
+"""Most seconds of work that one job may ask for."""
+MIN_TTL_S = 60
+"""Shortest time that a job may ask to be kept."""
+MAX_TTL_S = 7 * 24 * 3600
+"""Longest time that a job may ask to be kept."""
+MAX_URL_LENGTH = 2000
+"""Longest address of a webhook."""
+MAX_BATCH = 64
+"""Most photos of one batch."""
 
 
 class Message(BaseModel):
@@ -50,6 +62,44 @@ class StartKind(StrEnum):
     ENCODER = "encoder"
     MEAN = "mean"
     RANDOM = "random"
+    LATENTS = "latents"
+    """A code that came with the photo: every pack takes one, so none lists it among its starts."""
+
+
+class Priority(StrEnum):
+    """Which queued jobs go first. A job never overtakes one of its own priority."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+    @property
+    def rank(self) -> int:
+        """0 goes first."""
+        return (Priority.HIGH, Priority.NORMAL, Priority.LOW).index(self)
+
+
+class EventKind(StrEnum):
+    """The `kind` of each JobEvent."""
+
+    QUEUED = "queued"
+    STARTED = "started"
+    FRAME = "frame"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+FINAL_EVENTS = (EventKind.DONE, EventKind.FAILED, EventKind.CANCELED)
+
+
+class StopReason(StrEnum):
+    """Which rule ended the loop."""
+
+    STEPS = "steps"
+    TARGET_LOSS = "target_loss"
+    MAX_SECONDS = "max_seconds"
+    NOT_FINITE = "not_finite"
 
 
 class JobOptions(Message):
@@ -60,7 +110,9 @@ class JobOptions(Message):
     )
     optimizer: str = Field("adam", description="Name of an optimizer that the pack offers.")
     start: StartKind | None = Field(
-        None, description="Start code; none takes the encoder where the pack has one, else the mean."
+        None,
+        description="Start code; none takes the encoder where the pack has one, else the mean. `latents` is the code "
+        "sent along, and is implied by sending one.",
     )
     steps: int = Field(100, ge=0, le=MAX_STEPS, description="Updates after the start code; 0 returns the start itself.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the random start.")
@@ -70,6 +122,67 @@ class JobOptions(Message):
     align: bool = Field(
         True, description="Find the face and align it as FFHQ does; false takes the centre crop as it is."
     )
+    target_loss: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Stop at the first step whose loss is this or less."
+    )
+    max_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=MAX_SECONDS,
+        description="Stop after the first step that ends so many seconds after the work began; the queue does not "
+        "count.",
+    )
+    paste: bool = Field(
+        True,
+        description="Also put the reconstruction back into the photo, for `links.pasted`; needs align. False saves "
+        "the time of encoding the photo again.",
+    )
+    priority: Priority = Field(
+        Priority.NORMAL, description="Jobs of a higher priority go first, whatever waits behind them."
+    )
+    ttl: int | None = Field(
+        None,
+        ge=MIN_TTL_S,
+        le=MAX_TTL_S,
+        description="Seconds until photo and results are deleted; none takes the service's default.",
+    )
+    webhook: str | None = Field(
+        None,
+        max_length=MAX_URL_LENGTH,
+        description="http(s) address that is told of events. Without user name, password or fragment.",
+        examples=["https://editor.example/hooks/inversion"],
+    )
+    webhook_events: tuple[EventKind, ...] = Field(
+        FINAL_EVENTS,
+        min_length=1,
+        max_length=len(EventKind),
+        description="Which events the webhook is told of; in a form, separated by commas.",
+    )
+
+    @field_validator("webhook")
+    @classmethod
+    def _check_webhook(cls, value: str | None) -> str | None:
+        """Shape alone: whether the address may be called is decided when it is called."""
+        if value is not None:
+            check_url(value)
+        return value
+
+    @field_validator("webhook_events")
+    @classmethod
+    def _each_once(cls, value: tuple[EventKind, ...]) -> tuple[EventKind, ...]:
+        return tuple(kind for kind in EventKind if kind in value)
+
+
+def check_url(url: str) -> None:
+    """Raise ValueError for anything but a plain absolute http(s) address."""
+    if not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
+        raise ValueError("must be an address without spaces, in ASCII; encode other characters")
+    parts = urlsplit(url)  # raises ValueError itself for broken IPv6
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must begin with https:// or http:// and a host")
+    if parts.username is not None or parts.password is not None or parts.fragment:
+        raise ValueError("must have no user name, password or fragment")
+    _ = parts.port  # raises ValueError for a port that is none
 
 
 class Problem(Message):
@@ -99,8 +212,12 @@ class JobRecord(Message):
     """All that is known of one job."""
 
     id: str
+    tenant: str = Field("", description="Whose it is; empty while the service asks for no key.")
     status: JobStatus
     options: JobOptions
+    masked: bool = Field(False, description="A mask came with the photo.")
+    batch: str | None = Field(None, description="Id of the batch that it came in.")
+    retry_of: str | None = Field(None, description="Id of the inversion that this one repeats.")
     created_at: datetime
     expires_at: datetime
     started_at: datetime | None = None
@@ -113,9 +230,33 @@ class JobRecord(Message):
     frames: list[int] = Field(default_factory=list, description="Steps of which a frame can be had, rising.")
     pack_name: str | None = None
     pack_version: str | None = None
+    pack_digest: str | None = Field(None, description="`PackInfo.digest` of the pack that was used.")
+    stopped_by: StopReason | None = Field(None, description="Which rule ended the loop of one that succeeded.")
+    pasted: bool = Field(False, description="The reconstruction pasted back into the photo is there.")
     face: FaceInfo | None = None
     seconds: float | None = Field(None, description="Seconds of work, without the time in the queue.")
     error: Problem | None = None
+
+
+class BatchRecord(Message):
+    """Photos that were submitted together; what became of each is in its own record."""
+
+    id: str
+    tenant: str = ""
+    created_at: datetime
+    expires_at: datetime
+    jobs: list[str] = Field(description="Ids, in the order of the photos.")
+
+
+class UsageDay(Message):
+    """What one tenant has used on one day, UTC; a job counts on the day of each event."""
+
+    date: Date
+    submitted: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    canceled: int = 0
+    seconds: float = Field(0.0, description="Seconds of work of the jobs that ended on this day.")
 
 
 class JobQueued(Message):
@@ -171,6 +312,11 @@ class PackInfo(Message):
 
     name: str
     version: str
+    digest: str = Field(
+        "",
+        description="sha256:... of the generator's weights: codes of one digest render the same faces, whatever else "
+        "of the pack changes. Workers of before say none.",
+    )
     resolution: int
     layers: int
     w_dim: int
@@ -203,6 +349,26 @@ class ArtifactKey:
     @staticmethod
     def photo(job_id: str) -> str:
         return f"{job_id}/photo"
+
+    @staticmethod
+    def mask(job_id: str) -> str:
+        """As large as the upright photo, 8-bit grey: white where the pictures must agree."""
+        return f"{job_id}/mask.png"
+
+    @staticmethod
+    def start(job_id: str) -> str:
+        """The code to start from, float32, (L, D)."""
+        return f"{job_id}/start.npy"
+
+    @staticmethod
+    def metrics(job_id: str) -> str:
+        """`worker.metrics.Metrics` of every step so far."""
+        return f"{job_id}/metrics.npy"
+
+    @staticmethod
+    def pasted(job_id: str) -> str:
+        """The upright photo with the reconstruction in it."""
+        return f"{job_id}/pasted.jpg"
 
     @staticmethod
     def aligned(job_id: str) -> str:

@@ -11,16 +11,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 
+import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from inversion_core import Checkpoint, InversionError, InvertConfig
 from inversion_core.engine import Engine, EngineConfig, ImageStep, Request
 from inversion_core.engine.capacity import cpu_threads, default_slots
-from inversion_core.faces import FaceDetector, find_and_align
+from inversion_core.errors import OptionInvalid
+from inversion_core.faces import FaceDetector, crop_mask, find_and_align, paste_back
 from inversion_core.packs import DEFAULT_PACK, Pack, list_packs, load_pack
 from inversion_core.pictures import centre_crop, load_photo, to_image, to_tensor
-from worker.backend import Code, Prepared
+from worker.backend import NO_EXTRAS, Code, Extras, Prepared
 from worker.contract import DirectionInfo, FaceInfo, JobOptions, PackInfo, StartKind
 from worker.errors import BackendUnavailable, JobRefused
 from worker.problems import problem
@@ -96,7 +99,7 @@ class CoreBackend:
     def packs(self) -> list[PackInfo]:
         return [_info(pack, default=name == self._default) for name, pack in self._packs.items()]
 
-    def prepare(self, photo: bytes, options: JobOptions) -> Prepared:
+    def prepare(self, photo: bytes, options: JobOptions, extras: Extras = NO_EXTRAS) -> Prepared:
         with _refusing():
             pack = self._pack(options.pack)
             upright = load_photo(photo)
@@ -104,9 +107,12 @@ class CoreBackend:
             return CorePrepared(
                 pack=pack,
                 options=options,
+                photo=photo,
                 aligned=image or centre_crop(upright, pack.resolution),
                 face=face,
                 engine=self._engine,
+                start_LD=start_code(pack, extras.start),
+                mask_HW=mask_tensor(extras.mask, upright, face, pack.resolution),
             )
 
     def warm_up(self) -> None:
@@ -143,9 +149,12 @@ class CorePrepared:
 
     pack: Pack
     options: JobOptions
+    photo: bytes
     aligned: Image.Image
     face: FaceInfo | None
     engine: Engine
+    start_LD: Tensor | None
+    mask_HW: Tensor | None
 
     @property
     def pack_name(self) -> str:
@@ -154,6 +163,15 @@ class CorePrepared:
     @property
     def pack_version(self) -> str:
         return self.pack.version
+
+    @property
+    def pack_digest(self) -> str:
+        return digest_of(self.pack)
+
+    def pasted(self, image: Image.Image) -> Image.Image | None:
+        if self.face is None or self.face.quad is None:
+            return None
+        return paste_back(load_photo(self.photo), image, np.array(self.face.quad))
 
     def steps(self, resume: bytes | None) -> Iterator[CoreStep]:
         with _refusing(), self.engine.submit(self._request(resume)) as ticket:
@@ -174,15 +192,18 @@ class CorePrepared:
         config = InvertConfig(
             num_steps=self.options.steps,
             optimizer=self.options.optimizer,
-            start=self.options.start and self.options.start.value,
+            start=None if self.start_LD is not None else self.options.start and self.options.start.value,
             seed=self.options.seed,
         )
         return Request(
             pack=self.pack,
             target_CHW=to_tensor(self.aligned)[0],
             config=config,
+            start_LD=self.start_LD,
+            mask_HW=self.mask_HW,
             resume=Checkpoint.from_bytes(resume) if resume is not None else None,
             frame_every=self.options.frame_every,
+            priority=self.options.priority.rank,
         )
 
 
@@ -210,6 +231,7 @@ def _info(pack: Pack, *, default: bool) -> PackInfo:
     return PackInfo(
         name=pack.name,
         version=pack.version,
+        digest=digest_of(pack),
         resolution=pack.resolution,
         layers=pack.num_layers,
         w_dim=pack.w_dim,
@@ -223,6 +245,39 @@ def _info(pack: Pack, *, default: bool) -> PackInfo:
         description=pack.manifest.description,
         default=default,
     )
+
+
+def digest_of(pack: Pack) -> str:
+    """What `PackInfo.digest` says; empty for a pack that was never saved."""
+    files = pack.manifest.files
+    found = files.get(pack.manifest.weight_files["generator"])
+    return f"sha256:{found}" if found else ""
+
+
+def start_code(pack: Pack, code: Code | None) -> Tensor | None:
+    """A code (L, D) that came with the photo. Raises: OptionInvalid."""
+    if code is None:
+        return None
+    if code.shape != (pack.num_layers, pack.w_dim):
+        raise OptionInvalid(
+            f"the start code has shape {code.shape}, pack {pack.name} takes {(pack.num_layers, pack.w_dim)}; "
+            f"send a code of this pack"
+        )
+    return torch.from_numpy(code.astype(np.float32)).to(pack.device)
+
+
+def mask_tensor(mask: Image.Image | None, upright: Image.Image, face: FaceInfo | None, side_px: int) -> Tensor | None:
+    """The photo's mask, cut out as the face was: (H, W) in [0, 1]. Raises: OptionInvalid."""
+    if mask is None:
+        return None
+    if mask.size != upright.size:
+        raise OptionInvalid(f"the mask has {mask.size} px, the upright photo {upright.size}; make them the same")
+    quad = np.array(face.quad) if face is not None and face.quad is not None else None
+    cropped = centre_crop(mask, side_px) if quad is None else crop_mask(mask, quad, side_px)
+    mask_HW = torch.from_numpy(np.array(cropped)).float() / 255
+    if not mask_HW.any():
+        raise OptionInvalid("the mask is black all over the crop that is inverted; make white what must agree")
+    return mask_HW
 
 
 @contextmanager

@@ -5,6 +5,8 @@ WorkerError             anything below
   + ServerUnavailable   the embedded Valkey does not start             (stops the process)
   + BackendUnavailable  the default pack or the device cannot be used  (stops the process)
   + JobRefused          the photo, an option or the pack is at fault   its problem's own status
+  + OnceBusy            an Idempotency-Key is in use by another request       409   idempotency-key-in-use
+  + OnceReused          an Idempotency-Key came before, with another body     422   idempotency-key-reused
   + Interrupted         an attempt ends before its last Step           (never leaves the worker)
       + LeaseLost       another worker took over, or the job is gone
       + CancelAsked     a person asked for it
@@ -38,6 +40,14 @@ class JobRefused(WorkerError):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.detail)
         self.problem = problem
+
+
+class OnceBusy(WorkerError):
+    """A request with the same Idempotency-Key is being accepted right now."""
+
+
+class OnceReused(WorkerError):
+    """The Idempotency-Key has been used for a request with another body."""
 
 
 class Interrupted(WorkerError):

@@ -10,6 +10,12 @@
     inversion:running       sorted set: running jobs by the time their lease ends (ms, Redis's clock)
     inversion:expiry        sorted set: every job by the time it is deleted (s)
     inversion:sequence      counter behind _order
+    inversion:index:{tenant}         sorted set: the tenant's jobs by when they were made (ms); gone ones are removed
+                                     when somebody lists them
+    inversion:known:{tenant}:{id}    a tombstone, there from the beginning: it outlives the job and holds nothing
+    inversion:usage:{tenant}:{day}   hash: counts of one day (days since 1970, UTC); see `count` below
+    inversion:batch:{id}             a batch, JSON
+    inversion:once:{tenant}:{key}    hash: an Idempotency-Key; see once.py
     inversion:workers       set of worker ids; inversion:worker:{id} is an announcement that expires
 
 Leases go by Redis's own clock, so hosts need not agree on the time to the second.
@@ -24,6 +30,8 @@ RUNNING = "inversion:running"
 EXPIRY = "inversion:expiry"
 SEQUENCE = "inversion:sequence"
 WORKERS = "inversion:workers"
+USAGE_DAYS = 400
+"""How long the counts of a day are kept."""
 
 
 def job_key(job_id: str) -> str:
@@ -32,6 +40,22 @@ def job_key(job_id: str) -> str:
 
 def events_key(job_id: str) -> str:
     return f"inversion:events:{job_id}"
+
+
+def index_key(tenant: str) -> str:
+    return f"inversion:index:{tenant}"
+
+
+def known_key(tenant: str, job_id: str) -> str:
+    return f"inversion:known:{tenant}:{job_id}"
+
+
+def usage_key(tenant: str, day: int) -> str:
+    return f"inversion:usage:{tenant}:{day}"
+
+
+def batch_key(batch_id: str) -> str:
+    return f"inversion:batch:{batch_id}"
 
 
 def worker_key(worker_id: str) -> str:
@@ -45,6 +69,7 @@ class Call:
     body: str
     job_id: str
     args: tuple[str | int, ...] = ()
+    more_keys: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -53,8 +78,8 @@ class Call:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """KEYS, the same for every script."""
-        return (job_key(self.job_id), events_key(self.job_id), QUEUED, RUNNING, SEQUENCE)
+        """KEYS: the same for every script, then what is the script's own."""
+        return (job_key(self.job_id), events_key(self.job_id), QUEUED, RUNNING, SEQUENCE, *self.more_keys)
 
     @property
     def argv(self) -> tuple[str | int, ...]:
@@ -62,7 +87,9 @@ class Call:
         return (self.job_id, *self.args)
 
 
-_PRELUDE = """
+_PRELUDE = (
+    f"local usage_s = {USAGE_DAYS * 86_400}"
+    + """
 local job, events, queued, running, sequence = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local id = ARGV[1]
 local function now_ms()
@@ -75,11 +102,23 @@ local function set_fields(first)
   for i = first, #ARGV, 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
 end
 local function holds(fence) return is('running') and redis.call('HGET', job, '_fence') == fence end
+local function count(what)
+  local tenant = redis.call('HGET', job, 'tenant')
+  local day = math.floor(redis.call('TIME')[1] / 86400)
+  local usage = 'inversion:usage:' .. (tenant and cjson.decode(tenant) or '') .. ':' .. day
+  redis.call('HINCRBY', usage, what, 1)
+  local seconds = redis.call('HGET', job, 'seconds')
+  if what ~= 'submitted' and seconds and seconds ~= 'null' then
+    redis.call('HINCRBYFLOAT', usage, 'seconds', seconds)
+  end
+  redis.call('EXPIRE', usage, usage_s)
+end
 local function finish(status, finished_at, event)
   redis.call('HSET', job, 'status', '"' .. status .. '"', 'finished_at', finished_at)
   redis.call('HDEL', job, '_cancel')
   redis.call('ZREM', queued, id)
   redis.call('ZREM', running, id)
+  count(status)
   say(event)
 end
 local function queue_again(sent_ms, event)
@@ -89,17 +128,26 @@ local function queue_again(sent_ms, event)
   say(event)
 end
 """
+)
 
-# ARGV: id, expires at (ms), event, then field and value in turn
+# KEYS: + the tenant's index, the tombstone, and perhaps the Idempotency-Key.
+# ARGV: id, expires at (ms), event, made at (ms), tombstone ends (ms), rank of the priority, token of the
+# Idempotency-Key or '', then field and value in turn. Returns 0, and does nothing, when that key is another's.
 SUBMIT = """
-if redis.call('EXISTS', job) == 1 then return end
-local order = redis.call('INCR', sequence)
+if redis.call('EXISTS', job) == 1 then return 1 end
+if ARGV[7] ~= '' and redis.call('HGET', KEYS[8], 'token') ~= ARGV[7] then return 0 end
+local order = ARGV[6] * 1e12 + redis.call('INCR', sequence)
 redis.call('HSET', job, '_fence', 0, '_order', order, '_sent_ms', now_ms())
-set_fields(4)
+set_fields(8)
 say(ARGV[3])
 redis.call('PEXPIREAT', job, ARGV[2])
 redis.call('PEXPIREAT', events, ARGV[2])
 redis.call('ZADD', queued, order, id)
+redis.call('ZADD', KEYS[6], ARGV[4], id)
+if redis.call('PEXPIRETIME', KEYS[6]) < tonumber(ARGV[2]) then redis.call('PEXPIREAT', KEYS[6], ARGV[2]) end
+redis.call('SET', KEYS[7], '', 'PXAT', ARGV[5])
+count('submitted')
+return 1
 """
 
 # ARGV: id, lease (ms), now. Returns the fencing token; 0 for a job that is gone, running or finished.

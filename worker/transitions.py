@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +12,7 @@ from worker import scripts
 from worker.contract import (
     JOB_EVENT,
     MAX_ATTEMPTS,
+    BatchRecord,
     JobCanceled,
     JobEvent,
     JobFailed,
@@ -19,6 +20,7 @@ from worker.contract import (
     JobRecord,
     JobStatus,
 )
+from worker.once import Claim
 from worker.problems import WORKER_LOST
 from worker.scripts import Call
 
@@ -29,6 +31,15 @@ class Lease:
 
     job_id: str
     fence: int
+
+
+TOMBSTONE_MS = 7 * 24 * 3600 * 1000
+"""How long an expired job's id is still known as such."""
+
+
+def unix_ms(time: datetime) -> int:
+    """Milliseconds since 1970."""
+    return int(time.timestamp() * 1000)
 
 
 def now() -> datetime:
@@ -59,11 +70,21 @@ def decode_event(text: str) -> JobEvent:
     return JOB_EVENT.validate_json(text)
 
 
-def submit(record: JobRecord) -> Call:
-    """Queue a new job."""
+def submit(record: JobRecord, once: Claim | None = None) -> Call:
+    """Queue a new job; under an Idempotency-Key only while `once` still holds it."""
     fields = encode_fields(**{name: getattr(record, name) for name in JobRecord.model_fields})
-    expires_ms = int(record.expires_at.timestamp() * 1000)
-    return Call(scripts.SUBMIT, record.id, (expires_ms, encode_event(JobQueued()), *_flat(fields)))
+    expires_ms, made_ms = unix_ms(record.expires_at), unix_ms(record.created_at)
+    rank = record.options.priority.rank
+    head = (expires_ms, encode_event(JobQueued()), made_ms, expires_ms + TOMBSTONE_MS, rank, once.token if once else "")
+    keys = (scripts.index_key(record.tenant), scripts.known_key(record.tenant, record.id))
+    return Call(scripts.SUBMIT, record.id, (*head, *_flat(fields)), (*keys, once.key) if once else keys)
+
+
+def submit_batch(batch: BatchRecord) -> Iterator[tuple[str, str, int]]:
+    """What is written of a batch beside its jobs: keys, values and until when (ms)."""
+    expires_ms = unix_ms(batch.expires_at)
+    yield scripts.batch_key(batch.id), batch.model_dump_json(), expires_ms
+    yield scripts.known_key(batch.tenant, batch.id), "", expires_ms + TOMBSTONE_MS
 
 
 def claim(job_id: str, lease_ms: int) -> Call:

@@ -41,7 +41,7 @@ data: {"step":5,"loss":0.0512,"url":"/v1/inversions/5f0c2a7e9d3b4c5f8a6b7c8d9e0f
             "description": "Every event so far, then each as it happens, until the inversion ends.",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
         },
-        **responses("inversion-not-found", "option-invalid"),
+        **responses("inversion-not-found", "inversion-expired", "option-invalid"),
     },
 )
 async def events(

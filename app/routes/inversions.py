@@ -1,54 +1,35 @@
-"""Submit, look at, cancel and delete an inversion."""
+"""Submit, list, look at, cancel, retry and delete inversions."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from typing import Any
+from typing import Annotated
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import AwareDatetime
 
-from app.deps import Client, DecodeSlots, Record, Settings
+from app import answers
+from app.bodies import receive
+from app.deps import Client, DecodeSlots, Record, Settings, Tenant, require
 from app.errors import ProblemError, responses
-from app.schemas import Inversion, as_json
-from app.settings import AppSettings
-from app.uploads import IMAGE_FIELD, check_options, image_file, parse_options, read_form, read_picture
-from worker.client import JobClient
-from worker.contract import JobOptions, JobRecord, JobStatus
+from app.forms import one_photo
+from app.preferences import IdempotencyKey, Prefer, fingerprint, only_once, wait_s
+from app.schemas import Inversion, Inversions, as_json
+from app.uploads import check_one
+from worker.client import Filters, Place
+from worker.contract import JobStatus
 
 router = APIRouter(prefix="/v1/inversions", tags=["inversions"])
 
-_UPLOAD_PROBLEMS = (
-    "not-multipart", "form-invalid", "image-missing", "image-repeated", "body-too-large",
+UPLOAD_PROBLEMS = (
+    "not-multipart", "form-invalid", "json-invalid", "data-url-invalid", "image-missing", "body-too-large",
     "picture-unsupported", "picture-invalid", "picture-too-small", "picture-too-large",
     "option-unknown", "option-invalid", "pack-not-found", "storage-full",
+    "idempotency-key-in-use", "idempotency-key-reused", "inversion-not-found", "inversion-expired",
 )  # fmt: skip
-_RETRY_AFTER = {"description": "Seconds to wait before asking again.", "schema": {"type": "integer"}}
-
-
-def _form_schema() -> dict[str, Any]:
-    """The upload's form for the OpenAPI document: the image, and the options as the contract has them."""
-    schema = JobOptions.model_json_schema()
-    options = {name: _form_field(field, schema["$defs"]) for name, field in schema["properties"].items()}
-    image = {"type": "string", "format": "binary", "description": "The photo: JPEG, PNG or WebP."}
-    return {
-        "type": "object",
-        "properties": {IMAGE_FIELD: image, **options},
-        "required": [IMAGE_FIELD],
-        "additionalProperties": False,
-    }
-
-
-def _form_field(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """One option as a form can send it: a form has no null, so nothing chosen is the empty text."""
-    if "anyOf" not in field:
-        return field
-    chosen = next(kind for kind in field["anyOf"] if kind.get("type") != "null")
-    if "$ref" in chosen:
-        chosen = definitions[chosen["$ref"].rsplit("/", 1)[-1]]
-    found = {"type": chosen["type"], "description": field["description"], "default": ""}
-    return found | ({"enum": ["", *chosen["enum"]]} if "enum" in chosen else {})
+MAX_PAGE = 100
+"""Most inversions of one page."""
 
 
 @router.post(
@@ -57,65 +38,94 @@ def _form_field(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str,
     summary="Submit a photo",
     response_model=Inversion,
     responses={
+        200: {
+            "description": "It was waited for, and has ended: see `status`.",
+            "model": Inversion,
+            "headers": answers.ACCEPTED_HEADERS,
+        },
         202: {
             "description": "Accepted; `Location` is where to follow it.",
-            "headers": {
-                "Location": {"description": "The inversion.", "schema": {"type": "string"}},
-                "Retry-After": _RETRY_AFTER,
-            },
+            "headers": {**answers.ACCEPTED_HEADERS, "Retry-After": answers.RETRY_AFTER},
         },
-        **responses(*_UPLOAD_PROBLEMS),
+        **responses(*UPLOAD_PROBLEMS, "image-repeated", "mask-invalid", "latents-invalid"),
     },
-    openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form_schema()}}}},
+    openapi_extra=one_photo(),
 )
-async def submit(request: Request, client: Client, settings: Settings, slots: DecodeSlots) -> JSONResponse:
-    """Take a photo as the form field `image`, with options as further fields, and queue its inversion.
+async def submit(
+    request: Request,
+    client: Client,
+    tenant: Tenant,
+    settings: Settings,
+    slots: DecodeSlots,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> JSONResponse:
+    """Take a photo, as a form or as JSON with a data URL, with options as further fields, and queue its inversion.
 
     The photo is checked before a job is made: format, size, and that it decodes. Options are checked
     against the packs that live workers have announced. While no worker is alive the photo is queued
     all the same, and the worker that takes it checks pack, optimizer and start then.
     """
-    async with read_form(request, settings.max_upload_bytes) as form:
-        options = parse_options(form)
-        image = image_file(form)
-        check_options(options, [pack for worker in await client.workers() for pack in worker.packs])
-        photo = await read_picture(image, settings.decode_timeout_s, slots)
-    record = await client.submit(photo, options)
-    response = await _answer(client, settings, record, status_code=202)
-    response.headers["Location"] = f"/v1/inversions/{record.id}"
-    return response
+    waited_s = wait_s(request, settings.max_wait_s)
+    async with receive(request, settings.max_upload_bytes) as body, slots:
+        upload = await body.load()
+        async with only_once(client, tenant, idempotency_key, fingerprint("inversion", upload)) as claim:
+            if isinstance(claim, str):
+                record = await require(client, tenant, claim, await client.get(claim))
+            else:
+                packs = [pack for worker in await client.workers() for pack in worker.packs]
+                submission = await check_one(upload, packs, settings.decode_timeout_s)
+                record = await client.submit_one(submission, tenant=tenant, once=claim)
+    if waited_s is not None:
+        record = await require(client, tenant, record.id, await client.wait(record.id, waited_s))
+    return await answers.submitted(client, settings, record, waited_s=waited_s, replayed=isinstance(claim, str))
+
+
+@router.get("", summary="List inversions", response_model=Inversions, responses=responses("option-invalid"))
+async def list_(
+    client: Client,
+    tenant: Tenant,
+    status: Annotated[JobStatus | None, Query(description="Only those in this state.")] = None,
+    pack: Annotated[str | None, Query(max_length=64, description="Only those of this pack.")] = None,
+    created_after: Annotated[AwareDatetime | None, Query(description="Only those made later.")] = None,
+    created_before: Annotated[AwareDatetime | None, Query(description="Only those made earlier.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most inversions of the page.")] = 20,
+    cursor: Annotated[
+        str | None, Query(max_length=200, description="Where the page begins: part of the `next` of the page before.")
+    ] = None,
+) -> JSONResponse:
+    """Newest first. `next` is the address of the next page, also as a `Link` header."""
+    filters = Filters(status=status, pack=pack, created_after=created_after, created_before=created_before)
+    try:
+        after = Place.decode(cursor) if cursor is not None else None
+    except ValueError as error:
+        raise ProblemError("option-invalid", f"`cursor`: {error}.") from error
+    page = await client.page(tenant, filters, after, limit)
+    chosen = {"status": status, "pack": pack, "limit": limit, "cursor": page.cursor}
+    times = {"created_after": created_after, "created_before": created_before}
+    query = {name: value for name, value in chosen.items() if value is not None}
+    query |= {name: time.isoformat() for name, time in times.items() if time is not None}
+    next_ = f"{router.prefix}?{urlencode(query)}" if page.cursor is not None else None
+    found = Inversions(inversions=[Inversion.of(record, None) for record in page.records], next=next_)
+    return JSONResponse(as_json(found), headers={"Link": f'<{next_}>; rel="next"'} if next_ else None)
 
 
 @router.get(
     "/{inversion_id}",
     summary="Look at an inversion",
     response_model=Inversion,
-    responses={
-        200: {
-            "headers": {
-                "Retry-After": _RETRY_AFTER
-                | {"description": "Seconds to wait before asking again; absent at the end."},
-                "ETag": {"description": "Send it back as If-None-Match.", "schema": {"type": "string"}},
-            }
-        },
-        304: {"description": "Nothing has changed since the `ETag` in If-None-Match."},
-        **responses("inversion-not-found"),
-    },
+    responses={**answers.LOOK, **responses("inversion-not-found", "inversion-expired")},
 )
 async def look(request: Request, client: Client, settings: Settings, record: Record) -> Response:
     """Status, progress, times, what was seen in the photo, and links to the results that exist by now."""
-    response = await _answer(client, settings, record)
-    if response.headers["ETag"] in request.headers.get("if-none-match", ""):
-        kept = {name: response.headers[name] for name in ("ETag", "Retry-After") if name in response.headers}
-        return Response(status_code=304, headers=kept)
-    return response
+    return answers.unless_unchanged(request, await answers.inversion(client, settings, record))
 
 
 @router.post(
     "/{inversion_id}/cancel",
     summary="Cancel an inversion",
     response_model=Inversion,
-    responses=responses("inversion-not-found", "already-final"),
+    responses=responses("inversion-not-found", "inversion-expired", "already-final"),
 )
 async def cancel(client: Client, settings: Settings, record: Record) -> JSONResponse:
     """Stop it: at once while it is queued, after the step at hand while it runs (`status` tells).
@@ -126,7 +136,32 @@ async def cancel(client: Client, settings: Settings, record: Record) -> JSONResp
         raise ProblemError("inversion-not-found")
     if after.status.is_final and after.status is not JobStatus.CANCELED:
         raise ProblemError("already-final", f"Its status is {after.status.value}.")
-    return await _answer(client, settings, after)
+    return await answers.inversion(client, settings, after)
+
+
+@router.post(
+    "/{inversion_id}/retry",
+    status_code=202,
+    summary="Repeat an inversion",
+    response_model=Inversion,
+    responses={
+        202: {
+            "description": "A new inversion of the same photo and options; `Location` is where to follow it.",
+            "headers": {**answers.ACCEPTED_HEADERS, "Retry-After": answers.RETRY_AFTER},
+        },
+        **responses("inversion-not-found", "inversion-expired", "not-retryable", "storage-full"),
+    },
+)
+async def retry(client: Client, settings: Settings, record: Record) -> JSONResponse:
+    """Queue a new inversion in the place of one that failed or was canceled; `retry_of` names the old one.
+
+    The old one stays as it is: who was told that it failed was told the truth.
+    """
+    if record.status not in (JobStatus.FAILED, JobStatus.CANCELED):
+        raise ProblemError("not-retryable", f"Its status is {record.status.value}.")
+    if (again := await client.retry(record)) is None:
+        raise ProblemError("inversion-not-found")
+    return await answers.submitted(client, settings, again)
 
 
 @router.delete(
@@ -135,7 +170,7 @@ async def cancel(client: Client, settings: Settings, record: Record) -> JSONResp
     summary="Delete an inversion",
     responses={
         204: {"description": "The photo and every result are gone."},
-        **responses("inversion-not-found"),
+        **responses("inversion-not-found", "inversion-expired"),
     },
 )
 async def delete(client: Client, record: Record) -> Response:
@@ -143,14 +178,3 @@ async def delete(client: Client, record: Record) -> Response:
     if not await client.delete(record.id):
         raise ProblemError("inversion-not-found")
     return Response(status_code=204)
-
-
-async def _answer(client: JobClient, settings: AppSettings, record: JobRecord, status_code: int = 200) -> JSONResponse:
-    queued = record.status is JobStatus.QUEUED
-    position = await client.queue_position(record.id) if queued else None
-    body = as_json(Inversion.of(record, position))
-    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
-    headers = {"ETag": f'"{digest}"'}
-    if not record.status.is_final:
-        headers["Retry-After"] = str(settings.retry_after_s)
-    return JSONResponse(body, status_code, headers)

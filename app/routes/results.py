@@ -1,4 +1,4 @@
-"""What an inversion leaves: frames, the aligned crop, the reconstruction, the code.
+"""What an inversion leaves: the aligned crop, the reconstruction, the photo with it, the code, the metrics.
 
 A result of an inversion that has not ended is 409 `result-not-ready`; one that will never be is 404.
 """
@@ -6,77 +6,82 @@ A result of an inversion that has not ended is 409 `result-not-ready`; one that 
 from __future__ import annotations
 
 import io
+import math
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 
+from app import codes
 from app.deps import Client, Record, Settings
 from app.errors import ProblemError, responses
-from app.schemas import Frame, Frames, Latents, PackName, address
+from app.negotiation import chosen
+from app.schemas import Latents, Metrics, MetricsRow, PackName
 from app.settings import AppSettings
 from worker.client import JobClient
-from worker.contract import MAX_STEPS, ArtifactKey, JobRecord, JobStatus
+from worker.contract import ArtifactKey, JobRecord, JobStatus
 
 router = APIRouter(prefix="/v1/inversions/{inversion_id}", tags=["results"])
 
-NPY = "application/octet-stream"
-"""npy has no registered media type."""
-_PROBLEMS = responses("inversion-not-found", "result-not-ready", "result-not-available")
+CSV = "text/csv"
+_CODE_TYPES = {"npy": codes.NPY, "safetensors": codes.SAFETENSORS, "json": codes.JSON}
+_METRICS_TYPES = {"json": codes.JSON, "csv": CSV}
+PROBLEMS = responses("inversion-not-found", "inversion-expired", "result-not-ready", "result-not-available")
+_TEXT = {"schema": {"type": "string"}}
+_PACK_HEADERS = {
+    "Inversion-Pack": {"description": "Name of the pack that the code belongs to.", **_TEXT},
+    "Inversion-Pack-Version": {"description": "Its version.", **_TEXT},
+    "Inversion-Pack-Digest": {"description": "sha256:... of its generator's weights, where it is known.", **_TEXT},
+}
+Accept = Annotated[str | None, Header(description="The form, by its media type and weight.")]
 
 
-def _binary(media_type: str, description: str) -> dict[int | str, dict[str, Any]]:
+def binary(media_type: str, description: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that answers with bytes."""
     content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
     return {200: {"description": description, "content": content}}
-
-
-@router.get("/frames", summary="List the frames", responses=responses("inversion-not-found"))
-async def frames(record: Record) -> Frames:
-    """The steps that have a frame by now, rising, with the address of each."""
-    own = address(record.id)
-    return Frames(frames=[Frame(step=step, url=f"{own}/frames/{step}") for step in record.frames])
-
-
-@router.get(
-    "/frames/{step}",
-    summary="Get a frame",
-    response_class=Response,
-    responses={
-        **_binary("image/webp", "The picture of that step, WebP."),
-        **responses("inversion-not-found", "frame-not-found", "option-invalid"),
-    },
-)
-async def frame(client: Client, record: Record, step: Annotated[int, Path(ge=0, le=MAX_STEPS)]) -> Response:
-    """The picture that the code of `step` renders; 404 while there is none, and if there never will be."""
-    data = await client.read(ArtifactKey.frame(record.id, step)) if step in record.frames else None
-    if data is None:
-        last = f"the last is of step {record.frames[-1]}" if record.frames else "there is none yet"
-        raise ProblemError("frame-not-found", f"No frame of step {step}; {last}.")
-    return Response(data, media_type="image/webp")
 
 
 @router.get(
     "/aligned",
     summary="Get the aligned crop",
     response_class=Response,
-    responses={**_binary("image/png", "The crop that is inverted, PNG."), **_PROBLEMS},
+    responses={**binary("image/png", "The crop that is inverted, PNG."), **PROBLEMS},
 )
 async def aligned(client: Client, settings: Settings, record: Record) -> Response:
-    """The face, cut out and turned as FFHQ does it, or the centre crop with align=false."""
+    """The face, cut out and turned as FFHQ does it, or the centre crop with align=false.
+
+    Where it lies in the upright photo, the inversion's `face.quad` tells.
+    """
     data = await client.read(ArtifactKey.aligned(record.id))
-    return Response(_require(data, record, settings), media_type="image/png", headers=_named(record, "aligned.png"))
+    return Response(require(data, record, settings), media_type="image/png", headers=named(record, "aligned.png"))
 
 
 @router.get(
     "/image",
     summary="Get the reconstruction",
     response_class=Response,
-    responses={**_binary("image/png", "The reconstruction, PNG."), **_PROBLEMS},
+    responses={**binary("image/png", "The reconstruction, PNG."), **PROBLEMS},
 )
 async def image(client: Client, settings: Settings, record: Record) -> Response:
     """The picture that the best code renders."""
     data = await _final(client, settings, record, ArtifactKey.image(record.id))
-    return Response(data, media_type="image/png", headers=_named(record, "image.png"))
+    return Response(data, media_type="image/png", headers=named(record, "image.png"))
+
+
+@router.get(
+    "/pasted",
+    summary="Get the photo with the reconstruction in it",
+    response_class=Response,
+    responses={**binary("image/jpeg", "The upright photo, JPEG."), **PROBLEMS},
+)
+async def pasted(client: Client, settings: Settings, record: Record) -> Response:
+    """The upright photo with the reconstruction in the place of the face, its rim blended in.
+
+    There is none with align=false or paste=false.
+    """
+    data = await _final(client, settings, record, ArtifactKey.pasted(record.id))
+    return Response(data, media_type="image/jpeg", headers=named(record, "pasted.jpg"))
 
 
 @router.get(
@@ -85,13 +90,16 @@ async def image(client: Client, settings: Settings, record: Record) -> Response:
     response_class=Response,
     responses={
         200: {
-            "description": "The W+ code of the best step: (layers, dimensions), float32.",
+            "description": "The W+ code of the best step: (layers, dimensions), float32; its pack stands in "
+            "the header fields, in the metadata of safetensors (`pack`, `version`, `digest`), and in JSON.",
+            "headers": _PACK_HEADERS,
             "content": {
-                NPY: {"schema": {"type": "string", "format": "binary"}},
-                "application/json": {"schema": Latents.model_json_schema(ref_template="#/components/schemas/{model}")},
+                codes.NPY: {"schema": {"type": "string", "format": "binary"}},
+                codes.SAFETENSORS: {"schema": {"type": "string", "format": "binary"}},
             },
+            "model": Latents,
         },
-        **_PROBLEMS,
+        **PROBLEMS,
         **responses("option-invalid"),
     },
 )
@@ -99,44 +107,81 @@ async def latents(
     client: Client,
     settings: Settings,
     record: Record,
-    format: Annotated[Literal["npy", "json"] | None, Query(description="Goes before `Accept`.")] = None,
-    accept: Annotated[str | None, Header(description="application/json for JSON, anything else for npy.")] = None,
+    format: Annotated[Literal["npy", "safetensors", "json"] | None, Query(description="Goes before `Accept`.")] = None,
+    accept: Accept = None,
 ) -> Response:
-    """The W+ code: npy by default, JSON with ?format=json or `Accept: application/json`."""
-    data = await _final(client, settings, record, ArtifactKey.latents(record.id))
-    if format == "json" or (format is None and _prefers_json(accept or "")):
-        body = _latents_json(data, record).model_dump_json()
-        return Response(
-            body, media_type="application/json", headers=_named(record, "latents.json") | {"Vary": "Accept"}
-        )
-    return Response(data, media_type=NPY, headers=_named(record, "latents.npy") | {"Vary": "Accept"})
+    """The W+ code: npy by default, or what `Accept` wants, or ?format=. Any of them can be sent back as a start."""
+    w_LD = codes.from_npy(await _final(client, settings, record, ArtifactKey.latents(record.id)))
+    media_type = _CODE_TYPES[format] if format else chosen(accept, list(_CODE_TYPES.values()))
+    pack = _pack(record)
+    if media_type == codes.JSON:
+        body, ending = codes.to_json(w_LD, pack), "json"
+    elif media_type == codes.SAFETENSORS:
+        body, ending = codes.to_safetensors(w_LD, pack), "safetensors"
+    else:
+        body, ending = codes.to_npy(w_LD), "npy"
+    headers = named(record, f"latents.{ending}") | {"Vary": "Accept"}
+    headers |= {"Inversion-Pack": pack.name, "Inversion-Pack-Version": pack.version}
+    headers |= {"Inversion-Pack-Digest": pack.digest} if pack.digest else {}
+    return Response(body, media_type=media_type, headers=headers)
 
 
-def _latents_json(data: bytes, record: JobRecord) -> Latents:
-    w_LD = np.load(io.BytesIO(data), allow_pickle=False)  # L style layer, D latent width
+@router.get(
+    "/metrics",
+    summary="Get the metrics",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Step, loss and seconds of work of every step so far.",
+            "content": {
+                CSV: {"schema": {"type": "string"}, "example": "step,loss,seconds\r\n0,0.0621,0.04\r\n"},
+            },
+            "model": Metrics,
+        },
+        **PROBLEMS,
+        **responses("option-invalid"),
+    },
+)
+async def metrics(
+    client: Client,
+    settings: Settings,
+    record: Record,
+    format: Annotated[Literal["json", "csv"] | None, Query(description="Goes before `Accept`.")] = None,
+    accept: Accept = None,
+) -> Response:
+    """JSON by default, or what `Accept` wants, or ?format=. While it runs they may be half a second old."""
+    rows = _rows(require(await client.read(ArtifactKey.metrics(record.id)), record, settings))
+    media_type = _METRICS_TYPES[format] if format else chosen(accept, list(_METRICS_TYPES.values()))
+    if media_type == CSV:
+        lines = ["step,loss,seconds", *(f"{r.step},{'' if r.loss is None else r.loss},{r.seconds}" for r in rows)]
+        body, ending = "".join(f"{line}\r\n" for line in lines), "csv"
+    else:
+        body, ending = Metrics(metrics=rows).model_dump_json(), "json"
+    headers = named(record, f"metrics.{ending}") | {"Vary": "Accept"}
+    return Response(body, media_type=media_type, headers=headers)
+
+
+def _rows(data: bytes) -> list[MetricsRow]:
+    found = np.load(io.BytesIO(data), allow_pickle=False)
+    return [
+        MetricsRow(step=int(step), loss=loss if math.isfinite(loss) else None, seconds=seconds)
+        for step, loss, seconds in found.tolist()
+    ]
+
+
+def _pack(record: JobRecord) -> PackName:
     assert record.pack_name is not None, "a succeeded inversion has a pack"
     assert record.pack_version is not None, "a succeeded inversion has a pack"
-    pack = PackName(name=record.pack_name, version=record.pack_version)
-    return Latents(shape=list(w_LD.shape), pack=pack, latents=w_LD.tolist())
-
-
-def _prefers_json(accept: str) -> bool:
-    """Whether JSON is named in an Accept header, and no binary type before it."""
-    for part in accept.split(","):
-        media_type = part.split(";")[0].strip().lower()
-        if media_type == "application/json":
-            return True
-        if media_type in (NPY, "*/*"):
-            return False
-    return False
+    return PackName(name=record.pack_name, version=record.pack_version, digest=record.pack_digest)
 
 
 async def _final(client: JobClient, settings: AppSettings, record: JobRecord, key: str) -> bytes:
     data = await client.read(key) if record.status is JobStatus.SUCCEEDED else None
-    return _require(data, record, settings)
+    return require(data, record, settings)
 
 
-def _require(data: bytes | None, record: JobRecord, settings: AppSettings) -> bytes:
+def require(data: bytes | None, record: JobRecord, settings: AppSettings) -> bytes:
+    """The bytes of a result. Raises: ProblemError where there are none, yet or ever."""
     if data is not None:
         return data
     if not record.status.is_final:
@@ -145,5 +190,6 @@ def _require(data: bytes | None, record: JobRecord, settings: AppSettings) -> by
     raise ProblemError("result-not-available", f"The inversion is {record.status.value}.")
 
 
-def _named(record: JobRecord, name: str) -> dict[str, str]:
+def named(record: JobRecord, name: str) -> dict[str, str]:
+    """The header that gives a download its name."""
     return {"Content-Disposition": f'inline; filename="{record.id[:8]}-{name}"'}

@@ -59,7 +59,7 @@ export class UploadForm {
     $("preview").hidden = true;
     URL.revokeObjectURL($("preview").src);
     $("photo-name").textContent = "Choose a photo";
-    $("photo-hint").textContent = "or drop it here, or paste it. JPEG, PNG or WebP.";
+    $("photo-hint").textContent = "or drop it here, or paste it. JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF.";
     this.busy(false);
   }
 

@@ -17,7 +17,7 @@ from inversion_core.errors import NoFaceFound, PictureInvalid
 from inversion_core.faces import find_and_align
 from inversion_core.inverter import STARTS, BestSteps, InvertConfig, Step, invert, make_optimizer
 from inversion_core.packs import Pack, load_pack
-from inversion_core.pictures import centre_crop, load_photo, strip, to_image, to_tensor
+from inversion_core.pictures import NAMED, centre_crop, load_photo, strip, to_image, to_tensor
 
 FILES = """For each photo a folder DIR/NAME (its file name without the ending) with:
   aligned.png         the picture that was inverted
@@ -35,9 +35,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         epilog=FILES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "photos", nargs="+", type=Path, metavar="PHOTO", help="JPEG, PNG or WebP, from 64 px to 50 megapixels"
-    )
+    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help=f"{NAMED}, from 64 px to 50 megapixels")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
         "--pack", metavar="PACK", help="a pack's name or folder (default: the one that ships with the program)"

@@ -79,6 +79,16 @@ def crop_quad(image: Image.Image, quad: Floats, out_px: int) -> Image.Image:
     return fine.resize((out_px, out_px), Image.Resampling.LANCZOS)
 
 
+def crop_mask(mask: Image.Image, quad: Floats, out_px: int) -> Image.Image:
+    """The square under a quad (4, 2) of an 8-bit grey mask, antialiased; black where it leaves the photo.
+
+    `crop_quad` mirrors the photo there: what is made up must not be agreed with.
+    """
+    fine_px = out_px * OVERSAMPLING
+    fine = mask.transform((fine_px, fine_px), Image.Transform.AFFINE, _from_quad(quad, fine_px))
+    return fine.resize((out_px, out_px), Image.Resampling.BOX)
+
+
 def _side(quad: Floats) -> float:
     return float(np.hypot(*(quad[3] - quad[0])))
 

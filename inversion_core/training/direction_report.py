@@ -14,9 +14,10 @@ from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 from torch import Tensor
 
+from inversion_core.colours import WHITE
 from inversion_core.packs import Pack
 from inversion_core.packs.directions import DIRECTIONS_FILE
-from inversion_core.pictures import WHITE, to_image
+from inversion_core.pictures import to_image
 from inversion_core.training.direction_run import DirectionRun
 from inversion_core.training.effects import draw
 

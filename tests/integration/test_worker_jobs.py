@@ -75,6 +75,8 @@ async def test_a_photo_becomes_frames_picture_and_code(
         *(f"frames/{step:06d}.webp" for step in record.frames),
         "image.png",
         "latents.npy",
+        "metrics.npy",
+        "pasted.jpg",
         "photo",
     ]
 
@@ -198,7 +200,10 @@ async def test_what_expires_is_gone_altogether(
     await anyio.sleep(0.3)  # the worker may have been in the middle of a write
     assert not any(artifacts_dir.iterdir())
     names = set(await client._redis.keys("inversion:*"))
-    assert {name for name in names if not name.startswith("inversion:worker")} == {"inversion:sequence"}
+    kept = {name.split(":")[1] for name in names}
+    assert kept <= {"worker", "workers", "sequence", "usage", "known"}
+    tombstones = [name for name in names if name.startswith("inversion:known:")]
+    assert [await client._redis.get(name) for name in tombstones] == ["", ""]  # they hold the id alone
     await client.close()
 
 

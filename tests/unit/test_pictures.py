@@ -178,9 +178,9 @@ def test_a_phones_multi_picture_jpeg_is_a_jpeg() -> None:
     assert_quarters(load_photo(data), tolerance=8)
 
 
-@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "PPM"])
+@pytest.mark.parametrize("kind", ["PPM", "TGA", "JPEG2000", "ICO"])
 def test_other_formats_are_unsupported(kind: str) -> None:
-    with pytest.raises(PictureUnsupported, match="JPEG, PNG or WebP") as caught:
+    with pytest.raises(PictureUnsupported, match="TIFF or AVIF") as caught:
         load_photo(encode(quarters(), kind))
     assert caught.value.status == 415
 
@@ -191,6 +191,11 @@ def test_other_formats_are_unsupported(kind: str) -> None:
 def test_what_is_no_picture_is_unsupported(data: bytes) -> None:
     with pytest.raises(PictureUnsupported):
         load_photo(data)
+
+
+def test_a_heic_photo_is_told_what_it_is() -> None:
+    with pytest.raises(PictureUnsupported, match="HEIC"):
+        load_photo(b"\0\0\0\x18ftypheic" + bytes(50))
 
 
 def test_an_empty_file_says_so() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_worker import FakeBackend
+from fake_worker import LAYERS, WIDTH, FakeBackend
 from PIL import Image
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -24,9 +24,13 @@ from worker.contract import (
     JobRecord,
     JobStarted,
     JobStatus,
+    StartKind,
+    StopReason,
 )
 from worker.errors import LeaseLost, StorageFull
+from worker.frames import npy, png
 from worker.leases import LeaseKeeper
+from worker.metrics import Metrics
 from worker.runner import JobRunner
 from worker.transitions import Lease, now
 
@@ -123,6 +127,12 @@ class House:
         return self.memory.record
 
 
+def metrics(house: House) -> list[tuple[int, float]]:
+    """Step and loss of each row."""
+    rows = Metrics.from_bytes(house.memory.files[ArtifactKey.metrics(JOB)]).rows
+    return [(step, loss) for step, loss, _ in rows]
+
+
 def noise() -> bytes:
     buffer = io.BytesIO()
     pixels = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -146,7 +156,7 @@ def test_everything_is_stored_before_it_is_said() -> None:
             assert event.frame_key in log[:index]
     assert [event.step for event in log if isinstance(event, FrameReady)] == [0, 3, 6, 7]
     assert isinstance(log[-1], JobDone)
-    assert log[-3:-1] == [ArtifactKey.image(JOB), ArtifactKey.latents(JOB)]
+    assert log[-4:-1] == [ArtifactKey.image(JOB), ArtifactKey.latents(JOB), ArtifactKey.pasted(JOB)]
     assert ArtifactKey.checkpoint(JOB) in log
     assert ArtifactKey.checkpoint(JOB) not in house.memory.files
 
@@ -187,6 +197,9 @@ def test_a_stop_hands_back_with_a_fresh_checkpoint_and_the_result_is_the_same() 
     assert min(step for step in steps_done if step is not None) == stopped_at  # nothing is done again
     same = {"status", "step", "loss", "best_step", "best_loss", "frames"}
     assert broken.record.model_dump(include=same) == whole.record.model_dump(include=same)
+    assert metrics(broken) == metrics(whole)
+    for house in (whole, broken):
+        del house.memory.files[ArtifactKey.metrics(JOB)]  # the times differ
     assert broken.memory.files == whole.memory.files
     frames = [event for event in broken.memory.log if isinstance(event, FrameReady)]
     assert frames == [event for event in whole.memory.log if isinstance(event, FrameReady)]
@@ -277,6 +290,67 @@ def test_failures_become_problems(options: JobOptions, error: Exception | None, 
     assert house.record.error.type == f"/problems/{slug}"
     assert "secret" not in house.record.model_dump_json()
     assert ArtifactKey.checkpoint(JOB) not in house.memory.files
+
+
+@pytest.mark.parametrize(
+    ("options", "steps", "reason"),
+    [
+        (JobOptions(steps=4), 4, StopReason.STEPS),
+        (JobOptions(steps=0, max_seconds=1e-9), 0, StopReason.STEPS),
+        (JobOptions(steps=50, max_seconds=1e-9), 0, StopReason.MAX_SECONDS),
+        (JobOptions(steps=50, target_loss=0.02), None, StopReason.TARGET_LOSS),
+        (JobOptions(steps=8, optimizer="diverging"), 8, StopReason.STEPS),
+    ],
+)
+def test_stop_rules(options: JobOptions, steps: int | None, reason: StopReason) -> None:
+    house = House(options)
+    assert house.run()
+    assert (house.record.status, house.record.stopped_by) == (JobStatus.SUCCEEDED, reason)
+    rows = metrics(house)
+    assert [step for step, _ in rows] == list(range(len(rows)))
+    assert rows[-1][0] == house.record.step == house.record.frames[-1] or options.optimizer == "diverging"
+    if steps is not None:
+        assert rows[-1][0] == steps
+    else:
+        assert rows[-1][1] <= 0.02 < rows[-2][1]
+        assert house.record.best_step == rows[-1][0]
+
+
+def test_a_code_and_a_mask_that_came_along_are_used() -> None:
+    plain, extra = House(JobOptions(steps=0)), House(JobOptions(steps=0, start=StartKind.LATENTS))
+    code = np.full((LAYERS, WIDTH), 0.25, np.float32)
+    mask = Image.new("L", (64, 64), 0)
+    extra.memory.files |= {ArtifactKey.start(JOB): npy(code), ArtifactKey.mask(JOB): png(mask)}
+    extra.memory.record = extra.record.model_copy(update={"masked": True})
+    for house in (plain, extra):
+        assert house.run()
+    result = np.load(io.BytesIO(extra.memory.files[ArtifactKey.latents(JOB)]))
+    np.testing.assert_array_equal(result, code)
+    assert extra.record.best_loss == pytest.approx(0.0625)  # the target is black under a black mask
+    assert plain.record.best_loss != pytest.approx(0.0625)
+
+
+@pytest.mark.parametrize("missing", [ArtifactKey.start(JOB), ArtifactKey.mask(JOB)])
+def test_what_came_along_and_is_gone_fails_the_job(missing: str) -> None:
+    house = House(JobOptions(steps=0, start=StartKind.LATENTS))
+    code = np.zeros((LAYERS, WIDTH), np.float32)
+    house.memory.files |= {ArtifactKey.start(JOB): npy(code), ArtifactKey.mask(JOB): png(Image.new("L", (64, 64)))}
+    del house.memory.files[missing]
+    house.memory.record = house.record.model_copy(update={"masked": True})
+    assert house.run()
+    assert house.record.error is not None
+    assert house.record.error.type == "/problems/photo-missing"
+
+
+@pytest.mark.parametrize(
+    ("options", "there"),
+    [(JobOptions(steps=0), True), (JobOptions(steps=0, paste=False), False), (JobOptions(steps=0, align=False), False)],
+)
+def test_the_face_is_pasted_back_where_it_is_asked_for_and_there_is_one(options: JobOptions, there: bool) -> None:
+    house = House(options)
+    assert house.run()
+    assert house.record.pasted is there
+    assert (ArtifactKey.pasted(JOB) in house.memory.files) is there
 
 
 def test_a_missing_photo_is_named() -> None:

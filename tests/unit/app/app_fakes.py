@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import io
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from worker.client import Claim, Filters, OnceBusy, OnceReused, Page, Place, Submission
 from worker.contract import (
     ArtifactKey,
+    BatchRecord,
     FaceInfo,
     FrameReady,
     JobCanceled,
     JobDone,
     JobEvent,
     JobFailed,
-    JobOptions,
     JobQueued,
     JobRecord,
     JobStarted,
@@ -27,12 +30,16 @@ from worker.contract import (
     PackInfo,
     Problem,
     StartKind,
+    StopReason,
+    UsageDay,
     WorkerInfo,
 )
+from worker.transitions import unix_ms
 
 FACES = PackInfo(
     name="faces-64",
     version="1.0.0",
+    digest="sha256:" + 32 * "ab",
     resolution=64,
     layers=10,
     w_dim=128,
@@ -59,6 +66,12 @@ def picture_bytes(kind: str = "PNG", size: tuple[int, int] = (96, 80), mode: str
     return buffer.getvalue()
 
 
+def npy(array: np.ndarray[Any, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
 class FakeJobClient:
     """The methods of worker.client.JobClient."""
 
@@ -69,25 +82,134 @@ class FakeJobClient:
         self.announced = [WORKER]
         self.outage: Exception | None = None
         """Raised by every method while it is set."""
+        self.once: dict[str, tuple[str, str]] = {}
+        """Idempotency-Key -> (fingerprint, id of what was made)."""
+        self.batches: dict[str, BatchRecord] = {}
+        self.tombstones: set[tuple[str, str]] = set()
+        self.runs = False
+        """Whether every new job is done at once."""
         self.sweeps = 0
         self.closed = False
 
     # ---- what the application calls
 
-    async def submit(self, photo: bytes, options: JobOptions) -> JobRecord:
+    async def submit_one(
+        self,
+        submission: Submission,
+        *,
+        tenant: str = "",
+        once: Claim | None = None,
+        retry_of: str | None = None,
+        batch: str | None = None,
+    ) -> JobRecord:
         self._fail_if_out()
         now = datetime.now(UTC)
         record = JobRecord(
             id=uuid.uuid4().hex,
+            tenant=tenant,
             status=JobStatus.QUEUED,
-            options=options,
+            options=submission.options,
+            masked=submission.mask is not None,
+            batch=batch,
+            retry_of=retry_of,
             created_at=now,
-            expires_at=now + timedelta(hours=1),
+            expires_at=now + timedelta(seconds=submission.options.ttl or 3600),
         )
         self.records[record.id] = record
-        self.files[ArtifactKey.photo(record.id)] = photo
+        self.files |= submission.files(record.id)
         self.said[record.id] = [JobQueued()]
+        if once is not None:
+            self.once[once.key] = (self.once[once.key][0], record.id)
+        if self.runs:
+            self.run(record.id)
         return record
+
+    async def submit_batch(
+        self, submissions: Sequence[Submission], *, tenant: str = "", once: Claim | None = None
+    ) -> BatchRecord:
+        self._fail_if_out()
+        batch_id = uuid.uuid4().hex
+        records = [await self.submit_one(one, tenant=tenant, batch=batch_id) for one in submissions]
+        jobs = [record.id for record in records]
+        batch = BatchRecord(
+            id=batch_id,
+            tenant=tenant,
+            created_at=records[0].created_at,
+            expires_at=records[0].expires_at,
+            jobs=jobs,
+        )
+        self.batches[batch.id] = batch
+        if once is not None:
+            self.once[once.key] = (self.once[once.key][0], batch.id)
+        return batch
+
+    async def begin_once(self, tenant: str, key: str, fingerprint: str) -> Claim | str:
+        self._fail_if_out()
+        name = f"{tenant}:{key}"
+        said, made = self.once.get(name, (fingerprint, ""))
+        if said != fingerprint:
+            raise OnceReused
+        if made:
+            return made
+        if name in self.once:
+            raise OnceBusy
+        self.once[name] = (fingerprint, "")
+        return Claim(key=name, token="token")
+
+    async def release_once(self, claim: Claim) -> None:
+        if self.once.get(claim.key, ("", ""))[1] == "":
+            self.once.pop(claim.key, None)
+
+    async def retry(self, record: JobRecord) -> JobRecord | None:
+        self._fail_if_out()
+        photo = self.files.get(ArtifactKey.photo(record.id))
+        if photo is None:
+            return None
+        submission = Submission(photo=photo, options=record.options)
+        return await self.submit_one(submission, tenant=record.tenant, retry_of=record.id)
+
+    async def wait(self, job_id: str, timeout_s: float) -> JobRecord | None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                async for _ in self.events(job_id):
+                    pass
+        return await self.get(job_id)
+
+    async def page(self, tenant: str, filters: Filters, after: Place | None, limit: int) -> Page:
+        self._fail_if_out()
+        places = {Place(unix_ms(record.created_at), record.id): record for record in self.records.values()}
+        found = [
+            (place, record)
+            for place, record in sorted(places.items(), reverse=True)
+            if (after is None or place < after) and record.tenant == tenant and filters.want(record)
+        ]
+        cursor = found[limit - 1][0].encode() if len(found) > limit else None
+        return Page(records=[record for _, record in found[:limit]], cursor=cursor)
+
+    async def usage(self, tenant: str, days: int) -> list[UsageDay]:
+        self._fail_if_out()
+        today = datetime.now(UTC).date()
+        states = [record.status for record in self.records.values() if record.tenant == tenant]
+        ended = {name: states.count(JobStatus(name)) for name in ("succeeded", "failed", "canceled")}
+        dates = [today - timedelta(days=back) for back in reversed(range(days))]
+        last = UsageDay(date=today, submitted=len(states), seconds=1.5 * ended["succeeded"], **ended)
+        return [*(UsageDay(date=date) for date in dates[:-1]), last]
+
+    async def was_known(self, tenant: str, job_id: str) -> bool:
+        return (tenant, job_id) in self.tombstones
+
+    async def batch(self, batch_id: str) -> BatchRecord | None:
+        self._fail_if_out()
+        return self.batches.get(batch_id)
+
+    async def delete_batch(self, batch: BatchRecord) -> None:
+        for job_id in batch.jobs:
+            await self.delete(job_id)
+        self.batches.pop(batch.id, None)
+
+    async def records_of(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
+        self._fail_if_out()
+        return [self.records.get(job_id) for job_id in job_ids]
 
     async def get(self, job_id: str) -> JobRecord | None:
         self._fail_if_out()
@@ -166,23 +288,26 @@ class FakeJobClient:
             attempts=1,
             pack_name=FACES.name,
             pack_version=FACES.version,
+            pack_digest=FACES.digest,
             face=face.model_dump(),
         )
 
     def step(self, job_id: str, step: int, loss: float) -> None:
         """A Step, with its frame."""
         key = ArtifactKey.frame(job_id, step)
-        self.files[key] = picture_bytes("WEBP", (64, 64))
+        buffer = io.BytesIO()
+        Image.new("RGB", (64, 64), (10 * step % 256, 99, 99)).save(buffer, "WEBP")
+        self.files[key] = buffer.getvalue()
         frames = [*self.records[job_id].frames, step]
         self.change(job_id, FrameReady(step=step, loss=loss, frame_key=key), step=step, loss=loss, frames=frames)
 
     def succeed(self, job_id: str) -> None:
         """The last Step is done, and the results are written."""
         record = self.records[job_id]
-        buffer = io.BytesIO()
-        np.save(buffer, np.arange(10 * 128, dtype=np.float32).reshape(10, 128))
-        self.files[ArtifactKey.latents(job_id)] = buffer.getvalue()
+        self.files[ArtifactKey.latents(job_id)] = npy(np.arange(10 * 128, dtype=np.float32).reshape(10, 128))
+        self.files[ArtifactKey.metrics(job_id)] = npy(np.array([[0, 0.5, 0.1], [5, np.nan, 0.2]]))
         self.files[ArtifactKey.image(job_id)] = picture_bytes(size=(64, 64))
+        self.files[ArtifactKey.pasted(job_id)] = picture_bytes("JPEG")
         done = JobDone(step=record.step or 0, loss=record.loss or 0.0)
         self.change(
             job_id,
@@ -192,7 +317,21 @@ class FakeJobClient:
             best_loss=record.loss,
             finished_at=datetime.now(UTC),
             seconds=1.5,
+            stopped_by=StopReason.STEPS,
+            pasted=True,
         )
+
+    def run(self, job_id: str) -> None:
+        """All that a worker does with a job that goes well."""
+        self.start(job_id)
+        self.step(job_id, 0, 0.5)
+        self.step(job_id, 5, 0.25)
+        self.succeed(job_id)
+
+    def expire(self, job_id: str) -> None:
+        """The time of `expires_at` has come."""
+        record = self.records.pop(job_id)
+        self.tombstones.add((record.tenant, job_id))
 
     def fail(self, job_id: str) -> None:
         """There is no face in the photo."""

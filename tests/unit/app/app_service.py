@@ -39,9 +39,13 @@ class Service:
     def post(self, url: str, **options: Any) -> httpx.Response:
         return self.request("POST", url, **options)
 
-    def start(self, url: str) -> Future[httpx.Response]:
-        """A GET whose answer takes a while."""
-        return self._portal.start_task_soon(self._http.get, url)
+    def start(self, url: str, method: str = "GET", **options: Any) -> Future[httpx.Response]:
+        """A request whose answer takes a while."""
+
+        async def send() -> httpx.Response:
+            return await self._http.request(method, url, **options)
+
+        return self._portal.start_task_soon(send)
 
     def pause(self, seconds: float) -> None:
         """Let the application go on for a while."""

@@ -14,6 +14,9 @@ from PIL import Image
 from worker.contract import JobStatus
 
 URL = "/v1/inversions"
+BELOW = (
+    "frames", "frames/0", "animation", "strip", "image", "aligned", "pasted", "latents", "metrics", "events",
+)  # fmt: skip
 NO_IDS = ["0" * 32, "short", "a" * 65, "x" * 5000, "..%2f..%2fetc%2fpasswd", "5f0c 2a7e9d3b4c5f8a6b", "ä" * 20]
 
 
@@ -41,9 +44,9 @@ class TestLook:
         answer = service.get(f"{URL}/{job_id}")
         body = answer.json()
         assert (body["status"], body["step"], body["loss"], body["queue_position"]) == ("running", 5, 0.25, None)
-        assert body["pack"] == {"name": FACES.name, "version": FACES.version}
+        assert body["pack"] == {"name": FACES.name, "version": FACES.version, "digest": FACES.digest}
         assert body["face"]["found"] == 2
-        assert set(body["links"]) == {"self", "events", "frames", "cancel", "aligned"}
+        assert set(body["links"]) == {"self", "events", "frames", "cancel", "aligned", "animation", "strip"}
         assert answer.headers["retry-after"] == "3"
 
     def test_at_the_end(self, service: Service) -> None:
@@ -51,7 +54,9 @@ class TestLook:
         answer = service.get(f"{URL}/{job_id}")
         body = answer.json()
         assert (body["status"], body["best_step"], body["seconds"]) == ("succeeded", 5, 1.5)
-        assert set(body["links"]) == {"self", "events", "frames", "aligned", "image", "latents"}
+        assert set(body["links"]) == {
+            "self", "events", "frames", "aligned", "image", "latents", "metrics", "pasted", "animation", "strip",
+        }  # fmt: skip
         assert "retry-after" not in answer.headers
 
     def test_a_failure_says_why(self, service: Service) -> None:
@@ -78,7 +83,7 @@ class TestLook:
         assert service.get(f"{URL}/{job_id}", headers={"If-None-Match": etag}).status_code == 200
 
     @pytest.mark.parametrize("wrong", NO_IDS)
-    @pytest.mark.parametrize("below", ["", "/frames", "/frames/0", "/image", "/aligned", "/latents", "/events"])
+    @pytest.mark.parametrize("below", ["", *(f"/{name}" for name in BELOW)])
     def test_wrong_ids(self, service: Service, wrong: str, below: str) -> None:
         answer = service.get(f"{URL}/{wrong}{below}")
         assert answer.status_code == 404
@@ -169,7 +174,7 @@ class TestResults:
         else:
             assert answer.headers["content-type"] == "application/json"
             body = answer.json()
-            assert (body["shape"], body["pack"]) == ([10, 128], {"name": "faces-64", "version": "1.0.0"})
+            assert (body["shape"], body["pack"]["name"]) == ([10, 128], "faces-64")
             np.testing.assert_array_equal(np.array(body["latents"], np.float32), expected)
 
     def test_unknown_format(self, service: Service) -> None:

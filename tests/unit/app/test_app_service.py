@@ -17,7 +17,7 @@ from app.errors import KINDS
 from app.settings import AppSettings
 from worker import problems as worker_problems
 from worker.client import StorageFull
-from worker.contract import Problem
+from worker.contract import JobOptions, Problem
 
 OUTSIDE = re.compile(r"""(?:src|href|url|action)\s*[=(:]\s*["']?\s*(?:https?:)?//""", re.IGNORECASE)
 
@@ -56,7 +56,7 @@ class TestPacks:
 class TestProblems:
     @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
     def test_no_such_method(self, service: Service, method: str) -> None:
-        answer = service.request(method, "/v1/inversions")
+        answer = service.request(method, "/v1/batches")
         assert (answer.status_code, answer.json()["type"]) == (405, "/problems/method-not-allowed")
         assert answer.headers["allow"] == "POST"
 
@@ -218,10 +218,10 @@ class TestOpenApi:
         operation = service.get("/openapi.json").json()["paths"]["/v1/inversions"]["post"]
         form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
         assert list(form["properties"]) == [
-            "image", "pack", "optimizer", "start", "steps", "seed", "frame_every", "align",
+            "image", "mask", "latents", *JobOptions.model_fields
         ]  # fmt: skip
         assert form["required"] == ["image"]
-        assert form["properties"]["start"]["enum"] == ["", "encoder", "mean", "random"]
+        assert form["properties"]["start"]["enum"] == ["", "encoder", "mean", "random", "latents"]
         assert form["properties"]["pack"]["default"] == ""
 
 

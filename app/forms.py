@@ -1,0 +1,148 @@
+"""What can be sent, for the OpenAPI document: the same fields as a form and as JSON.
+
+The bodies are read by hand (app/bodies.py), as a stream and with limits, so the framework cannot derive this.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.bodies import IMAGE, IMAGES, LATENTS, MASK
+from worker.contract import MAX_BATCH, JobOptions
+
+Schema = dict[str, Any]
+
+_PIXEL = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQAAAACCEkxzAAAAEklEQVR4nGP4DwQMo8QoMeQIAJaBfoHwrFtCAAAAAElFTkSuQmCC"
+)
+"""A white picture of 64 x 64 px."""
+PHOTO = "The photo: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF; of an animation, the first frame."
+MASK_TEXT = (
+    "A picture as large as the upright photo, in the photo's own coordinates: white where the face must agree with it, "
+    "black or transparent where anything goes, grey between. It is cut out as the face is."
+)
+CODE_TEXT = (
+    "A code to start from, of the same pack: (layers, dimensions), as npy, safetensors or JSON, just as `latents` was "
+    "given. What it says of its pack is checked."
+)
+_EXAMPLE_OPTIONS = {"steps": 50, "optimizer": "adam", "align": False, "seed": 1}
+
+
+def one_photo() -> Schema:
+    """The request body of a submission."""
+    return _body(
+        {
+            "type": "object",
+            "properties": {
+                IMAGE: _file(PHOTO),
+                MASK: _file(MASK_TEXT),
+                LATENTS: _file(CODE_TEXT),
+                **_form_options(),
+            },
+            "required": [IMAGE],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {
+                IMAGE: _data_url(PHOTO),
+                MASK: _data_url(MASK_TEXT) | {"type": ["string", "null"], "default": None},
+                LATENTS: _code_value(),
+                **_options(),
+            },
+            "required": [IMAGE],
+            "additionalProperties": False,
+        },
+        {IMAGE: _PIXEL, **_EXAMPLE_OPTIONS},
+    )
+
+
+def many_photos() -> Schema:
+    """The request body of a batch."""
+    several = {"minItems": 1, "maxItems": MAX_BATCH, "type": "array"}
+    return _body(
+        {
+            "type": "object",
+            "properties": {IMAGE: {**several, "items": _file(PHOTO)}, **_form_options()},
+            "required": [IMAGE],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {IMAGES: {**several, "items": _data_url(PHOTO)}, **_options()},
+            "required": [IMAGES],
+            "additionalProperties": False,
+        },
+        {IMAGES: [_PIXEL, _PIXEL], **_EXAMPLE_OPTIONS},
+    )
+
+
+def _body(form: Schema, value: Schema, example: Schema) -> Schema:
+    content = {"multipart/form-data": {"schema": form}, "application/json": {"schema": value, "example": example}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _file(description: str) -> Schema:
+    return {"type": "string", "format": "binary", "description": description}
+
+
+def _data_url(description: str) -> Schema:
+    text = f"{description} As a data URL in base64: data:image/jpeg;base64,..."
+    return {"type": "string", "format": "data-url", "pattern": "^data:.*;base64,", "description": text}
+
+
+def _code_value() -> Schema:
+    rows = {"type": "array", "minItems": 1, "items": {"type": "array", "minItems": 1, "items": {"type": "number"}}}
+    told = {"type": "object", "required": [LATENTS], "properties": {LATENTS: rows}}
+    return {
+        "anyOf": [
+            rows,
+            told,
+            {"type": "string", "format": "data-url", "pattern": "^data:.*;base64,"},
+            {"type": "null"},
+        ],
+        "description": f"{CODE_TEXT} In JSON: its rows, the whole answer of `links.latents`, or a data URL.",
+        "default": None,
+    }
+
+
+def _options() -> Schema:
+    """The options as the contract has them, with what it refers to written out."""
+    schema = JobOptions.model_json_schema()
+    found: Schema = _resolved(schema["properties"], schema["$defs"])
+    return found
+
+
+def _resolved(node: Any, definitions: Schema) -> Any:
+    if isinstance(node, list):
+        return [_resolved(part, definitions) for part in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        own = {name: value for name, value in node.items() if name != "$ref"}
+        return {**definitions[node["$ref"].rsplit("/", 1)[-1]], **own}
+    return {name: _resolved(part, definitions) for name, part in node.items()}
+
+
+def _form_options() -> Schema:
+    return {name: _form_field(field) for name, field in _options().items()}
+
+
+def _form_field(field: Schema) -> Schema:
+    """One option as a form can send it: a form has no null, so nothing chosen is the empty text; and no lists."""
+    if field.get("type") == "array":
+        kinds = "|".join(field["items"]["enum"])
+        pattern = f"^({kinds})(,({kinds}))*$"
+        return {
+            "type": "string", "description": field["description"], "pattern": pattern,
+            "default": ",".join(field["default"]),
+        }  # fmt: skip
+    if "anyOf" not in field:
+        return field
+    chosen = next(kind for kind in field["anyOf"] if kind.get("type") != "null")
+    if "enum" in chosen:
+        return {"type": "string", "description": field["description"], "default": "", "enum": ["", *chosen["enum"]]}
+    if chosen["type"] == "string":
+        return {**chosen, "description": field["description"], "default": ""}
+    return {"anyOf": [chosen, {"type": "string", "enum": [""]}], "description": field["description"], "default": ""}

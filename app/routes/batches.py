@@ -1,0 +1,97 @@
+"""Submit many photos at once, and look at, cancel and delete them as a whole."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from app import answers, schemas
+from app.bodies import receive
+from app.deps import Batch, Client, DecodeSlots, Settings, Tenant
+from app.errors import ProblemError, responses
+from app.forms import many_photos
+from app.preferences import IdempotencyKey, fingerprint, only_once
+from app.routes.inversions import UPLOAD_PROBLEMS
+from app.uploads import check_batch
+
+router = APIRouter(prefix="/v1/batches", tags=["batches"])
+_PROBLEMS = [slug for slug in UPLOAD_PROBLEMS if not slug.startswith("inversion-")]
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Submit a batch",
+    response_model=schemas.Batch,
+    responses={
+        202: {
+            "description": "Accepted, all of them; `Location` is where to follow them.",
+            "headers": {**answers.ACCEPTED_HEADERS, "Retry-After": answers.RETRY_AFTER},
+        },
+        **responses(*_PROBLEMS, "batch-too-large", "batch-not-found"),
+    },
+    openapi_extra=many_photos(),
+)
+async def submit(
+    request: Request,
+    client: Client,
+    tenant: Tenant,
+    settings: Settings,
+    slots: DecodeSlots,
+    idempotency_key: IdempotencyKey = None,
+) -> JSONResponse:
+    """Take up to 64 photos with the same options: all are queued, or none where one is refused.
+
+    Each becomes an inversion of its own. In a form the field `image` is repeated.
+    """
+    async with receive(request, settings.max_batch_bytes, batch=True) as body, slots:
+        upload = await body.load()
+        async with only_once(client, tenant, idempotency_key, fingerprint("batch", upload)) as claim:
+            if isinstance(claim, str):
+                batch = await client.batch(claim)
+                if batch is None:
+                    raise ProblemError("batch-not-found")
+            else:
+                packs = [pack for worker in await client.workers() for pack in worker.packs]
+                submissions = await check_batch(upload, packs, settings.decode_timeout_s)
+                batch = await client.submit_batch(submissions, tenant=tenant, once=claim)
+    return await answers.submitted_batch(client, settings, batch, replayed=isinstance(claim, str))
+
+
+@router.get(
+    "/{batch_id}",
+    summary="Look at a batch",
+    response_model=schemas.Batch,
+    responses={**answers.LOOK, **responses("batch-not-found", "batch-expired")},
+)
+async def look(request: Request, client: Client, settings: Settings, batch: Batch) -> Response:
+    """The status of the whole, how many are in each state, and every inversion in the order of the photos."""
+    return answers.unless_unchanged(request, await answers.batch(client, settings, batch))
+
+
+@router.post(
+    "/{batch_id}/cancel",
+    summary="Cancel a batch",
+    response_model=schemas.Batch,
+    responses=responses("batch-not-found", "batch-expired"),
+)
+async def cancel(client: Client, settings: Settings, batch: Batch) -> JSONResponse:
+    """Cancel every inversion that has not ended; those that have stay as they are."""
+    for job_id in batch.jobs:
+        await client.cancel(job_id)
+    return await answers.batch(client, settings, batch)
+
+
+@router.delete(
+    "/{batch_id}",
+    status_code=204,
+    summary="Delete a batch",
+    responses={
+        204: {"description": "Every photo and every result are gone."},
+        **responses("batch-not-found", "batch-expired"),
+    },
+)
+async def delete(client: Client, batch: Batch) -> Response:
+    """Delete every inversion of the batch, and the batch, at once."""
+    await client.delete_batch(batch)
+    return Response(status_code=204)
