@@ -54,6 +54,11 @@ Tenant = Annotated[str, Depends(get_tenant)]
 CurrentCaller = Annotated[Caller, Depends(get_caller)]
 
 
+async def check_room(client: Client, tenant: Tenant) -> None:
+    """Raise QueueFull or TooManyJobs before a body is read that would come to nothing."""
+    await client.check_room(tenant)
+
+
 async def get_record(
     client: Client,
     tenant: Tenant,

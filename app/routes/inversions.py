@@ -6,10 +6,10 @@ import hashlib
 import json
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 
-from app.deps import Client, DecodeSlots, Record, Settings, Tenant
+from app.deps import Client, DecodeSlots, Record, Settings, Tenant, check_room
 from app.errors import ProblemError, responses
 from app.schemas import Inversion, as_json
 from app.settings import AppSettings
@@ -23,6 +23,7 @@ _UPLOAD_PROBLEMS = (
     "not-multipart", "form-invalid", "image-missing", "image-repeated", "body-too-large",
     "picture-unsupported", "picture-invalid", "picture-too-small", "picture-too-large",
     "option-unknown", "option-invalid", "pack-not-found", "storage-full",
+    "rate-limited", "queue-full", "too-many-jobs",
 )  # fmt: skip
 _RETRY_AFTER = {"description": "Seconds to wait before asking again.", "schema": {"type": "integer"}}
 
@@ -55,6 +56,7 @@ def _form_field(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str,
     "",
     status_code=202,
     summary="Submit a photo",
+    dependencies=[Depends(check_room)],
     response_model=Inversion,
     responses={
         202: {

@@ -69,6 +69,8 @@ class FakeJobClient:
         self.announced = [WORKER]
         self.outage: Exception | None = None
         """Raised by every method while it is set."""
+        self.no_room: Exception | None = None
+        """Raised to whoever wants to submit while it is set."""
         self.sweeps = 0
         self.closed = False
 
@@ -89,6 +91,11 @@ class FakeJobClient:
         self.files[ArtifactKey.photo(record.id)] = photo
         self.said[record.id] = [JobQueued()]
         return record
+
+    async def check_room(self, tenant: str) -> None:
+        self._fail_if_out()
+        if self.no_room is not None:
+            raise self.no_room
 
     async def get(self, job_id: str) -> JobRecord | None:
         self._fail_if_out()
