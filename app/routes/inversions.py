@@ -14,6 +14,7 @@ from app.errors import ProblemError, responses
 from app.schemas import Inversion, as_json
 from app.settings import AppSettings
 from app.uploads import IMAGE_FIELD, check_options, image_file, parse_options, read_form, read_picture
+from app.webhooks import check_webhook
 from worker.client import JobClient
 from worker.contract import JobOptions, JobRecord, JobStatus
 
@@ -82,6 +83,7 @@ async def submit(
     async with read_form(request, settings.max_upload_bytes) as form:
         options = parse_options(form)
         image = image_file(form)
+        check_webhook(options, tenant, settings)
         check_options(options, [pack for worker in await client.workers() for pack in worker.packs])
         photo = await read_picture(image, settings.decode_timeout_s, slots)
     record = await client.submit(photo, options, tenant=tenant)
