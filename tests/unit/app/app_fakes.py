@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from PIL import Image
 
+from worker.client import Figures
 from worker.contract import (
     ArtifactKey,
     FaceInfo,
@@ -71,6 +72,7 @@ class FakeJobClient:
         """Raised by every method while it is set."""
         self.no_room: Exception | None = None
         """Raised to whoever wants to submit while it is set."""
+        self.counted = Figures(queued=0, running=0, oldest_queued_s=0, webhooks=0, totals={}, workers=[])
         self.sweeps = 0
         self.closed = False
 
@@ -136,6 +138,10 @@ class FakeJobClient:
     async def workers(self) -> list[WorkerInfo]:
         self._fail_if_out()
         return self.announced
+
+    async def figures(self) -> Figures:
+        self._fail_if_out()
+        return self.counted
 
     async def sweep(self) -> int:
         self.sweeps += 1
