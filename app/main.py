@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from app import errors, outages, uploads
+from app import cross_origin, errors, outages, uploads
+from app.egress import CheckedNetwork, Sender
+from app.guard import Guard
+from app.http_meters import HttpMeters
 from app.middleware import Envelope
 from app.openapi import use_problem_documents
-from app.routes import batches, events, frames, health, inversions, packs, page, results, usage
+from app.routes import batches, events, frames, health, inversions, metrics, packs, page, results, session, usage
 from app.settings import AppSettings
-from worker.client import JobClient, StorageFull
+from app.stores import Stores
+from app.webhooks import Courier, Secrets
+from worker.client import JobClient, Outbox, QueueFull, StorageFull, TooManyJobs, logs, tracing
 
 log = logging.getLogger(__name__)
 
@@ -33,29 +39,58 @@ Photos and results are deleted when they expire, or at once with `DELETE`. Every
 """
 
 
-def create_app(settings: AppSettings | None = None, client: JobClient | None = None) -> FastAPI:
-    """The application. Without `client` one is made from the environment when the application starts."""
+def create_app(
+    settings: AppSettings | None = None, client: JobClient | None = None, stores: Stores | None = None
+) -> FastAPI:
+    """The application. What is not handed in is made from the settings when the application starts."""
     settings = settings or AppSettings()
-    logging.basicConfig(format="%(levelname)s %(name)s %(message)s")  # nothing where logging is set up already
-    logging.getLogger("app").setLevel(settings.log_level)
+    _set_up_logs(settings)
+    traced = tracing.set_up("inversion-app")
     app = FastAPI(
         title="StyleGAN inversion",
         version="1",
         description=DESCRIPTION,
-        lifespan=_lifespan(settings, client),
+        lifespan=_lifespan(settings, client, stores),
         docs_url=None,  # the stock pages load their scripts from elsewhere: see app/routes/page.py
         redoc_url=None,
         redirect_slashes=False,  # an address with a slash too many is no address
+        telemetry={
+            "tracing": traced,
+            "tracer_provider": tracing.provider_in_use(),
+            "metrics": False,  # see app/routes/metrics.py
+            "logs": False,
+            "operation_spans": False,
+            "exclude": _is_not_traced,
+            "auto_configure": False,
+        },
     )
     app.state.settings = settings
+    app.state.http_meters = HttpMeters()
     app.state.decode_slots = CapacityLimiter(settings.decode_slots)
-    for module in (inversions, batches, frames, results, events, packs, usage, health, page):
+    for module in (inversions, batches, frames, results, events, packs, usage, session, health, metrics, page):
         app.include_router(module.router)
     page.mount_assets(app)
     _handle_errors(app)
-    use_problem_documents(app)
-    app.add_middleware(Envelope)
+    use_problem_documents(app, settings)
+    app.add_middleware(Guard, settings=settings)
+    cross_origin.allow(app, settings.cors_origins)
+    app.add_middleware(Envelope)  # the last one added is the outermost
     return app
+
+
+def _is_not_traced(scope: MutableMapping[str, Any]) -> bool:
+    """Whether a request is of no interest: those that machines make every few seconds, and the page's files."""
+    return scope["path"] in ("/livez", "/readyz", "/metrics") or scope["path"].startswith("/static/")
+
+
+def _set_up_logs(settings: AppSettings) -> None:
+    """Nothing where logging is set up already; but the server's own lines become JSON along with ours."""
+    logging.basicConfig(handlers=[logs.handler(settings.log_format, "%(levelname)s %(name)s %(message)s")])
+    logging.getLogger("app").setLevel(settings.log_level)
+    if settings.log_format == "json":
+        for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+            logging.getLogger(name).handlers.clear()
+            logging.getLogger(name).propagate = name != "uvicorn.access"  # our line says more
 
 
 def _handle_errors(app: FastAPI) -> None:
@@ -63,6 +98,8 @@ def _handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, errors.on_http_exception)
     app.add_exception_handler(RequestValidationError, errors.on_validation)
     app.add_exception_handler(StorageFull, outages.on_storage_full)
+    for no_room in (QueueFull, TooManyJobs):
+        app.add_exception_handler(no_room, outages.on_no_room)
     for outage in outages.OUTAGES:
         app.add_exception_handler(outage, outages.on_outage)
 
@@ -71,12 +108,18 @@ STOP_WITHIN_S = 3.0
 """How long the shutdown waits for the tasks beside the requests."""
 
 
-def _lifespan(settings: AppSettings, given: JobClient | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    settings: AppSettings, given: JobClient | None, given_stores: Stores | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         client = given or JobClient.from_settings(settings)
+        stores = given_stores or Stores.from_settings(settings)
         app.state.client = client
+        app.state.stores = stores
         beside = [asyncio.create_task(_sweep(client, settings.sweep_every_s)), asyncio.create_task(uploads.warm_up())]
+        if stores.outbox is not None and stores.secrets is not None:
+            beside.append(asyncio.create_task(_call_webhooks(stores.outbox, stores.secrets, settings)))
         try:
             yield
         finally:
@@ -87,8 +130,19 @@ def _lifespan(settings: AppSettings, given: JobClient | None) -> Callable[[FastA
             await asyncio.wait(beside, timeout=STOP_WITHIN_S)
             if given is None:
                 await client.close()
+            if given_stores is None:
+                await stores.close()
 
     return lifespan
+
+
+async def _call_webhooks(outbox: Outbox, secrets: Secrets, settings: AppSettings) -> None:
+    """Tell webhooks what happens, for as long as the application runs."""
+    sender = Sender(CheckedNetwork(settings.webhook_allow_hosts), settings.webhook_timeout_s)
+    try:
+        await Courier(outbox, sender.post, secrets, settings).run()
+    finally:
+        await sender.close()
 
 
 async def _sweep(client: JobClient, every_s: float) -> None:

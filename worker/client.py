@@ -12,18 +12,21 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, cast
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.asyncio import Redis
 
-from worker import broker, listing, scripts, transitions, usage
+from worker import broker, figures, listing, logs, scripts, tracing, transitions, usage
 from worker import once as once_
+from worker.admission import Admission, Room
 from worker.artifacts import ArtifactStore
-from worker.connection import connect_async
+from worker.connection import connect_async, connect_streams
 from worker.contract import (
     ArtifactKey,
     BatchRecord,
@@ -34,9 +37,11 @@ from worker.contract import (
     UsageDay,
     WorkerInfo,
 )
-from worker.errors import OnceBusy, OnceReused, StorageFull, WorkerError
+from worker.errors import OnceBusy, OnceReused, QueueFull, StorageFull, TooManyJobs, WorkerError
+from worker.figures import Figures
 from worker.listing import Filters, Page, Place
 from worker.once import FINISH, KEPT_MS, Claim
+from worker.outbox import Outbox, Unsent
 from worker.scripts import Call
 from worker.settings import ClientSettings
 from worker.submission import Submission
@@ -44,15 +49,23 @@ from worker.submission import Submission
 __all__ = [
     "Claim",
     "ClientSettings",
+    "Figures",
     "Filters",
     "JobClient",
     "OnceBusy",
     "OnceReused",
+    "Outbox",
     "Page",
     "Place",
+    "QueueFull",
     "StorageFull",
     "Submission",
+    "TooManyJobs",
+    "Unsent",
     "WorkerError",
+    "connect_async",
+    "logs",
+    "tracing",
 ]
 
 log = logging.getLogger(__name__)
@@ -68,20 +81,39 @@ class JobClient:
     Raises from every method: redis.exceptions.RedisError when Redis cannot be reached.
     """
 
-    def __init__(self, redis: Redis, artifacts: ArtifactStore, celery: Celery, ttl_s: float) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        artifacts: ArtifactStore,
+        celery: Celery,
+        ttl_s: float,
+        room: Room | None = None,
+        streams: Redis | None = None,
+    ) -> None:
+        """`streams` is for commands that block; without it they take their turn with the others."""
         self._redis = redis
+        self._streams = streams or redis
+        self._admission = Admission(redis, room or Room())
         self._artifacts = artifacts
         self._celery = celery
         self._ttl = timedelta(seconds=ttl_s)
+        # One thread: sending is Python from end to end, and several of them would keep the event loop waiting.
+        self._bell = ThreadPoolExecutor(1, thread_name_prefix="bell")
 
     @classmethod
     def from_settings(cls, settings: ClientSettings) -> JobClient:
         redis = connect_async(settings.redis_url)
         celery = broker.make_celery(settings.redis_url)
-        return cls(redis, ArtifactStore(settings.artifacts_url), celery, settings.ttl_s)
+        room = Room(most_queued=settings.max_queued, most_active=settings.max_active)
+        streams = connect_streams(settings.redis_url)
+        return cls(redis, ArtifactStore(settings.artifacts_url), celery, settings.ttl_s, room, streams)
+
+    async def check_room(self, tenant: str) -> None:
+        """Raise QueueFull or TooManyJobs where a job of this tenant would be refused now."""
+        await self._admission.check(tenant)
 
     async def submit(self, photo: bytes, options: JobOptions, *, tenant: str = "") -> JobRecord:
-        """Store the photo and queue a job for it. Raises: StorageFull, and then nothing is left."""
+        """Store the photo and queue a job for it. Raises: as `submit_one`."""
         return await self.submit_one(Submission(photo=photo, options=options), tenant=tenant)
 
     async def submit_one(
@@ -92,7 +124,7 @@ class JobClient:
         Args:
             once: the Idempotency-Key that is answered with this job from now on.
             retry_of: the job that this one repeats.
-        Raises: StorageFull, OnceBusy (the claim was held too long); then nothing is left.
+        Raises: QueueFull, TooManyJobs, StorageFull, OnceBusy (the claim was held too long); then nothing is left.
         """
         record = self._new_record(submission, tenant).model_copy(update={"retry_of": retry_of})
         await self._accept([(record, submission)], once, made=record.id)
@@ -123,6 +155,8 @@ class JobClient:
             status=JobStatus.QUEUED,
             options=submission.options,
             masked=submission.mask is not None,
+            request_id=logs.current("request_id"),
+            traceparent=tracing.traceparent(),
             created_at=created_at,
             expires_at=created_at + (self._ttl if ttl_s is None else timedelta(seconds=ttl_s)),
         )
@@ -138,16 +172,17 @@ class JobClient:
 
         The expiry comes first, so that whatever a crash leaves behind will be deleted by a sweep.
         """
-        await self._redis.zadd(scripts.EXPIRY, {record.id: record.expires_at.timestamp() for record, _ in jobs})
-        try:
-            for record, submission in jobs:
-                for key, data in submission.files(record.id).items():
-                    await asyncio.to_thread(self._artifacts.write, key, data)
-            if not await self._queue([record for record, _ in jobs], once, made, batch):
-                raise OnceBusy
-        except BaseException:
-            await asyncio.shield(self._undo([record.id for record, _ in jobs], batch))
-            raise
+        async with self._admission.admitted(jobs[0][0].tenant, [record.id for record, _ in jobs]):
+            await self._redis.zadd(scripts.EXPIRY, {record.id: record.expires_at.timestamp() for record, _ in jobs})
+            try:
+                for record, submission in jobs:
+                    for key, data in submission.files(record.id).items():
+                        await asyncio.to_thread(self._artifacts.write, key, data)
+                if not await self._queue([record for record, _ in jobs], once, made, batch):
+                    raise OnceBusy
+            except BaseException:
+                await asyncio.shield(self._undo([record.id for record, _ in jobs], batch))
+                raise
         for record, _ in jobs:
             await self._ring(record)
 
@@ -307,19 +342,26 @@ class JobClient:
         orphans = await self._orphans()
         return sum([await self._swept(job_id) for job_id in [*expired, *orphans]])
 
+    async def figures(self) -> Figures:
+        """What the whole service does."""
+        return await figures.read(self._redis)
+
     async def ping(self) -> None:
         """Raises: redis.exceptions.RedisError when Redis does not answer."""
         await self._redis.ping()
 
     async def close(self) -> None:
         await self._redis.aclose()
+        await self._streams.aclose()
+        await asyncio.to_thread(self._bell.shutdown)
         await asyncio.to_thread(self._celery.close)
 
     async def _ring(self, record: JobRecord) -> None:
         """Tell the broker. The job is already queued, so if this fails the workers' reaper repairs it."""
         try:
             priority = broker.priority_of(record.options.priority.rank)
-            await asyncio.to_thread(broker.send, self._celery, record.id, priority)
+            send = partial(broker.send, self._celery, record.id, priority)
+            await asyncio.get_running_loop().run_in_executor(self._bell, send)
         except OperationalError as error:
             log.warning("message not sent, left to the reaper job=%s error=%s", record.id, error)
 
@@ -328,7 +370,7 @@ class JobClient:
         return JobStatus(json.loads(text)) if text is not None else None
 
     async def _entries(self, job_id: str, after_id: str, block_ms: int | None) -> list[tuple[str, JobEvent]]:
-        streams: Any = await self._redis.xread({scripts.events_key(job_id): after_id}, block=block_ms)
+        streams: Any = await self._streams.xread({scripts.events_key(job_id): after_id}, block=block_ms)
         return [
             (entry_id, transitions.decode_event(fields["event"]))
             for _, entries in streams or ()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 
 from app import answers, schemas
 from app.bodies import receive
-from app.deps import Batch, Client, DecodeSlots, Settings, Tenant
+from app.deps import Batch, Client, DecodeSlots, Settings, Tenant, check_room
 from app.errors import ProblemError, responses
 from app.forms import many_photos
 from app.preferences import IdempotencyKey, fingerprint, only_once
 from app.routes.inversions import UPLOAD_PROBLEMS
 from app.uploads import check_batch
+from app.webhooks import check_webhook
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 _PROBLEMS = [slug for slug in UPLOAD_PROBLEMS if not slug.startswith("inversion-")]
@@ -22,6 +23,7 @@ _PROBLEMS = [slug for slug in UPLOAD_PROBLEMS if not slug.startswith("inversion-
     "",
     status_code=202,
     summary="Submit a batch",
+    dependencies=[Depends(check_room)],
     response_model=schemas.Batch,
     responses={
         202: {
@@ -54,6 +56,7 @@ async def submit(
             else:
                 packs = [pack for worker in await client.workers() for pack in worker.packs]
                 submissions = await check_batch(upload, packs, settings.decode_timeout_s)
+                check_webhook(submissions[0].options, tenant, settings)
                 batch = await client.submit_batch(submissions, tenant=tenant, once=claim)
     return await answers.submitted_batch(client, settings, batch, replayed=isinstance(claim, str))
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime
 
 from app import answers
 from app.bodies import receive
-from app.deps import Client, DecodeSlots, Record, Settings, Tenant, require
+from app.deps import Client, DecodeSlots, Record, Settings, Tenant, check_room, require
 from app.errors import ProblemError, responses
 from app.forms import one_photo
 from app.preferences import IdempotencyKey, Prefer, fingerprint, only_once, wait_s
 from app.schemas import Inversion, Inversions, as_json
 from app.uploads import check_one
+from app.webhooks import check_webhook
 from worker.client import Filters, Place
 from worker.contract import JobStatus
 
@@ -27,6 +28,7 @@ UPLOAD_PROBLEMS = (
     "picture-unsupported", "picture-invalid", "picture-too-small", "picture-too-large",
     "option-unknown", "option-invalid", "pack-not-found", "storage-full",
     "idempotency-key-in-use", "idempotency-key-reused", "inversion-not-found", "inversion-expired",
+    "rate-limited", "queue-full", "too-many-jobs",
 )  # fmt: skip
 MAX_PAGE = 100
 """Most inversions of one page."""
@@ -36,6 +38,7 @@ MAX_PAGE = 100
     "",
     status_code=202,
     summary="Submit a photo",
+    dependencies=[Depends(check_room)],
     response_model=Inversion,
     responses={
         200: {
@@ -75,6 +78,7 @@ async def submit(
             else:
                 packs = [pack for worker in await client.workers() for pack in worker.packs]
                 submission = await check_one(upload, packs, settings.decode_timeout_s)
+                check_webhook(submission.options, tenant, settings)
                 record = await client.submit_one(submission, tenant=tenant, once=claim)
     if waited_s is not None:
         record = await require(client, tenant, record.id, await client.wait(record.id, waited_s))
@@ -143,13 +147,22 @@ async def cancel(client: Client, settings: Settings, record: Record) -> JSONResp
     "/{inversion_id}/retry",
     status_code=202,
     summary="Repeat an inversion",
+    dependencies=[Depends(check_room)],
     response_model=Inversion,
     responses={
         202: {
             "description": "A new inversion of the same photo and options; `Location` is where to follow it.",
             "headers": {**answers.ACCEPTED_HEADERS, "Retry-After": answers.RETRY_AFTER},
         },
-        **responses("inversion-not-found", "inversion-expired", "not-retryable", "storage-full"),
+        **responses(
+            "inversion-not-found",
+            "inversion-expired",
+            "not-retryable",
+            "storage-full",
+            "rate-limited",
+            "queue-full",
+            "too-many-jobs",
+        ),
     },
 )
 async def retry(client: Client, settings: Settings, record: Record) -> JSONResponse:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from worker.client import Claim, Filters, OnceBusy, OnceReused, Page, Place, Submission
+from worker.client import Claim, Figures, Filters, OnceBusy, OnceReused, Page, Place, Submission
 from worker.contract import (
     ArtifactKey,
     BatchRecord,
@@ -88,6 +88,9 @@ class FakeJobClient:
         self.tombstones: set[tuple[str, str]] = set()
         self.runs = False
         """Whether every new job is done at once."""
+        self.no_room: Exception | None = None
+        """Raised to whoever wants to submit while it is set."""
+        self.counted = Figures(queued=0, running=0, oldest_queued_s=0, webhooks=0, totals={}, workers=[])
         self.sweeps = 0
         self.closed = False
 
@@ -211,6 +214,11 @@ class FakeJobClient:
         self._fail_if_out()
         return [self.records.get(job_id) for job_id in job_ids]
 
+    async def check_room(self, tenant: str) -> None:
+        self._fail_if_out()
+        if self.no_room is not None:
+            raise self.no_room
+
     async def get(self, job_id: str) -> JobRecord | None:
         self._fail_if_out()
         return self.records.get(job_id)
@@ -250,6 +258,10 @@ class FakeJobClient:
     async def workers(self) -> list[WorkerInfo]:
         self._fail_if_out()
         return self.announced
+
+    async def figures(self) -> Figures:
+        self._fail_if_out()
+        return self.counted
 
     async def sweep(self) -> int:
         self.sweeps += 1
