@@ -56,8 +56,11 @@ def courses(steps: int) -> Callable[[Point], Iterator[Point]]:
     def neighbours(point: Point) -> Iterator[Point]:
         warmups = [Point(point.rate, point.warmup + by, point.final) for by in (1, -1)]
         finals = [Point(point.rate, point.warmup, point.final + by) for by in (1, -1)]
-        higher = Point(point.rate + 1, point.warmup + 1, point.final)  # a warm-up bears a higher rate
-        for each in (*warmups, *rates(FINE)(point), *finals, higher):
+        higher = [  # a warm-up bears a higher rate, and so does a cosine
+            Point(point.rate + 1, point.warmup + 1, point.final),
+            Point(point.rate + 1, point.warmup, point.final + 1),
+        ]
+        for each in (*warmups, *rates(FINE)(point), *finals, *higher):
             if each.warmup >= 0 and each.warmup_steps <= steps // 2 and 0 <= each.final < len(FINAL_FACTORS):
                 yield each
 

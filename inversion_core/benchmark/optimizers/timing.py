@@ -64,11 +64,11 @@ def measure_costs(
     def timing(name: str) -> Seconds:
         return _time_once(packs[name], target_1CHW, name, config)
 
-    taken = _take_turns(list(packs), timing, rounds)
-    return {name: _cost(each, taken[BASELINE]) for name, each in taken.items()}
+    taken = take_turns(list(packs), timing, rounds)
+    return {name: cost_of(each, taken[BASELINE]) for name, each in taken.items()}
 
 
-def _take_turns(names: Sequence[str], timing: Callable[[str], Seconds], rounds: int) -> dict[str, list[Seconds]]:
+def take_turns(names: Sequence[str], timing: Callable[[str], Seconds], rounds: int) -> dict[str, list[Seconds]]:
     """Timings of every round, each round begun by another one; the first round warms up and does not count."""
     taken: dict[str, list[Seconds]] = {name: [] for name in names}
     for turn in tqdm(range(rounds + 1), desc="timing", unit="round"):
@@ -92,7 +92,7 @@ def _time_once(pack: Pack, target_1CHW: Tensor, name: str, config: InvertConfig)
     return Seconds(started - begun, (now(pack.device) - started) / max(done, 1))
 
 
-def _cost(own: Sequence[Seconds], baseline: Sequence[Seconds]) -> Cost:
+def cost_of(own: Sequence[Seconds], baseline: Sequence[Seconds]) -> Cost:
     def ratios(part: Callable[[Seconds], float]) -> list[float]:
         return [part(a) / part(b) for a, b in zip(own, baseline, strict=True)]
 
