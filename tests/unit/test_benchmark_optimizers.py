@@ -23,6 +23,7 @@ from inversion_core.benchmark.optimizers.figures import check_matplotlib
 from inversion_core.benchmark.optimizers.runs import run_all
 from inversion_core.benchmark.optimizers.strips import MARGIN_PX, TILE_PX
 from inversion_core.benchmark.optimizers.targets import load_targets
+from inversion_core.benchmark.optimizers.timing import measure_costs
 from inversion_core.benchmark.optimizers.tuned import Setup, TunedFile
 from inversion_core.benchmark.optimizers.tuning import tune, validation_pairs
 from inversion_core.cli import main
@@ -298,6 +299,17 @@ def test_a_run_that_ends_early_keeps_its_best(place: Path) -> None:
     assert np.isfinite(diverged.best_NT).all()
     assert (np.diff(diverged.best_NT) <= 0).all()
     assert 5 not in diverged.frames[0]
+
+
+def test_timing_takes_several_rounds_and_runs(place: Path) -> None:
+    """Four timings of five iterations need two runs of twelve; one that has diverged is begun anew."""
+    everybody = [contender("adam", {"learning_rate": 0.01}), contender("sgd", {"learning_rate": math.inf})]
+    costs = measure_costs(
+        load_pack("tiny"), tiny_targets(1), everybody, InvertConfig(num_steps=12, start="mean"), rounds=3
+    )
+    assert set(costs) == {"adam", "sgd"}
+    assert (costs["adam"].relative, costs["adam"].relative_quartiles) == (1, (1, 1))
+    assert all(cost.start_s > 0 and cost.iteration_s > 0 for cost in costs.values())
 
 
 # -- the pictures ----------------------------------------------------------------------------------------------

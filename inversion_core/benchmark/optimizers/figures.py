@@ -27,6 +27,7 @@ LEARNED_COLOURS = ("#d1352b", "#e8890c", "#c2378f", "#7a1f1f", "#3a3a3a")
 """Of the learned ones, in the pack's order; they go on from the first."""
 SIZE_INCHES = (8.0, 5.0)
 DPI = 130
+MARGINS = {"left": 0.11, "right": 0.98, "bottom": 0.1, "top": 0.93}
 TABLES = {False: "paper", True: "tuned"}
 """Whether it is the tuned table -> how its files are named."""
 
@@ -62,7 +63,8 @@ def _draw(runs: Sequence[Run], costs: Mapping[str, Cost] | None, file: Path, tit
     """Median and quartile band of the best loss so far; against iterations where no costs are given."""
     from matplotlib.figure import Figure  # draws to files, without the windows and global state of pyplot
 
-    figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained")
+    figure = Figure(figsize=SIZE_INCHES, dpi=DPI)
+    figure.subplots_adjust(**MARGINS)  # fixed: a layout that is worked out draws everything twice
     axes = figure.add_subplot()
     learned = [run.contender.name for run in runs if not run.contender.is_classic]
     for run in runs:

@@ -6,7 +6,7 @@ Suffixes: N picture, B picture of a batch, T iteration from 0, C channel, H W he
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor
@@ -63,9 +63,7 @@ def _run(
     frames: list[dict[int, Tensor]] = [{} for _ in range(min(strips, len(target_NCHW)))]
     for first in range(0, len(target_NCHW), batch):
         target_BCHW, best = target_NCHW[first : first + batch], BestSteps()
-        each = InvertConfig(
-            num_steps=config.num_steps, start=config.start, seed=config.seed + first, optimizer=contender.name
-        )
+        each = replace(config, seed=config.seed + first, optimizer=contender.name)
         for step in invert(own, target_BCHW, each):
             best.update(step)
             current_NT[first : first + batch, step.index] = step.loss_B.cpu().numpy()

@@ -11,8 +11,8 @@ Suffixes: B picture, here one, C channel, H W height and width, T iteration from
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from inversion_core.benchmark.clock import now
 from inversion_core.benchmark.optimizers.comparison import Floats
 from inversion_core.benchmark.optimizers.config import BASELINE
 from inversion_core.benchmark.optimizers.contenders import Contender
-from inversion_core.inverter import InvertConfig, invert
+from inversion_core.inverter import InvertConfig, Step, invert
 from inversion_core.packs import Pack
 
 TIMED_ITERATIONS = 5
@@ -59,12 +59,9 @@ def measure_costs(
     pack: Pack, target_1CHW: Tensor, everybody: Sequence[Contender], config: InvertConfig, *, rounds: int
 ) -> Mapping[str, Cost]:
     """Name of each optimizer -> its cost; tuned or not makes no difference, so each is timed once."""
-    packs = {each.name: each.of(pack) for each in reversed(everybody)}
-
-    def timing(name: str) -> Seconds:
-        return _time_once(packs[name], target_1CHW, name, config)
-
-    taken = take_turns(list(packs), timing, rounds)
+    timed = {each.name: _Timed(each.of(pack), target_1CHW, replace(config, optimizer=each.name))
+             for each in reversed(everybody)}  # fmt: skip
+    taken = take_turns(list(timed), lambda name: timed[name].once(), rounds)
     return {name: cost_of(each, taken[BASELINE]) for name, each in taken.items()}
 
 
@@ -80,16 +77,29 @@ def take_turns(names: Sequence[str], timing: Callable[[str], Seconds], rounds: i
     return taken
 
 
-def _time_once(pack: Pack, target_1CHW: Tensor, name: str, config: InvertConfig) -> Seconds:
-    begun = now(pack.device)
-    steps = invert(
-        pack, target_1CHW,
-        InvertConfig(num_steps=config.num_steps, start=config.start, seed=config.seed, optimizer=name),
-    )  # fmt: skip
-    next(steps)
-    started = now(pack.device)
-    done = sum(1 for _ in islice(steps, TIMED_ITERATIONS))  # fewer where it diverges at once
-    return Seconds(started - begun, (now(pack.device) - started) / max(done, 1))
+class _Timed:
+    """One optimizer's runs: each timing goes on where the last one stopped, since late iterations might cost more."""
+
+    def __init__(self, pack: Pack, target_1CHW: Tensor, config: InvertConfig) -> None:
+        self._pack, self._target_1CHW, self._config = pack, target_1CHW, config
+        self._steps: Iterator[Step] = iter(())
+        self._left = 0
+        """Iterations until the run is over."""
+
+    def once(self) -> Seconds:
+        """Time a start, and a few iterations of the run that is under way."""
+        begun = now(self._pack.device)
+        fresh = invert(self._pack, self._target_1CHW, self._config)
+        next(fresh)
+        start_s = now(self._pack.device) - begun
+        count = min(TIMED_ITERATIONS, self._config.num_steps)
+        if self._left < count:
+            self._steps, self._left = fresh, self._config.num_steps
+        begun = now(self._pack.device)
+        done = sum(1 for _ in islice(self._steps, count))
+        seconds = now(self._pack.device) - begun
+        self._left = self._left - count if done == count else 0  # fewer where the run has diverged
+        return Seconds(start_s, seconds / done) if done else self.once()
 
 
 def cost_of(own: Sequence[Seconds], baseline: Sequence[Seconds]) -> Cost:

@@ -38,6 +38,7 @@ class Setup:
     version: str
     networks: dict[str, str]
     """File -> SHA-256, of the networks that shape the loss."""
+    perceptual_weight: float
     start: str
     steps: int
     pairs: int
@@ -47,7 +48,10 @@ class Setup:
     def of(cls, pack: Pack, *, start: str, steps: int, pairs: int) -> Setup:
         wanted = [*pack.manifest.weight_files.values()]
         networks = {file: pack.manifest.files[file] for file in wanted if file in pack.manifest.files}
-        return cls(pack=pack.name, version=pack.version, networks=networks, start=start, steps=steps, pairs=pairs)
+        return cls(
+            pack=pack.name, version=pack.version, networks=networks, perceptual_weight=pack.perceptual_weight,
+            start=start, steps=steps, pairs=pairs,
+        )  # fmt: skip
 
 
 class TunedFile:
@@ -115,7 +119,7 @@ def given(file: Path, setup: Setup, names: list[str]) -> Mapping[str, Tuned]:
         OptionInvalid: it is of another pack, start or number of steps, or lacks an optimizer.
     """
     content = read(file)
-    for key in ("pack", "networks", "start", "steps"):
+    for key in ("pack", "networks", "perceptual_weight", "start", "steps"):
         if content["setup"].get(key) != getattr(setup, key):
             raise OptionInvalid(
                 f"{file} was made with {key} {content['setup'].get(key)}, and this run has {getattr(setup, key)}; "
