@@ -24,7 +24,7 @@ COUNTS = {
     "pairs": "synthetic pairs to tune the classic optimizers on",
     "held_out": "of an archive, as in training; a larger number takes in pictures that were trained on",
     "batch": "pictures inverted together",
-    "rounds": "timings of each optimizer, taken in turns",
+    "rounds": "timed runs of each optimizer, all in turns",
     "strips": "first photographs whose pictures on the way are drawn",
     "seed": "of random starts and of the bootstrap",
 }

@@ -24,7 +24,7 @@ from inversion_core.benchmark.optimizers.contenders import Contender, baselines,
 from inversion_core.benchmark.optimizers.rows import equal_seconds, make_rows
 from inversion_core.benchmark.optimizers.runs import Run
 from inversion_core.benchmark.optimizers.search import AT_MOST, FINAL_FACTORS, Point, climb, courses, rates
-from inversion_core.benchmark.optimizers.timing import Cost, Seconds, cost_of, take_turns
+from inversion_core.benchmark.optimizers.timing import Cost, Timings, cost_of, part_lengths, rotated
 from inversion_core.benchmark.optimizers.tuned import Tuned
 
 pytestmark = pytest.mark.unit
@@ -137,7 +137,8 @@ def run(name: str, current: Floats, *, tuned: bool = False, classic: bool = True
 
 
 def cost(start_s: float, iteration_s: float) -> Cost:
-    return Cost(start_s=start_s, iteration_s=iteration_s, relative=1.0, relative_quartiles=(1.0, 1.0))
+    """Of four iterations, and one more."""
+    return Cost(seconds_T=start_s + iteration_s * np.arange(6), relative=1.0, relative_quartiles=(1.0, 1.0))
 
 
 def test_rows_by_hand() -> None:
@@ -197,28 +198,33 @@ def test_the_tables() -> None:
 # -- timing ----------------------------------------------------------------------------------------------------
 
 
-def test_all_take_turns_and_the_first_round_does_not_count() -> None:
-    asked: list[str] = []
+def test_a_run_is_timed_in_parts() -> None:
+    assert part_lengths(100) == [10] * 10
+    assert part_lengths(3) == [1, 1, 1]
+    assert part_lengths(25) == [3] * 5 + [2] * 5
 
-    def timing(name: str) -> Seconds:
-        asked.append(name)
-        return Seconds(0.0, float(len(asked)))
 
-    taken = take_turns(["a", "b", "c"], timing, rounds=2)
-    assert asked == [*"abc", *"bca", *"cab"]
-    assert {name: [each.iteration for each in seconds] for name, seconds in taken.items()} == {
-        "a": [6, 8], "b": [4, 9], "c": [5, 7],
-    }  # fmt: skip
+def test_each_turn_is_begun_by_another_one() -> None:
+    assert [rotated("abc", turn) for turn in range(4)] == [[*"abc"], [*"bca"], [*"cab"], [*"abc"]]
 
 
 def test_a_slow_moment_of_the_machine_does_not_count_for_one_of_them() -> None:
-    """Twice the baseline's cost in each round, though the machine was ten times as slow in most of its rounds."""
-    baseline = [Seconds(1, 1), Seconds(10, 10), Seconds(1, 1), Seconds(10, 10), Seconds(1, 1)]
-    own = [Seconds(3 * each.start, 2 * each.iteration) for each in baseline]
-    found = cost_of(own, baseline)
+    """Twice the baseline's cost in each turn, though the machine was ten times as slow in many of them."""
+    baseline = Timings(start_R=[1, 10, 1], iteration_RS=[[1, 10], [10, 1], [1, 1]])
+    own = Timings(start_R=[3, 30, 3], iteration_RS=[[2, 20], [20, 2], [2, 2]])
+    found = cost_of(own, baseline, [2, 1])
+    assert found.seconds_T.tolist() == [3, 5, 7, 9, 11]
     assert (found.start_s, found.iteration_s, found.relative) == (3, 2, 2)
     assert found.relative_quartiles == (2, 2)
-    assert found.at(np.array([0.0, 100.0])).tolist() == [3, 203]
+
+
+def test_late_iterations_may_cost_less() -> None:
+    baseline = Timings(start_R=[1], iteration_RS=[[4, 4]])
+    own = Timings(start_R=[1], iteration_RS=[[8, 2]])
+    found = cost_of(own, baseline, [3, 1])
+    assert found.seconds_T.tolist() == [1, 9, 17, 25, 27, 29], "and one more, as dear as the last"
+    assert found.relative == pytest.approx((3 * 2 + 0.5) / 4)
+    assert found.iteration_s == pytest.approx(26 / 4)
 
 
 # -- the search ------------------------------------------------------------------------------------------------

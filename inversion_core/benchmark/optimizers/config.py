@@ -37,8 +37,8 @@ class OptimizersConfig:
     """Find and align the face in a photograph, as the service does; else the centre is taken as it is."""
     batch: int = 8
     """Pictures that are inverted together; timing is always of one picture alone."""
-    rounds: int = 9
-    """Timings of each optimizer, taken in turns."""
+    rounds: int = 5
+    """Timed runs of each optimizer, all in turns."""
     strips: int = 2
     """Photographs whose pictures on the way are drawn: the first ones."""
     seed: int = 0

@@ -71,7 +71,7 @@ def _draw(runs: Sequence[Run], costs: Mapping[str, Cost] | None, file: Path, tit
         each, best_NT = run.contender, run.best_NT
         x_T = np.arange(best_NT.shape[1], dtype=float)
         if costs is not None:
-            x_T = costs[each.name].at(x_T)
+            x_T = costs[each.name].seconds_T[:-1]
         low_T, median_T, high_T = np.percentile(best_NT, [25, 50, 75], axis=0)
         colour = _colour(each, learned)
         (line,) = axes.plot(x_T, median_T, color=colour, label=each.label)
@@ -80,7 +80,7 @@ def _draw(runs: Sequence[Run], costs: Mapping[str, Cost] | None, file: Path, tit
         line.set_linestyle("--" if dashed else "-")
         axes.fill_between(x_T, low_T, high_T, color=colour, alpha=0.08, linewidth=0)
     steps = runs[0].best_NT.shape[1] - 1
-    axes.set_xlim(0, steps if costs is None else float(costs[BASELINE].at(np.array(float(steps)))))
+    axes.set_xlim(0, steps if costs is None else float(costs[BASELINE].seconds_T[steps]))
     axes.set_yscale("log")
     axes.set_xlabel("iteration" if costs is None else f"seconds, one picture alone (to {BASELINE}'s iteration {steps})")
     axes.set_ylabel("lowest loss so far (equation 1): median, quartiles")

@@ -17,7 +17,7 @@ MEANING = """A run counts with its lowest loss so far (equation 1), as the servi
 iteration whose loss is at or below what the baseline has on that picture at iteration {steps}; "fewer" is by how many
 percent that is less than {steps}, mean over the pictures with its 95 % bootstrap interval. A picture that never gets
 there counts as {never} iterations, so its part is a little below 0, and "there" says how many did. Seconds: the start
-and so many iterations, against the baseline's start and {steps}; each optimizer's cost is the median over rounds in
+and so many iterations, against the baseline's start and {steps}; what an optimizer costs is the median over rounds in
 which all took turns with one picture alone. "at equal seconds" is the share of the time, from 5 % of the baseline's
 whole time on, in which the median over the pictures is below the baseline's."""
 

@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from inversion_core.benchmark.facts import machine_facts
 from inversion_core.benchmark.optimizers.comparison import FROM_SHARE, RESAMPLES
 from inversion_core.benchmark.optimizers.config import OptimizersConfig
@@ -25,7 +23,7 @@ from inversion_core.benchmark.optimizers.rows import equal_seconds, make_rows
 from inversion_core.benchmark.optimizers.runs import Run
 from inversion_core.benchmark.optimizers.strips import draw_strips
 from inversion_core.benchmark.optimizers.targets import Targets
-from inversion_core.benchmark.optimizers.timing import TIMED_ITERATIONS, Cost
+from inversion_core.benchmark.optimizers.timing import PARTS, Cost
 from inversion_core.benchmark.optimizers.tuned import CRITERION, Tuned
 from inversion_core.packs import Pack
 
@@ -70,7 +68,7 @@ def _header(measured: Measured) -> dict[str, Any]:
     return {
         "pack": pack.name, "version": pack.version, "start": measured.start, "photos": len(measured.targets.names),
         "skipped": list(measured.targets.skipped), "steps": config.steps, "seed": config.seed, "batch": config.batch,
-        "timing": f"median of {config.rounds} rounds of {TIMED_ITERATIONS} iterations, one picture, all in turns",
+        "timing": f"median of {config.rounds} rounds for each of {PARTS} parts of a run, one picture, all in turns",
         "bootstrap": f"{RESAMPLES} resamples of the photographs, percentiles",
         "equal_seconds_from": FROM_SHARE,
         "tuning": {"criterion": CRITERION, "pairs": None if config.tuned else config.pairs,
@@ -87,7 +85,14 @@ def _setting(each: Contender, measured: Measured) -> dict[str, Any]:
     return {
         "optimizer": each.name, "tuned": each.tuned,
         "settings": dict(measured.pack.optimizers[each.name] if each.settings is None else each.settings),
-        "settled": settled if each.tuned else None, "cost": asdict(measured.costs[each.name]),
+        "settled": settled if each.tuned else None, "cost": _cost(measured.costs[each.name]),
+    }  # fmt: skip
+
+
+def _cost(cost: Cost) -> dict[str, Any]:
+    return {
+        "start_s": cost.start_s, "iteration_s": cost.iteration_s, "relative": cost.relative,
+        "relative_quartiles": list(cost.relative_quartiles),
     }  # fmt: skip
 
 
@@ -104,7 +109,7 @@ def _write_losses(file: Path, measured: Measured) -> None:
         writer.writerow(LOSSES_HEAD)
         for run in measured.runs:
             each, best_NT = run.contender, run.best_NT
-            seconds_T = measured.costs[each.name].at(np.arange(best_NT.shape[1], dtype=float))
+            seconds_T = measured.costs[each.name].seconds_T[:-1]
             for name, best_T, current_T in zip(measured.targets.names, best_NT, run.current_NT, strict=True):
                 writer.writerows(
                     [each.name, each.tuned, name, index, f"{seconds:.5g}", f"{best:.6g}", f"{current:.6g}"]

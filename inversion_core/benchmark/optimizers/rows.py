@@ -59,8 +59,7 @@ def equal_seconds(runs: Sequence[Run], costs: Mapping[str, Cost]) -> list[dict[s
 
 def course(run: Run, cost: Cost) -> Course:
     """The median over the pictures against seconds."""
-    iterations = np.arange(run.best_NT.shape[1], dtype=float)
-    return Course(time_T=cost.at(iterations), value_T=np.median(run.best_NT, axis=0))
+    return Course(time_T=cost.seconds_T[:-1], value_T=np.median(run.best_NT, axis=0))
 
 
 def _pairs(runs: Sequence[Run]) -> Iterator[tuple[Run, Run]]:
@@ -78,9 +77,7 @@ def _row(run: Run, baseline: Run, costs: Mapping[str, Cost], seed: int) -> Row:
     steps = best_NT.shape[1] - 1
     first_N = first_reached(best_NT, threshold_N)
     iterations_N = fewer_percent(first_N.astype(float), steps)
-    seconds_N = fewer_percent(
-        costs[each.name].at(first_N.astype(float)), float(costs[other.name].at(np.array(float(steps))))
-    )
+    seconds_N = fewer_percent(costs[each.name].seconds_T[first_N], float(costs[other.name].seconds_T[steps]))
     return Row(
         optimizer=each.name, optimizer_tuned=each.tuned, against=other.name, tuned=other.tuned,
         fewer_iterations=float(iterations_N.mean()), ci95=mean_interval(iterations_N, seed=seed),

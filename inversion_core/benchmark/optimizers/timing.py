@@ -1,20 +1,20 @@
-"""What an optimizer costs: seconds of the start and of one iteration, for one picture alone, as the service runs it.
+"""What an optimizer costs: seconds to each iteration of a run, for one picture alone, as the service runs it.
 
 A machine's speed changes while a benchmark runs, so the seconds of the runs themselves would compare moments rather
-than optimizers. Here all take turns, in another order each round, and each round gives the ratio of every optimizer to
-the baseline. Its seconds are the median of these ratios times the baseline's own median. Iteration i then is there
-start + i x iteration seconds after the photo: every iteration of a run is taken to cost the same.
+than optimizers. Here all run at once, a tenth of a run each in turn, in changing order; each turn gives the ratio of
+every optimizer to the baseline in the same turn. For each tenth of a run the median of these ratios over the rounds is
+taken, times the baseline's median iteration: an optimizer whose late iterations cost less than its early ones has that
+counted.
 
-Suffixes: B picture, here one, C channel, H W height and width, T iteration from 0.
+Suffixes: R round, S part of a run, T iteration from 0, C channel, H W height and width.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import NamedTuple
+from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -27,92 +27,117 @@ from inversion_core.benchmark.optimizers.contenders import Contender
 from inversion_core.inverter import InvertConfig, Step, invert
 from inversion_core.packs import Pack
 
-TIMED_ITERATIONS = 5
-"""Iterations of one timing."""
+PARTS = 10
+"""Parts of a run that are timed each on its own."""
+WARM_UP = 2
+"""Iterations of each before anything is timed."""
+X = TypeVar("X")
 
 
-class Seconds(NamedTuple):
-    """One timing."""
+@dataclass(frozen=True, kw_only=True)
+class Timings:
+    """Of one optimizer."""
 
-    start: float
-    """Until the first Step is there: start code, the target's features, the start's picture and loss."""
-    iteration: float
+    start_R: list[float] = field(default_factory=list)
+    """Seconds until the first Step is there: start code, the target's features, the start's picture and loss."""
+    iteration_RS: list[list[float]] = field(default_factory=list)
+    """Seconds of an iteration."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Medians over the rounds."""
+    """What comes of the timings."""
 
-    start_s: float
-    iteration_s: float
+    seconds_T: Floats
+    """Seconds until each iteration is there; one more than a run has, for pictures that never get there."""
     relative: float
-    """An iteration's seconds divided by the baseline's."""
+    """A run's iterations divided by the baseline's."""
     relative_quartiles: tuple[float, float]
-    """Of that ratio over the rounds: how sure it is."""
+    """Of that ratio over all turns."""
 
-    def at(self, iterations: Floats) -> Floats:
-        """Seconds until these iterations are there."""
-        return self.start_s + self.iteration_s * iterations
+    @property
+    def start_s(self) -> float:
+        return float(self.seconds_T[0])
+
+    @property
+    def iteration_s(self) -> float:
+        """Mean over a run."""
+        return float(self.seconds_T[-2] - self.seconds_T[0]) / (len(self.seconds_T) - 2)
 
 
 def measure_costs(
     pack: Pack, target_1CHW: Tensor, everybody: Sequence[Contender], config: InvertConfig, *, rounds: int
 ) -> Mapping[str, Cost]:
     """Name of each optimizer -> its cost; tuned or not makes no difference, so each is timed once."""
-    timed = {each.name: _Timed(each.of(pack), target_1CHW, replace(config, optimizer=each.name))
-             for each in reversed(everybody)}  # fmt: skip
-    taken = take_turns(list(timed), lambda name: timed[name].once(), rounds)
-    return {name: cost_of(each, taken[BASELINE]) for name, each in taken.items()}
+    runs = {each.name: _Timed(each.of(pack), target_1CHW, replace(config, optimizer=each.name))
+            for each in reversed(everybody)}  # fmt: skip
+    counts = part_lengths(config.num_steps)
+    for run in runs.values():
+        run.start()
+        run.go_on(WARM_UP)
+    timings = {name: Timings() for name in runs}
+    for turn in tqdm(range(rounds), desc="timing", unit="round"):
+        _one_round(runs, timings, counts, turn)
+    return {name: cost_of(timings[name], timings[BASELINE], counts) for name in runs}
 
 
-def take_turns(names: Sequence[str], timing: Callable[[str], Seconds], rounds: int) -> dict[str, list[Seconds]]:
-    """Timings of every round, each round begun by another one; the first round warms up and does not count."""
-    taken: dict[str, list[Seconds]] = {name: [] for name in names}
-    for turn in tqdm(range(rounds + 1), desc="timing", unit="round"):
-        first = turn % len(names)
-        for name in [*names[first:], *names[:first]]:
-            seconds = timing(name)
-            if turn:
-                taken[name].append(seconds)
-    return taken
+def _one_round(runs: Mapping[str, _Timed], timings: Mapping[str, Timings], counts: Sequence[int], turn: int) -> None:
+    """A run of each: the starts in turn, then part after part in turn."""
+    for name in rotated([*runs], turn):
+        timings[name].start_R.append(runs[name].start())
+        timings[name].iteration_RS.append([])
+    for part, count in enumerate(counts):
+        for name in rotated([*runs], turn + part):
+            timings[name].iteration_RS[-1].append(runs[name].go_on(count))
+
+
+def part_lengths(steps: int) -> list[int]:
+    """Iterations of each part of a run: PARTS that are as equal as can be, or one for each iteration."""
+    return [len(part) for part in np.array_split(np.arange(steps), min(PARTS, steps))]
+
+
+def rotated(items: Sequence[X], turn: int) -> list[X]:
+    """The same order, begun by another one each turn."""
+    first = turn % len(items)
+    return [*items[first:], *items[:first]]
 
 
 class _Timed:
-    """One optimizer's runs: each timing goes on where the last one stopped, since late iterations might cost more."""
+    """One optimizer's run, a few iterations at a time."""
 
     def __init__(self, pack: Pack, target_1CHW: Tensor, config: InvertConfig) -> None:
         self._pack, self._target_1CHW, self._config = pack, target_1CHW, config
         self._steps: Iterator[Step] = iter(())
-        self._left = 0
-        """Iterations until the run is over."""
+        self._last_s = 0.0
 
-    def once(self) -> Seconds:
-        """Time a start, and a few iterations of the run that is under way."""
+    def start(self) -> float:
+        """Begin a run: seconds until its first Step."""
         begun = now(self._pack.device)
-        fresh = invert(self._pack, self._target_1CHW, self._config)
-        next(fresh)
-        start_s = now(self._pack.device) - begun
-        count = min(TIMED_ITERATIONS, self._config.num_steps)
-        if self._left < count:
-            self._steps, self._left = fresh, self._config.num_steps
+        self._steps = invert(self._pack, self._target_1CHW, self._config)
+        next(self._steps)
+        return now(self._pack.device) - begun
+
+    def go_on(self, count: int) -> float:
+        """Seconds of one of the next iterations; where the run has diverged, and so ended, those of the last."""
         begun = now(self._pack.device)
         done = sum(1 for _ in islice(self._steps, count))
         seconds = now(self._pack.device) - begun
-        self._left = self._left - count if done == count else 0  # fewer where the run has diverged
-        return Seconds(start_s, seconds / done) if done else self.once()
+        if done:
+            self._last_s = seconds / done
+        return self._last_s
 
 
-def cost_of(own: Sequence[Seconds], baseline: Sequence[Seconds]) -> Cost:
-    def ratios(part: Callable[[Seconds], float]) -> list[float]:
-        return [part(a) / part(b) for a, b in zip(own, baseline, strict=True)]
-
-    relative = ratios(lambda seconds: seconds.iteration)
-    low, high = np.percentile(relative, [25, 75])
-    start = statistics.median(seconds.start for seconds in baseline)
-    iteration = statistics.median(seconds.iteration for seconds in baseline)
+def cost_of(own: Timings, baseline: Timings, counts: Sequence[int]) -> Cost:
+    """The cost of an optimizer whose parts of a run have so many iterations."""
+    own_RS, baseline_RS = np.array(own.iteration_RS), np.array(baseline.iteration_RS)
+    ratio_RS = own_RS / baseline_RS
+    ratio_S = np.median(ratio_RS, axis=0)
+    iteration_S = ratio_S * np.median(baseline_RS)
+    low, high = np.percentile(ratio_RS, [25, 75])
+    starts = np.median(np.array(own.start_R) / np.array(baseline.start_R)) * np.median(baseline.start_R)
+    each = [*np.repeat(iteration_S, counts), iteration_S[-1]]
     return Cost(
-        start_s=start * statistics.median(ratios(lambda seconds: seconds.start)),
-        iteration_s=iteration * statistics.median(relative),
-        relative=statistics.median(relative),
+        seconds_T=starts + np.cumsum([0.0, *each]),
+        relative=float(np.average(ratio_S, weights=counts)),
         relative_quartiles=(float(low), float(high)),
     )
