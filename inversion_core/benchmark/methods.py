@@ -5,13 +5,13 @@ Suffixes: B image, C channel, H W height and width.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from inversion_core.benchmark.clock import now
 from inversion_core.errors import OptionInvalid
 from inversion_core.inverter import BestSteps, InvertConfig, invert, make_optimizer, start_codes
 from inversion_core.packs import Pack
@@ -77,10 +77,10 @@ def run_methods(
 
 def _start(pack: Pack, target_BCHW: Tensor) -> Result:
     """The start code and its picture; no loss is computed."""
-    started = _now(pack.device)
+    started = now(pack.device)
     with torch.no_grad():
         image_BCHW = pack.synthesize(start_codes(pack, target_BCHW, InvertConfig()))
-    seconds = (_now(pack.device) - started) / len(target_BCHW)
+    seconds = (now(pack.device) - started) / len(target_BCHW)
     step_B = torch.zeros(len(target_BCHW), dtype=torch.long)
     return Result(
         method=start_name(pack), image_BCHW=image_BCHW, step_B=step_B, seconds=seconds, frames={0: image_BCHW}
@@ -91,19 +91,12 @@ def _adam(
     pack: Pack, target_BCHW: Tensor, name: str, count: int, *, keep: Sequence[int], tick: Callable[[], object]
 ) -> Result:
     best, frames = BestSteps(), {}
-    started = _now(pack.device)
+    started = now(pack.device)
     for step in invert(pack, target_BCHW, InvertConfig(num_steps=count, optimizer=OPTIMIZER)):
         best.update(step)
         if step.index in keep:
             frames[step.index] = best.image_BCHW
         tick()
-    seconds = (_now(pack.device) - started) / len(target_BCHW)
+    seconds = (now(pack.device) - started) / len(target_BCHW)
     assert best.index_B is not None, "invert yields the start at least"
     return Result(method=name, image_BCHW=best.image_BCHW, step_B=best.index_B, seconds=seconds, frames=frames)
-
-
-def _now(device: torch.device) -> float:
-    """Seconds of the clock, once the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

@@ -1,4 +1,4 @@
-"""`inversion benchmark speed|quality|groups|samples`."""
+"""`inversion benchmark speed|quality|groups|samples|optimizers`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from inversion_core.benchmark.groups import GroupsConfig, measure_groups
 from inversion_core.benchmark.quality import QualityConfig, measure_quality
 from inversion_core.benchmark.speed import SpeedConfig, measure_speed
-from inversion_core.cli import benchmark_samples
+from inversion_core.cli import benchmark_optimizers, benchmark_samples
 from inversion_core.errors import OptionInvalid
 
 QUALITY_FILES = """The folder DIR gets:
@@ -27,6 +27,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     _add_speed(kinds)
     _add_quality(kinds)
     _add_groups(kinds)
+    benchmark_optimizers.add_parser(kinds)
 
 
 def _add_speed(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -5,6 +5,7 @@ Suffixes: B image, Z latent z, L style layer, D latent w, C channel, H W height 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -148,6 +149,13 @@ class Pack:
     def mean_codes(self, batch: int = 1) -> Tensor:
         """The generator's mean w, `batch` times, for every layer: (B, L, D)."""
         return self.generator.truncation.w_avg_D.expand(batch, self.num_layers, self.w_dim).clone()
+
+    def changed(self, **fields: Any) -> Pack:
+        """The same networks under a manifest with other values of these fields, such as `optimizers`."""
+        return Pack(
+            dataclasses.replace(self.manifest, **fields), generator=self.generator, perceptual=self.perceptual,
+            encoder=self.encoder, direction_steps=self.direction_steps, learned=self.learned, device=self.device,
+        )  # fmt: skip
 
     # -- checks ----------------------------------------------------------------------------------------------
 

@@ -44,14 +44,16 @@ def calibrate(
     inversions: for a pack of 64 px two and a half minutes on one busy CPU core, of which Adam's take three quarters.
     """
     target_BCHW = held_out.take(torch.arange(min(pictures, len(held_out))))
-    pack = _with(pack, perceptual=dataclasses.replace(pack.manifest.perceptual, weight=_loss_weight(pack, target_BCHW)))
+    pack = pack.changed(
+        perceptual=dataclasses.replace(pack.manifest.perceptual, weight=_loss_weight(pack, target_BCHW))
+    )
     with tqdm(desc="calibrating", unit="run") as bar:
         trials = _Trials(pack, bar)
         adam = trials.best_adam(target_BCHW, num_steps)
         course = {key: value for key, value in adam.items() if key != "learning_rate"}
         few_BCHW, few_steps = target_BCHW[:OTHER_PICTURES], min(num_steps, OTHER_STEPS)
         others = {name: trials.best_other(name, course, few_BCHW, few_steps) for name in OTHERS}
-    return _with(pack, optimizers={"adam": adam, **others}), trials.losses
+    return pack.changed(optimizers={"adam": adam, **others}), trials.losses
 
 
 class _Trials:
@@ -89,7 +91,7 @@ class _Trials:
         return rate(exponent), lowest
 
     def _try(self, name: str, settings: Mapping[str, Any], target_BCHW: Tensor, num_steps: int) -> float:
-        pack, best = _with(self.pack, optimizers={"adam": {}, name: settings}), BestSteps()
+        pack, best = self.pack.changed(optimizers={"adam": {}, name: settings}), BestSteps()
         for step in invert(pack, target_BCHW, InvertConfig(num_steps=num_steps, optimizer=name)):
             best.update(step)
         loss = float(best.loss_B.quantile(0.5).nan_to_num(nan=float("inf")))
@@ -121,10 +123,3 @@ def _loss_weight(pack: Pack, target_BCHW: Tensor) -> float:
     pixel = (image_BCHW - target_BCHW).square().mean()
     perceptual = (pack.features(image_BCHW) - pack.features(target_BCHW)).square().mean()
     return float(f"{PERCEPTUAL_SHARE * pixel / perceptual:.3g}")
-
-
-def _with(pack: Pack, **changes: Any) -> Pack:
-    manifest = dataclasses.replace(pack.manifest, **changes)
-    return Pack(
-        manifest, generator=pack.generator, perceptual=pack.perceptual, encoder=pack.encoder, device=pack.device
-    )

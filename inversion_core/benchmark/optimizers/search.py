@@ -1,0 +1,79 @@
+"""The search for the best settings: from the best so far to its neighbours on a grid of factors of two, until none of
+them is better. So the best never lies at an edge of what was tried, but where there is nothing beyond."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+FIRST_WARMUP_STEPS = 5
+FINAL_FACTORS = (1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125, 0.0)
+COARSE, FINE = 2, 1
+"""Steps of the rate in powers of two: by fours first."""
+AT_MOST = 80
+"""Trials of one search; far more than any has needed."""
+P = TypeVar("P")
+
+
+@dataclass(frozen=True, order=True)
+class Point:
+    """A place on the grid. Of two with the same loss the smaller is better: where every rate diverges, the search
+    goes down."""
+
+    rate: int = 0
+    """The rate is the first one times two to this power."""
+    warmup: int = 0
+    """0: none; then 5, 10, 20, ... steps."""
+    final: int = 0
+    """Place in FINAL_FACTORS."""
+
+    def settings(self, first_rate: float) -> dict[str, Any]:
+        """As `build_optimizer` takes them; a constant rate is spelt without a schedule."""
+        settings: dict[str, Any] = {"learning_rate": float(f"{first_rate * 2.0**self.rate:.4g}")}
+        if self.warmup or self.final:
+            settings |= {"warmup_steps": self.warmup_steps, "final_factor": FINAL_FACTORS[self.final]}
+        return settings
+
+    @property
+    def warmup_steps(self) -> int:
+        return 0 if self.warmup == 0 else int(FIRST_WARMUP_STEPS * 2 ** (self.warmup - 1))
+
+
+def rates(stride: int) -> Callable[[Point], Iterator[Point]]:
+    """The neighbours with another rate alone."""
+
+    def neighbours(point: Point) -> Iterator[Point]:
+        for rate in (point.rate + stride, point.rate - stride):
+            yield Point(rate, point.warmup, point.final)
+
+    return neighbours
+
+
+def courses(steps: int) -> Callable[[Point], Iterator[Point]]:
+    """The neighbours in every direction; a warm-up takes half of the run at most, and a factor ends at 0."""
+
+    def neighbours(point: Point) -> Iterator[Point]:
+        warmups = [Point(point.rate, point.warmup + by, point.final) for by in (1, -1)]
+        finals = [Point(point.rate, point.warmup, point.final + by) for by in (1, -1)]
+        higher = [  # a warm-up bears a higher rate, and so does a cosine
+            Point(point.rate + 1, point.warmup + 1, point.final),
+            Point(point.rate + 1, point.warmup, point.final + 1),
+        ]
+        for each in (*warmups, *rates(FINE)(point), *finals, *higher):
+            if each.warmup >= 0 and each.warmup_steps <= steps // 2 and 0 <= each.final < len(FINAL_FACTORS):
+                yield each
+
+    return neighbours
+
+
+def climb(start: P, neighbours: Callable[[P], Iterator[P]], loss: Callable[[P], float]) -> tuple[P, bool]:
+    """The point none of whose neighbours is better, and whether it is settled: False after AT_MOST trials."""
+    best, tried = start, {start: loss(start)}
+    while len(tried) < AT_MOST:
+        new = next((point for point in neighbours(best) if point not in tried), None)
+        if new is None:
+            return best, True
+        tried[new] = loss(new)
+        best = min(best, new, key=lambda point: (tried[point], point))
+    return best, False
