@@ -10,6 +10,7 @@ from app_fakes import FakeJobClient
 from app_service import LIMIT_BYTES, Service, running
 
 from app.settings import AppSettings
+from app.signing import make_secret
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +21,8 @@ def portal() -> Iterator[BlockingPortal]:
 
 @pytest.fixture
 def service(portal: BlockingPortal) -> Iterator[Service]:
-    settings = AppSettings(max_upload_bytes=LIMIT_BYTES, retry_after_s=3, keep_alive_s=0.05)
+    settings = AppSettings(
+        max_upload_bytes=LIMIT_BYTES, retry_after_s=3, keep_alive_s=0.05, webhook_secret=make_secret()
+    )  # type: ignore[arg-type]
     with running(portal, settings, FakeJobClient()) as service:
         yield service
