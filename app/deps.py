@@ -8,6 +8,7 @@ from typing import Annotated
 from anyio import CapacityLimiter
 from fastapi import Depends, Path, Request
 
+from app.caller import Caller
 from app.errors import ProblemError
 from app.settings import AppSettings
 from worker.client import JobClient
@@ -35,15 +36,22 @@ def get_decode_slots(request: Request) -> CapacityLimiter:
     return slots
 
 
-def get_tenant() -> str:
+def get_caller(request: Request) -> Caller:
+    """On whose behalf the request is; app/guard.py has found that out before any route."""
+    caller: Caller = request.state.caller
+    return caller
+
+
+def get_tenant(request: Request) -> str:
     """Whose request it is: everyone is the same tenant while no keys are asked for."""
-    return ""
+    return get_caller(request).tenant
 
 
 Client = Annotated[JobClient, Depends(get_client)]
 Settings = Annotated[AppSettings, Depends(get_settings)]
 DecodeSlots = Annotated[CapacityLimiter, Depends(get_decode_slots)]
 Tenant = Annotated[str, Depends(get_tenant)]
+CurrentCaller = Annotated[Caller, Depends(get_caller)]
 
 
 async def require(client: JobClient, tenant: str, job_id: str, found: JobRecord | None) -> JobRecord:

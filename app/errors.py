@@ -37,6 +37,14 @@ class ProblemKind:
 KINDS: dict[str, ProblemKind] = {
     kind.slug: kind
     for kind in (
+        # The caller
+        ProblemKind("key-missing", "An API key is needed", 401,
+                    "Send one as `Authorization: Bearer inv_...`. Whoever runs this service makes one with "
+                    "`inversion-keys create NAME`."),
+        ProblemKind("key-invalid", "The API key is not valid", 401,
+                    "Check that it is whole. A revoked key is not valid either: ask for a new one."),
+        ProblemKind("scope-missing", "The API key does not open this", 403,
+                    "Use a key that has the scope; `inversion-keys create NAME --scope SCOPE` makes one."),
         # The upload
         ProblemKind("not-multipart", "The upload is neither multipart/form-data nor JSON", 415,
                     "Send the photo as the form field `image`: curl -F image=@photo.jpg; or as JSON with a data URL."),

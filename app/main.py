@@ -13,10 +13,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app import errors, outages, uploads
+from app.guard import Guard
 from app.middleware import Envelope
 from app.openapi import use_problem_documents
-from app.routes import batches, events, frames, health, inversions, packs, page, results, usage
+from app.routes import batches, events, frames, health, inversions, packs, page, results, session, usage
 from app.settings import AppSettings
+from app.stores import Stores
 from worker.client import JobClient, StorageFull
 
 log = logging.getLogger(__name__)
@@ -33,8 +35,10 @@ Photos and results are deleted when they expire, or at once with `DELETE`. Every
 """
 
 
-def create_app(settings: AppSettings | None = None, client: JobClient | None = None) -> FastAPI:
-    """The application. Without `client` one is made from the environment when the application starts."""
+def create_app(
+    settings: AppSettings | None = None, client: JobClient | None = None, stores: Stores | None = None
+) -> FastAPI:
+    """The application. What is not handed in is made from the settings when the application starts."""
     settings = settings or AppSettings()
     logging.basicConfig(format="%(levelname)s %(name)s %(message)s")  # nothing where logging is set up already
     logging.getLogger("app").setLevel(settings.log_level)
@@ -42,19 +46,20 @@ def create_app(settings: AppSettings | None = None, client: JobClient | None = N
         title="StyleGAN inversion",
         version="1",
         description=DESCRIPTION,
-        lifespan=_lifespan(settings, client),
+        lifespan=_lifespan(settings, client, stores),
         docs_url=None,  # the stock pages load their scripts from elsewhere: see app/routes/page.py
         redoc_url=None,
         redirect_slashes=False,  # an address with a slash too many is no address
     )
     app.state.settings = settings
     app.state.decode_slots = CapacityLimiter(settings.decode_slots)
-    for module in (inversions, batches, frames, results, events, packs, usage, health, page):
+    for module in (inversions, batches, frames, results, events, packs, usage, session, health, page):
         app.include_router(module.router)
     page.mount_assets(app)
     _handle_errors(app)
-    use_problem_documents(app)
-    app.add_middleware(Envelope)
+    use_problem_documents(app, settings)
+    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Envelope)  # the last one added is the outermost
     return app
 
 
@@ -71,11 +76,15 @@ STOP_WITHIN_S = 3.0
 """How long the shutdown waits for the tasks beside the requests."""
 
 
-def _lifespan(settings: AppSettings, given: JobClient | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    settings: AppSettings, given: JobClient | None, given_stores: Stores | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         client = given or JobClient.from_settings(settings)
+        stores = given_stores or Stores.from_settings(settings)
         app.state.client = client
+        app.state.stores = stores
         beside = [asyncio.create_task(_sweep(client, settings.sweep_every_s)), asyncio.create_task(uploads.warm_up())]
         try:
             yield
@@ -87,6 +96,8 @@ def _lifespan(settings: AppSettings, given: JobClient | None) -> Callable[[FastA
             await asyncio.wait(beside, timeout=STOP_WITHIN_S)
             if given is None:
                 await client.close()
+            if given_stores is None:
+                await stores.close()
 
     return lifespan
 

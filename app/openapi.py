@@ -1,4 +1,7 @@
-"""The OpenAPI document: the framework's, less the validation errors that this service never answers with."""
+"""The OpenAPI document: the framework's, less the validation errors that this service never answers with.
+
+And with what holds for every guarded address: the key, and how a request is turned away at the door.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,44 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from app.errors import responses
+from app.guard import is_public
+from app.settings import AppSettings
+
 _STOCK_ERRORS = ("HTTPValidationError", "ValidationError")
 """Every refusal here is a problem document, and routes declare theirs (app/errors.py: `responses`)."""
+_SCHEME = "apiKey"
+_KEY_PROBLEMS = ("key-missing", "key-invalid", "scope-missing")
 
 
-def use_problem_documents(app: FastAPI) -> None:
-    """Make `app.openapi()` leave out the stock 422 of routes that take a parameter."""
+def use_problem_documents(app: FastAPI, settings: AppSettings) -> None:
+    """Make `app.openapi()` tell what routes cannot know, and leave out what never happens."""
     stock = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _without_stock_errors(stock())
+            document = _without_stock_errors(stock())
+            app.openapi_schema = _with_the_door(document, settings)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # the framework's documented way
+
+
+def _with_the_door(document: dict[str, Any], settings: AppSettings) -> dict[str, Any]:
+    """Add the key to every guarded operation, and the answers to a caller without a good one."""
+    if settings.auth == "off":
+        return document
+    schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+    schemes[_SCHEME] = {"type": "http", "scheme": "bearer", "description": "A key of `inversion-keys create`: inv_..."}
+    needed: list[dict[str, list[str]]] = [{_SCHEME: []}]
+    if settings.auth == "auto":
+        needed.append({})  # on this machine none is needed
+    for path, operations in document["paths"].items():
+        for operation in operations.values() if not is_public(path) else ():
+            operation["security"] = needed
+            for status, answer in responses(*_KEY_PROBLEMS).items():
+                operation["responses"].setdefault(str(status), answer)
+    return document
 
 
 def _without_stock_errors(document: dict[str, Any]) -> dict[str, Any]:

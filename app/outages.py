@@ -26,8 +26,13 @@ OUTAGES: tuple[type[Exception], ...] = (
 
 async def on_outage(request: Request, error: Exception) -> JSONResponse:
     """Handler of OUTAGES."""
+    return problem_response(unavailable(error), request.url.path)
+
+
+def unavailable(error: Exception) -> ProblemError:
+    """What a caller is told of an outage; the cause goes to the log alone."""
     log.error("unavailable: %s: %s", type(error).__name__, error)
-    return problem_response(ProblemError("service-unavailable", headers={"Retry-After": "5"}), request.url.path)
+    return ProblemError("service-unavailable", headers={"Retry-After": "5"})
 
 
 async def on_storage_full(request: Request, error: Exception) -> JSONResponse:

@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import errno
 import http.client
+import ipaddress
 import os
 import re
 import signal
@@ -56,6 +57,19 @@ class ServeOptions:
         """Where a browser on this machine finds the service."""
         reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://[{reachable}]:{self.port}" if ":" in reachable else f"http://{reachable}:{self.port}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether programs on this machine alone can reach the service."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def note_path(self) -> Path:
+        """Where the address of the embedded server is left for `inversion-keys`."""
+        return self.state_dir / "redis-url"
 
 
 def parse_args(argv: list[str] | None) -> tuple[ServeOptions, bool]:
@@ -108,6 +122,8 @@ def child_environment(options: ServeOptions, environ: Mapping[str, str]) -> dict
         "INVERSION_LOG_LEVEL": options.log_level,
         "PYTHONUNBUFFERED": "1",
     }
+    if not options.is_local:
+        ours["INVERSION_AUTH"] = "on"
     return ours | {name: value for name, value in environ.items() if value or name not in ours}
 
 
@@ -116,7 +132,9 @@ async def start_valkey(children: Children, options: ServeOptions, env: Mapping[s
     argv = [sys.executable, "-m", "worker.valkey", "--dir", str(options.state_dir / "valkey")]
     # It ends the server it keeps, and that writes its file: SIGTERM, whatever happens to us.
     valkey = await children.start("valkey", argv, env, answer=VALKEY_ANSWER, orphaned_by=signal.SIGTERM)
-    return await valkey.answer
+    url = await valkey.answer
+    options.note_path.write_text(url, encoding="utf-8")
+    return url
 
 
 async def start_all(children: Children, options: ServeOptions, environ: Mapping[str, str]) -> None:
@@ -164,6 +182,14 @@ async def bring_up(children: Children, options: ServeOptions, environ: Mapping[s
     await start_all(children, options, environ)
     await wait_ready(options)
     say(f"ready: {options.url} (the page), {options.url}/docs (the API). Ctrl-C stops everything")
+    if child_environment(options, environ).get("INVERSION_AUTH", "auto") == "on":
+        say(f"requests need an API key; make one here, in another terminal: {_key_command(options)}")
+
+
+def _key_command(options: ServeOptions) -> str:
+    """How to make a key for this service, from the folder it was started in."""
+    program = os.path.relpath(Path(sys.executable).with_name("inversion-keys"))
+    return f"{program} --state-dir {os.path.relpath(options.state_dir)} create NAME"
 
 
 async def serve(options: ServeOptions, environ: Mapping[str, str]) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from worker.client import ClientSettings
@@ -30,3 +32,8 @@ class AppSettings(ClientSettings):
     """Longest silence on an event stream before a comment is sent."""
     log_level: str = "INFO"
     """Level of the `app` logger."""
+
+    auth: Literal["auto", "on", "off"] = "auto"
+    """Who needs an API key: see app/caller.py."""
+    key_cache_s: float = Field(2.0, ge=0, le=60)
+    """How long a key is remembered; a revoked one may open the door for that long."""

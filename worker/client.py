@@ -53,6 +53,7 @@ __all__ = [
     "StorageFull",
     "Submission",
     "WorkerError",
+    "connect_async",
 ]
 
 log = logging.getLogger(__name__)

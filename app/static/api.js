@@ -18,6 +18,7 @@ async function call(url, options) {
     throw new Problem({ title: "The service does not answer", detail: "Check the connection, then try again.", status: 0 });
   }
   if (response.ok) return response;
+  if (response.status === 401) document.dispatchEvent(new Event("key-needed"));
   const known = response.headers.get("content-type")?.includes("problem+json");
   throw new Problem(known ? await response.json() : {
     title: `The service answered ${response.status}`, detail: "Try again in a moment.", status: response.status,
@@ -27,6 +28,8 @@ async function call(url, options) {
 const json = async (url, options) => (await call(url, options)).json();
 
 export const packs = async () => (await json("/v1/packs")).packs;
+export const useKey = (key) => call("/v1/session", { method: "POST", headers: { Authorization: `Bearer ${key}` } });
+export const forgetKey = () => call("/v1/session", { method: "DELETE" });
 export const submit = (form) => json(ROOT, { method: "POST", body: form });
 export const look = (id) => json(`${ROOT}/${encodeURIComponent(id)}`);
 export const frames = async (id) => (await json(`${ROOT}/${id}/frames`)).frames;

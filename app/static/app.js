@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { Chart, short } from "./chart.js";
 import { UploadForm } from "./form.js";
+import { askForKey } from "./key.js";
 import { Player } from "./player.js";
 
 const $ = (id) => document.getElementById(id);
@@ -210,4 +211,5 @@ async function route() {
   }
 }
 
+askForKey({ again: route, refused: showProblem });
 route();

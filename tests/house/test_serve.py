@@ -64,6 +64,16 @@ def test_settings_of_the_person_win(tmp_path: Path) -> None:
     assert serve.child_environment(options, {})["INVERSION_ARTIFACTS_URL"] == f"file://{tmp_path}/artifacts"
 
 
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("host", "auth"), [("127.0.0.1", None), ("::1", None), ("localhost", None), ("0.0.0.0", "on"), ("::", "on")]
+)
+def test_keys_are_asked_for_as_soon_as_others_can_reach_it(host: str, auth: str | None) -> None:
+    options = serve.ServeOptions(host=host)
+    assert serve.child_environment(options, {}).get("INVERSION_AUTH") == auth
+    assert serve.child_environment(options, {"INVERSION_AUTH": "off"})["INVERSION_AUTH"] == "off"
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serves_until_it_is_asked_to_stop(tmp_path: Path, number: signal.Signals) -> None:

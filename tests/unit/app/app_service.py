@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +14,7 @@ from app_fakes import FakeJobClient, picture_bytes
 
 from app.main import create_app
 from app.settings import AppSettings
+from app.stores import Stores
 
 LIMIT_BYTES = 200_000
 """Longest body in tests."""
@@ -51,10 +52,12 @@ class Service:
         """Let the application go on for a while."""
         self._portal.call(asyncio.sleep, seconds)
 
-    def upload(self, photo: bytes | None = None, **fields: str) -> httpx.Response:
+    def upload(
+        self, photo: bytes | None = None, *, headers: Mapping[str, str] | None = None, **fields: str
+    ) -> httpx.Response:
         """Submit a photo, a sound one where none is given."""
         photo = picture_bytes() if photo is None else photo
-        return self.post("/v1/inversions", files={"image": ("face.jpg", photo)}, data=fields)
+        return self.post("/v1/inversions", files={"image": ("face.jpg", photo)}, data=fields, headers=headers)
 
     def submitted(self, **fields: str) -> str:
         """The id of a new inversion."""
@@ -65,11 +68,13 @@ class Service:
 
 
 @contextmanager
-def running(portal: BlockingPortal, settings: AppSettings, jobs: FakeJobClient) -> Iterator[Service]:
-    app = create_app(settings, jobs)  # type: ignore[arg-type]  # a fake with the same methods
+def running(
+    portal: BlockingPortal, settings: AppSettings, jobs: FakeJobClient, stores: Stores | None = None
+) -> Iterator[Service]:
+    app = create_app(settings, jobs, stores)  # type: ignore[arg-type]  # a fake with the same methods
     with portal.wrap_async_context_manager(app.router.lifespan_context(app)):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        http = httpx.AsyncClient(transport=transport, base_url="http://service")
+        http = httpx.AsyncClient(transport=transport, base_url="http://localhost")
         try:
             yield Service(portal, http, jobs)
         finally:

@@ -176,7 +176,9 @@ class TestPages:
         for asset in re.findall(r'(?:src|href)="(/[^"#]+\.(?:js|css|svg))"', page):
             assert service.get(asset).status_code == 200, asset
 
-    @pytest.mark.parametrize("name", ["app.js", "api.js", "chart.js", "form.js", "player.js", "style.css", "docs.js"])
+    @pytest.mark.parametrize(
+        "name", ["app.js", "api.js", "chart.js", "form.js", "key.js", "player.js", "style.css", "docs.js"]
+    )
     def test_own_files_name_no_outside_address(self, service: Service, name: str) -> None:
         text = service.get(f"/static/{name}").text
         assert set(re.findall(r"https?://[^\"'\s)]+", text)) <= {"http://www.w3.org/2000/svg"}

@@ -1,0 +1,92 @@
+"""At the door: every request below is turned away here, or goes on with its caller in `request.state.caller`.
+
+What is not named PUBLIC needs a key wherever keys are asked for, so a route that is added is guarded by default.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as AsgiScope
+
+from app.caller import Caller, is_on_this_machine, token_of
+from app.errors import ProblemError, problem_response
+from app.keys import Key, Scope
+from app.outages import OUTAGES, unavailable
+from app.settings import AppSettings
+from app.stores import Stores
+
+log = logging.getLogger(__name__)
+
+PUBLIC = frozenset({"/", "/favicon.ico", "/docs", "/openapi.json", "/problems", "/livez", "/readyz"})
+"""Says nothing of anybody's inversions, and starts none."""
+PUBLIC_BELOW = ("/static/", "/docs/assets/", "/problems/")
+_READS = ("GET", "HEAD", "OPTIONS")
+
+
+class Guard:
+    """ASGI middleware. It stands within Envelope, so that its refusals too have an id and a line in the log."""
+
+    def __init__(self, app: ASGIApp, settings: AppSettings) -> None:
+        self.app = app
+        self._settings = settings
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or is_public(scope["path"]):
+            await self.app(scope, receive, send)
+            return
+        stores: Stores = scope["app"].state.stores
+        try:
+            caller = await self._identify(scope, stores)
+        except ProblemError as error:
+            await problem_response(error, scope["path"])(scope, receive, send)
+            return
+        except OUTAGES as error:
+            await problem_response(unavailable(error), scope["path"])(scope, receive, send)
+            return
+        scope.setdefault("state", {})["caller"] = caller
+        await self.app(scope, receive, send)
+
+    async def _identify(self, scope: AsgiScope, stores: Stores) -> Caller:
+        client = scope.get("client")
+        address = client[0] if client else ""
+        if self._settings.auth == "off" or (self._settings.auth == "auto" and is_on_this_machine(scope)):
+            return Caller(address=address)
+        key = await self._key(Headers(scope=scope), stores)
+        needed = scope_needed(scope["method"], scope["path"])
+        if needed not in key.scopes:
+            raise ProblemError(
+                "scope-missing",
+                f"The scope `{needed}` is needed.",
+                _challenge(error="insufficient_scope", scope=needed),
+            )
+        return Caller(tenant=key.tenant, key_id=key.id, scopes=key.scopes, address=address)
+
+    async def _key(self, headers: Headers, stores: Stores) -> Key:
+        token = token_of(headers)
+        if not token:
+            raise ProblemError("key-missing", headers=_challenge())
+        key = await stores.authenticator.key(token)
+        if key is None:
+            raise ProblemError("key-invalid", headers=_challenge(error="invalid_token"))
+        return key
+
+
+def is_public(path: str) -> bool:
+    """Whether anybody may ask for this path."""
+    return path in PUBLIC or path.startswith(PUBLIC_BELOW)
+
+
+def scope_needed(method: str, path: str) -> Scope:
+    """What a key must open for this request."""
+    if path == "/metrics":
+        return Scope.ADMIN
+    return Scope.READ if method in _READS else Scope.WRITE
+
+
+def _challenge(**parts: str) -> dict[str, str]:
+    """What RFC 6750, section 3, has a server say with a refusal."""
+    said = ", ".join(f'{name}="{value}"' for name, value in {"realm": "inversion", **parts}.items())
+    return {"WWW-Authenticate": f"Bearer {said}"}

@@ -1,0 +1,32 @@
+"""What the HTTP service itself keeps in Redis, beside the jobs: put together here, handed in by tests."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from app.caller import Authenticator
+from app.keys import KeyStore
+from app.settings import AppSettings
+from worker.client import connect_async
+
+
+async def _nothing() -> None:
+    """For stores that hold no connection."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stores:
+    """Made inside the event loop that will use it; nothing is connected before it is needed."""
+
+    authenticator: Authenticator
+    close: Callable[[], Awaitable[None]] = _nothing
+
+    @classmethod
+    def from_settings(cls, settings: AppSettings) -> Stores:
+        redis = connect_async(settings.redis_url)
+        keys = KeyStore(redis)
+        return cls(
+            authenticator=Authenticator(keys.find, keys.note_use, settings.key_cache_s),
+            close=redis.aclose,
+        )
