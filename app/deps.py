@@ -66,6 +66,15 @@ async def require(client: JobClient, tenant: str, job_id: str, found: JobRecord 
     raise ProblemError("inversion-not-found")
 
 
+async def check_room(request: Request, client: Client, tenant: Tenant) -> None:
+    """Raise QueueFull or TooManyJobs before a body is read that would come to nothing.
+
+    With an Idempotency-Key it may be a repetition, which needs no room: that turns out later.
+    """
+    if "idempotency-key" not in request.headers:
+        await client.check_room(tenant)
+
+
 async def get_record(
     client: Client,
     tenant: Tenant,

@@ -45,6 +45,12 @@ KINDS: dict[str, ProblemKind] = {
                     "Check that it is whole. A revoked key is not valid either: ask for a new one."),
         ProblemKind("scope-missing", "The API key does not open this", 403,
                     "Use a key that has the scope; `inversion-keys create NAME --scope SCOPE` makes one."),
+        ProblemKind("rate-limited", "Too many requests", 429,
+                    "Wait `Retry-After` seconds. The fields RateLimit and RateLimit-Policy say how many are left."),
+        ProblemKind("too-many-jobs", "Too many inversions at once", 429,
+                    "Wait until some of yours have ended, or cancel some, then send the photo again."),
+        ProblemKind("queue-full", "The queue is full", 429,
+                    "Nothing was stored. Send the photo again after `Retry-After` seconds."),
         # The upload
         ProblemKind("not-multipart", "The upload is neither multipart/form-data nor JSON", 415,
                     "Send the photo as the form field `image`: curl -F image=@photo.jpg; or as JSON with a data URL."),

@@ -5,20 +5,17 @@ What is not named PUBLIC needs a key wherever keys are asked for, so a route tha
 
 from __future__ import annotations
 
-import logging
-
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from app.caller import Caller, is_on_this_machine, token_of
 from app.errors import ProblemError, problem_response
 from app.keys import Key, Scope
+from app.limits import Policy
 from app.outages import OUTAGES, unavailable
 from app.settings import AppSettings
 from app.stores import Stores
-
-log = logging.getLogger(__name__)
 
 PUBLIC = frozenset({"/", "/favicon.ico", "/docs", "/openapi.json", "/problems", "/livez", "/readyz"})
 """Says nothing of anybody's inversions, and starts none."""
@@ -32,14 +29,19 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: AppSettings) -> None:
         self.app = app
         self._settings = settings
+        limited = settings.rate_per_s > 0
+        self._policy = Policy(per_s=settings.rate_per_s, burst=settings.rate_burst) if limited else None
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or is_public(scope["path"]):
             await self.app(scope, receive, send)
             return
         stores: Stores = scope["app"].state.stores
+        told: dict[str, str] = {}
+        send = _adding(told, send)
         try:
             caller = await self._identify(scope, stores)
+            await self._count(caller, stores, told)
         except ProblemError as error:
             await problem_response(error, scope["path"])(scope, receive, send)
             return
@@ -64,6 +66,16 @@ class Guard:
             )
         return Caller(tenant=key.tenant, key_id=key.id, scopes=key.scopes, address=address)
 
+    async def _count(self, caller: Caller, stores: Stores, told: dict[str, str]) -> None:
+        """Take a token of the caller's bucket; `told` gets the fields for the answer, whatever it will be."""
+        name = caller.key_id or (f"address:{caller.address}" if self._settings.rate_limit_addresses else "")
+        if not name or self._policy is None:
+            return
+        verdict = await stores.buckets.take(name, self._policy)
+        told.update(verdict.headers)
+        if not verdict.allowed:
+            raise ProblemError("rate-limited", headers={"Retry-After": str(verdict.retry_after_s)})
+
     async def _key(self, headers: Headers, stores: Stores) -> Key:
         token = token_of(headers)
         if not token:
@@ -72,6 +84,19 @@ class Guard:
         if key is None:
             raise ProblemError("key-invalid", headers=_challenge(error="invalid_token"))
         return key
+
+
+def _adding(told: dict[str, str], send: Send) -> Send:
+    """`send`, with these header fields on the answer."""
+
+    async def send_with(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in told.items():
+                headers[name] = value
+        await send(message)
+
+    return send_with
 
 
 def is_public(path: str) -> bool:

@@ -12,14 +12,14 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from app import errors, outages, uploads
+from app import cross_origin, errors, outages, uploads
 from app.guard import Guard
 from app.middleware import Envelope
 from app.openapi import use_problem_documents
 from app.routes import batches, events, frames, health, inversions, packs, page, results, session, usage
 from app.settings import AppSettings
 from app.stores import Stores
-from worker.client import JobClient, StorageFull
+from worker.client import JobClient, QueueFull, StorageFull, TooManyJobs
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ def create_app(
     _handle_errors(app)
     use_problem_documents(app, settings)
     app.add_middleware(Guard, settings=settings)
+    cross_origin.allow(app, settings.cors_origins)
     app.add_middleware(Envelope)  # the last one added is the outermost
     return app
 
@@ -68,6 +69,8 @@ def _handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, errors.on_http_exception)
     app.add_exception_handler(RequestValidationError, errors.on_validation)
     app.add_exception_handler(StorageFull, outages.on_storage_full)
+    for no_room in (QueueFull, TooManyJobs):
+        app.add_exception_handler(no_room, outages.on_no_room)
     for outage in outages.OUTAGES:
         app.add_exception_handler(outage, outages.on_outage)
 

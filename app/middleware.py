@@ -24,7 +24,10 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
+HTTPS_ALONE = "max-age=31536000"
+"""Strict-Transport-Security, where the service is reached over TLS."""
 PERSONAL = ("/v1/inversions", "/v1/batches", "/v1/usage")
 """Everything below is someone's photo, or made of it: no cache may keep it."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -71,6 +74,8 @@ class _Exchange:
             headers["X-Request-ID"] = self.request_id
             for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
+            if self.scope["scheme"] == "https":
+                headers.setdefault("Strict-Transport-Security", HTTPS_ALONE)
             if self.scope["path"].startswith(PERSONAL):
                 headers["Cache-Control"] = "private, no-store"
         await self._send(message)

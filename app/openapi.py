@@ -17,6 +17,7 @@ _STOCK_ERRORS = ("HTTPValidationError", "ValidationError")
 """Every refusal here is a problem document, and routes declare theirs (app/errors.py: `responses`)."""
 _SCHEME = "apiKey"
 _KEY_PROBLEMS = ("key-missing", "key-invalid", "scope-missing")
+_DOOR_PROBLEMS = ("rate-limited",)
 
 
 def use_problem_documents(app: FastAPI, settings: AppSettings) -> None:
@@ -33,9 +34,16 @@ def use_problem_documents(app: FastAPI, settings: AppSettings) -> None:
 
 
 def _with_the_door(document: dict[str, Any], settings: AppSettings) -> dict[str, Any]:
-    """Add the key to every guarded operation, and the answers to a caller without a good one."""
-    if settings.auth == "off":
-        return document
+    """Add the key to every guarded operation, and the answers to a caller who is turned away."""
+    turned_away = _DOOR_PROBLEMS if settings.auth == "off" else (*_KEY_PROBLEMS, *_DOOR_PROBLEMS)
+    for path, operations in document["paths"].items():
+        for operation in operations.values() if not is_public(path) else ():
+            for status, answer in responses(*turned_away).items():
+                operation["responses"].setdefault(str(status), answer)
+    return document if settings.auth == "off" else _with_the_key(document, settings)
+
+
+def _with_the_key(document: dict[str, Any], settings: AppSettings) -> dict[str, Any]:
     schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
     schemes[_SCHEME] = {"type": "http", "scheme": "bearer", "description": "A key of `inversion-keys create`: inv_..."}
     needed: list[dict[str, list[str]]] = [{_SCHEME: []}]
@@ -44,8 +52,6 @@ def _with_the_door(document: dict[str, Any], settings: AppSettings) -> dict[str,
     for path, operations in document["paths"].items():
         for operation in operations.values() if not is_public(path) else ():
             operation["security"] = needed
-            for status, answer in responses(*_KEY_PROBLEMS).items():
-                operation["responses"].setdefault(str(status), answer)
     return document
 
 

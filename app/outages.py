@@ -10,6 +10,7 @@ from kombu.exceptions import OperationalError
 from redis import exceptions as redis
 
 from app.errors import ProblemError, problem_response
+from worker.client import TooManyJobs
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,13 @@ def unavailable(error: Exception) -> ProblemError:
     """What a caller is told of an outage; the cause goes to the log alone."""
     log.error("unavailable: %s: %s", type(error).__name__, error)
     return ProblemError("service-unavailable", headers={"Retry-After": "5"})
+
+
+async def on_no_room(request: Request, error: Exception) -> JSONResponse:
+    """Handler of QueueFull and TooManyJobs: a further photo has to wait outside."""
+    slug, wait_s = ("too-many-jobs", 5) if isinstance(error, TooManyJobs) else ("queue-full", 10)
+    problem = ProblemError(slug, str(error), {"Retry-After": str(wait_s)})
+    return problem_response(problem, request.url.path)
 
 
 async def on_storage_full(request: Request, error: Exception) -> JSONResponse:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
 
 from worker.client import ClientSettings
 
@@ -33,7 +35,29 @@ class AppSettings(ClientSettings):
     log_level: str = "INFO"
     """Level of the `app` logger."""
 
+    rate_per_s: float = Field(50.0, ge=0)
+    """Requests a second that a key may make in the long run; 0 is no limit."""
+    rate_burst: int = Field(200, ge=1)
+    """Requests that it may make at once."""
+    rate_limit_addresses: bool = False
+    """Where no key is asked for: hold each IP address to the same rate."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins of web pages elsewhere that may use the API, separated by commas; * is all of them."""
+
     auth: Literal["auto", "on", "off"] = "auto"
     """Who needs an API key: see app/caller.py."""
     key_cache_s: float = Field(2.0, ge=0, le=60)
     """How long a key is remembered; a revoked one may open the door for that long."""
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not re.fullmatch(r"https?://[^/?#\s]+", origin):
+                raise ValueError(f"{origin!r} is no origin: write https://app.example, without a path")
+        return origins

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from app.caller import Authenticator
 from app.keys import KeyStore
+from app.limits import Buckets, RedisBuckets
 from app.settings import AppSettings
 from worker.client import connect_async
 
@@ -20,6 +21,7 @@ class Stores:
     """Made inside the event loop that will use it; nothing is connected before it is needed."""
 
     authenticator: Authenticator
+    buckets: Buckets
     close: Callable[[], Awaitable[None]] = _nothing
 
     @classmethod
@@ -28,5 +30,6 @@ class Stores:
         keys = KeyStore(redis)
         return cls(
             authenticator=Authenticator(keys.find, keys.note_use, settings.key_cache_s),
+            buckets=RedisBuckets(redis),
             close=redis.aclose,
         )

@@ -22,6 +22,7 @@ from redis.asyncio import Redis
 
 from worker import broker, listing, scripts, transitions, usage
 from worker import once as once_
+from worker.admission import Admission, Room
 from worker.artifacts import ArtifactStore
 from worker.connection import connect_async
 from worker.contract import (
@@ -34,7 +35,7 @@ from worker.contract import (
     UsageDay,
     WorkerInfo,
 )
-from worker.errors import OnceBusy, OnceReused, StorageFull, WorkerError
+from worker.errors import OnceBusy, OnceReused, QueueFull, StorageFull, TooManyJobs, WorkerError
 from worker.listing import Filters, Page, Place
 from worker.once import FINISH, KEPT_MS, Claim
 from worker.scripts import Call
@@ -50,8 +51,10 @@ __all__ = [
     "OnceReused",
     "Page",
     "Place",
+    "QueueFull",
     "StorageFull",
     "Submission",
+    "TooManyJobs",
     "WorkerError",
     "connect_async",
 ]
@@ -69,8 +72,11 @@ class JobClient:
     Raises from every method: redis.exceptions.RedisError when Redis cannot be reached.
     """
 
-    def __init__(self, redis: Redis, artifacts: ArtifactStore, celery: Celery, ttl_s: float) -> None:
+    def __init__(
+        self, redis: Redis, artifacts: ArtifactStore, celery: Celery, ttl_s: float, room: Room | None = None
+    ) -> None:
         self._redis = redis
+        self._admission = Admission(redis, room or Room())
         self._artifacts = artifacts
         self._celery = celery
         self._ttl = timedelta(seconds=ttl_s)
@@ -79,10 +85,15 @@ class JobClient:
     def from_settings(cls, settings: ClientSettings) -> JobClient:
         redis = connect_async(settings.redis_url)
         celery = broker.make_celery(settings.redis_url)
-        return cls(redis, ArtifactStore(settings.artifacts_url), celery, settings.ttl_s)
+        room = Room(most_queued=settings.max_queued, most_active=settings.max_active)
+        return cls(redis, ArtifactStore(settings.artifacts_url), celery, settings.ttl_s, room)
+
+    async def check_room(self, tenant: str) -> None:
+        """Raise QueueFull or TooManyJobs where a job of this tenant would be refused now."""
+        await self._admission.check(tenant)
 
     async def submit(self, photo: bytes, options: JobOptions, *, tenant: str = "") -> JobRecord:
-        """Store the photo and queue a job for it. Raises: StorageFull, and then nothing is left."""
+        """Store the photo and queue a job for it. Raises: as `submit_one`."""
         return await self.submit_one(Submission(photo=photo, options=options), tenant=tenant)
 
     async def submit_one(
@@ -93,7 +104,7 @@ class JobClient:
         Args:
             once: the Idempotency-Key that is answered with this job from now on.
             retry_of: the job that this one repeats.
-        Raises: StorageFull, OnceBusy (the claim was held too long); then nothing is left.
+        Raises: QueueFull, TooManyJobs, StorageFull, OnceBusy (the claim was held too long); then nothing is left.
         """
         record = self._new_record(submission, tenant).model_copy(update={"retry_of": retry_of})
         await self._accept([(record, submission)], once, made=record.id)
@@ -139,16 +150,17 @@ class JobClient:
 
         The expiry comes first, so that whatever a crash leaves behind will be deleted by a sweep.
         """
-        await self._redis.zadd(scripts.EXPIRY, {record.id: record.expires_at.timestamp() for record, _ in jobs})
-        try:
-            for record, submission in jobs:
-                for key, data in submission.files(record.id).items():
-                    await asyncio.to_thread(self._artifacts.write, key, data)
-            if not await self._queue([record for record, _ in jobs], once, made, batch):
-                raise OnceBusy
-        except BaseException:
-            await asyncio.shield(self._undo([record.id for record, _ in jobs], batch))
-            raise
+        async with self._admission.admitted(jobs[0][0].tenant, [record.id for record, _ in jobs]):
+            await self._redis.zadd(scripts.EXPIRY, {record.id: record.expires_at.timestamp() for record, _ in jobs})
+            try:
+                for record, submission in jobs:
+                    for key, data in submission.files(record.id).items():
+                        await asyncio.to_thread(self._artifacts.write, key, data)
+                if not await self._queue([record for record, _ in jobs], once, made, batch):
+                    raise OnceBusy
+            except BaseException:
+                await asyncio.shield(self._undo([record.id for record, _ in jobs], batch))
+                raise
         for record, _ in jobs:
             await self._ring(record)
 

@@ -2,6 +2,8 @@
 
 WorkerError             anything below
   + StorageFull         the artifact store takes no more bytes         507   storage-full
+  + QueueFull           no further job may wait                        429   queue-full
+  + TooManyJobs         nor one more of this tenant                    429   too-many-jobs
   + ServerUnavailable   the embedded Valkey does not start             (stops the process)
   + BackendUnavailable  the default pack or the device cannot be used  (stops the process)
   + JobRefused          the photo, an option or the pack is at fault   its problem's own status
@@ -24,6 +26,14 @@ class WorkerError(Exception):
 
 class StorageFull(WorkerError):
     """The artifact store has no room left for this write; nothing of it was left behind."""
+
+
+class QueueFull(WorkerError):
+    """As many jobs wait as may; nothing was queued."""
+
+
+class TooManyJobs(WorkerError):
+    """This tenant has as many jobs that wait or run as it may; nothing was queued."""
 
 
 class ServerUnavailable(WorkerError):

@@ -17,6 +17,10 @@ class ClientSettings(BaseSettings):
     """Folder of the artifact store, as an fsspec URL: file:// or s3://."""
     ttl_s: float = Field(24 * 3600, gt=0)
     """Seconds after which a job and all of its files are deleted."""
+    max_queued: int = Field(1000, ge=0)
+    """Most jobs that wait at a time, of all tenants; 0 is no limit."""
+    max_active: int = Field(128, ge=0)
+    """Most jobs of one tenant that wait or run at a time, where keys are asked for; 0 is no limit."""
 
 
 class WorkerSettings(ClientSettings):

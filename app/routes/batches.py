@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 
 from app import answers, schemas
 from app.bodies import receive
-from app.deps import Batch, Client, DecodeSlots, Settings, Tenant
+from app.deps import Batch, Client, DecodeSlots, Settings, Tenant, check_room
 from app.errors import ProblemError, responses
 from app.forms import many_photos
 from app.preferences import IdempotencyKey, fingerprint, only_once
@@ -22,6 +22,7 @@ _PROBLEMS = [slug for slug in UPLOAD_PROBLEMS if not slug.startswith("inversion-
     "",
     status_code=202,
     summary="Submit a batch",
+    dependencies=[Depends(check_room)],
     response_model=schemas.Batch,
     responses={
         202: {

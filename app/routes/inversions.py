@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime
 
 from app import answers
 from app.bodies import receive
-from app.deps import Client, DecodeSlots, Record, Settings, Tenant, require
+from app.deps import Client, DecodeSlots, Record, Settings, Tenant, check_room, require
 from app.errors import ProblemError, responses
 from app.forms import one_photo
 from app.preferences import IdempotencyKey, Prefer, fingerprint, only_once, wait_s
@@ -27,6 +27,7 @@ UPLOAD_PROBLEMS = (
     "picture-unsupported", "picture-invalid", "picture-too-small", "picture-too-large",
     "option-unknown", "option-invalid", "pack-not-found", "storage-full",
     "idempotency-key-in-use", "idempotency-key-reused", "inversion-not-found", "inversion-expired",
+    "rate-limited", "queue-full", "too-many-jobs",
 )  # fmt: skip
 MAX_PAGE = 100
 """Most inversions of one page."""
@@ -36,6 +37,7 @@ MAX_PAGE = 100
     "",
     status_code=202,
     summary="Submit a photo",
+    dependencies=[Depends(check_room)],
     response_model=Inversion,
     responses={
         200: {

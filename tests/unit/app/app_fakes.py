@@ -88,6 +88,8 @@ class FakeJobClient:
         self.tombstones: set[tuple[str, str]] = set()
         self.runs = False
         """Whether every new job is done at once."""
+        self.no_room: Exception | None = None
+        """Raised to whoever wants to submit while it is set."""
         self.sweeps = 0
         self.closed = False
 
@@ -210,6 +212,11 @@ class FakeJobClient:
     async def records_of(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
         self._fail_if_out()
         return [self.records.get(job_id) for job_id in job_ids]
+
+    async def check_room(self, tenant: str) -> None:
+        self._fail_if_out()
+        if self.no_room is not None:
+            raise self.no_room
 
     async def get(self, job_id: str) -> JobRecord | None:
         self._fail_if_out()

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from anyio.from_thread import BlockingPortal
 from app_fakes import FakeJobClient
+from app_keyring import Ring, bearer, stores_of
 from app_service import Service, running
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -16,40 +17,8 @@ from app.guard import is_public, scope_needed
 from app.keys import Key, Scope, digest_of, id_of, make_token
 from app.main import create_app
 from app.settings import AppSettings
-from app.stores import Stores
 
 pytestmark = pytest.mark.unit
-
-
-class Ring:
-    """The keys of a test, in the place of Redis."""
-
-    def __init__(self) -> None:
-        self.keys: dict[str, Key] = {}
-        self.asked = 0
-        self.used: list[str] = []
-        self.outage: Exception | None = None
-
-    def make(self, tenant: str, *scopes: Scope) -> str:
-        token, key_id = make_token()
-        self.keys[key_id] = Key(
-            id=key_id,
-            digest=digest_of(token),
-            name="test",
-            tenant=tenant,
-            scopes=frozenset(scopes or (Scope.READ, Scope.WRITE)),
-            created_at=datetime.now(UTC),
-        )
-        return token
-
-    async def find(self, key_id: str) -> Key | None:
-        self.asked += 1
-        if self.outage is not None:
-            raise self.outage
-        return self.keys.get(key_id)
-
-    async def note_use(self, key_id: str) -> None:
-        self.used.append(key_id)
 
 
 @pytest.fixture
@@ -60,13 +29,9 @@ def ring() -> Ring:
 @pytest.fixture
 def guarded(portal: BlockingPortal, ring: Ring) -> Iterator[Service]:
     """A service that asks for keys, remembers them for as good as no time, and knows those of `ring`."""
-    stores = Stores(authenticator=Authenticator(ring.find, ring.note_use, remember_s=0))
+    stores = stores_of(ring)
     with running(portal, AppSettings(auth="on", keep_alive_s=0.05), FakeJobClient(), stores) as service:
         yield service
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
 
 
 class TestDoor:
