@@ -13,13 +13,15 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app import cross_origin, errors, outages, uploads
+from app.egress import CheckedNetwork, Sender
 from app.guard import Guard
 from app.middleware import Envelope
 from app.openapi import use_problem_documents
 from app.routes import batches, events, frames, health, inversions, packs, page, results, session, usage
 from app.settings import AppSettings
 from app.stores import Stores
-from worker.client import JobClient, QueueFull, StorageFull, TooManyJobs
+from app.webhooks import Courier, Secrets
+from worker.client import JobClient, Outbox, QueueFull, StorageFull, TooManyJobs
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +91,8 @@ def _lifespan(
         app.state.client = client
         app.state.stores = stores
         beside = [asyncio.create_task(_sweep(client, settings.sweep_every_s)), asyncio.create_task(uploads.warm_up())]
+        if stores.outbox is not None and stores.secrets is not None:
+            beside.append(asyncio.create_task(_call_webhooks(stores.outbox, stores.secrets, settings)))
         try:
             yield
         finally:
@@ -103,6 +107,15 @@ def _lifespan(
                 await stores.close()
 
     return lifespan
+
+
+async def _call_webhooks(outbox: Outbox, secrets: Secrets, settings: AppSettings) -> None:
+    """Tell webhooks what happens, for as long as the application runs."""
+    sender = Sender(CheckedNetwork(settings.webhook_allow_hosts), settings.webhook_timeout_s)
+    try:
+        await Courier(outbox, sender.post, secrets, settings).run()
+    finally:
+        await sender.close()
 
 
 async def _sweep(client: JobClient, every_s: float) -> None:

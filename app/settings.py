@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
+from app.signing import check_secret
 from worker.client import ClientSettings
 
 MEBIBYTE = 1024 * 1024
@@ -44,15 +45,35 @@ class AppSettings(ClientSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins of web pages elsewhere that may use the API, separated by commas; * is all of them."""
 
+    webhook_secret: SecretStr | None = None
+    """Signs webhooks where no key is asked for: whsec_ and base64. A tenant has a secret of its own."""
+    webhook_allow_http: bool = False
+    """Call http:// addresses too."""
+    webhook_allow_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Hosts that may be called although their address is not public, separated by commas."""
+    webhook_timeout_s: float = Field(10.0, gt=0, le=60)
+    """Longest time that one call may take."""
+    webhook_tries: int = Field(12, ge=1)
+    """How often one message is sent before it is given up; 12 take about two hours."""
+    webhook_retry_s: float = Field(2.0, gt=0)
+    """Pause before the second try; each further one is twice as long, up to an hour, give or take a half."""
+
     auth: Literal["auto", "on", "off"] = "auto"
     """Who needs an API key: see app/caller.py."""
     key_cache_s: float = Field(2.0, ge=0, le=60)
     """How long a key is remembered; a revoked one may open the door for that long."""
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "webhook_allow_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _check_secret(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None:
+            check_secret(secret.get_secret_value())
+        return secret
 
     @field_validator("cors_origins")
     @classmethod

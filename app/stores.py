@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from app.caller import Authenticator
 from app.keys import KeyStore
 from app.limits import Buckets, RedisBuckets
 from app.settings import AppSettings
-from worker.client import connect_async
+from worker.client import Outbox, connect_async
 
 
 async def _nothing() -> None:
@@ -22,6 +22,10 @@ class Stores:
 
     authenticator: Authenticator
     buckets: Buckets
+    secrets: Callable[[str], Awaitable[Sequence[str]]] | None = None
+    """Webhook secrets of a tenant."""
+    outbox: Outbox | None = None
+    """None where no webhook is called."""
     close: Callable[[], Awaitable[None]] = _nothing
 
     @classmethod
@@ -31,5 +35,7 @@ class Stores:
         return cls(
             authenticator=Authenticator(keys.find, keys.note_use, settings.key_cache_s),
             buckets=RedisBuckets(redis),
+            secrets=keys.webhook_secrets,
+            outbox=Outbox(redis),
             close=redis.aclose,
         )

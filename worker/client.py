@@ -38,6 +38,7 @@ from worker.contract import (
 from worker.errors import OnceBusy, OnceReused, QueueFull, StorageFull, TooManyJobs, WorkerError
 from worker.listing import Filters, Page, Place
 from worker.once import FINISH, KEPT_MS, Claim
+from worker.outbox import Outbox, Unsent
 from worker.scripts import Call
 from worker.settings import ClientSettings
 from worker.submission import Submission
@@ -49,12 +50,14 @@ __all__ = [
     "JobClient",
     "OnceBusy",
     "OnceReused",
+    "Outbox",
     "Page",
     "Place",
     "QueueFull",
     "StorageFull",
     "Submission",
     "TooManyJobs",
+    "Unsent",
     "WorkerError",
     "connect_async",
 ]

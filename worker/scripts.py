@@ -1,10 +1,11 @@
 """Keys in Redis, and every change of a job's state as a Lua script: it happens whole or not at all.
 
-    inversion:job:{id}      hash: the record, a JSON value in each field, and four fields of our own
+    inversion:job:{id}      hash: the record, a JSON value in each field, and fields of our own
         _fence     fencing token: how often the job has been claimed; only its newest holder may write
         _cancel    there when somebody asked a running job to be canceled
         _order     place in the line of queued jobs; kept when a job is handed back
         _sent_ms   when its message was last given to the broker
+        _webhook, _hook   see outbox.py
     inversion:events:{id}   stream: what happened, in order
     inversion:queued        sorted set: queued jobs by _order
     inversion:running       sorted set: running jobs by the time their lease ends (ms, Redis's clock)
@@ -16,6 +17,7 @@
     inversion:usage:{tenant}:{day}   hash: counts of one day (days since 1970, UTC); see `count` below
     inversion:batch:{id}             a batch, JSON
     inversion:once:{tenant}:{key}    hash: an Idempotency-Key; see once.py
+    inversion:webhooks      sorted set: jobs with something to tell their webhook; see outbox.py
     inversion:workers       set of worker ids; inversion:worker:{id} is an announcement that expires
 
 Leases go by Redis's own clock, so hosts need not agree on the time to the second.
@@ -30,6 +32,7 @@ RUNNING = "inversion:running"
 EXPIRY = "inversion:expiry"
 SEQUENCE = "inversion:sequence"
 WORKERS = "inversion:workers"
+WEBHOOKS = "inversion:webhooks"
 USAGE_DAYS = 400
 """How long the counts of a day are kept."""
 
@@ -97,7 +100,12 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local function is(status) return redis.call('HGET', job, 'status') == '"' .. status .. '"' end
-local function say(event) redis.call('XADD', events, '*', 'event', event) end
+local function say(event)
+  redis.call('XADD', events, '*', 'event', event)
+  if redis.call('HEXISTS', job, '_webhook') == 1 then
+    redis.call('ZADD', 'inversion:webhooks', 'NX', now_ms(), id)
+  end
+end
 local function set_fields(first)
   for i = first, #ARGV, 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
 end
@@ -139,6 +147,9 @@ if ARGV[7] ~= '' and redis.call('HGET', KEYS[8], 'token') ~= ARGV[7] then return
 local order = ARGV[6] * 1e12 + redis.call('INCR', sequence)
 redis.call('HSET', job, '_fence', 0, '_order', order, '_sent_ms', now_ms())
 set_fields(8)
+if type(cjson.decode(redis.call('HGET', job, 'options')).webhook) == 'string' then
+  redis.call('HSET', job, '_webhook', 1)
+end
 say(ARGV[3])
 redis.call('PEXPIREAT', job, ARGV[2])
 redis.call('PEXPIREAT', events, ARGV[2])

@@ -13,6 +13,7 @@ from app.forms import many_photos
 from app.preferences import IdempotencyKey, fingerprint, only_once
 from app.routes.inversions import UPLOAD_PROBLEMS
 from app.uploads import check_batch
+from app.webhooks import check_webhook
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 _PROBLEMS = [slug for slug in UPLOAD_PROBLEMS if not slug.startswith("inversion-")]
@@ -55,6 +56,7 @@ async def submit(
             else:
                 packs = [pack for worker in await client.workers() for pack in worker.packs]
                 submissions = await check_batch(upload, packs, settings.decode_timeout_s)
+                check_webhook(submissions[0].options, tenant, settings)
                 batch = await client.submit_batch(submissions, tenant=tenant, once=claim)
     return await answers.submitted_batch(client, settings, batch, replayed=isinstance(claim, str))
 

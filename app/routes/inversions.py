@@ -17,6 +17,7 @@ from app.forms import one_photo
 from app.preferences import IdempotencyKey, Prefer, fingerprint, only_once, wait_s
 from app.schemas import Inversion, Inversions, as_json
 from app.uploads import check_one
+from app.webhooks import check_webhook
 from worker.client import Filters, Place
 from worker.contract import JobStatus
 
@@ -77,6 +78,7 @@ async def submit(
             else:
                 packs = [pack for worker in await client.workers() for pack in worker.packs]
                 submission = await check_one(upload, packs, settings.decode_timeout_s)
+                check_webhook(submission.options, tenant, settings)
                 record = await client.submit_one(submission, tenant=tenant, once=claim)
     if waited_s is not None:
         record = await require(client, tenant, record.id, await client.wait(record.id, waited_s))
