@@ -20,7 +20,7 @@ WORKDIR /srv/inversion
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 
 FROM base AS app
-RUN pip install --constraint constraints.txt '.[app,s3]'
+RUN pip install --constraint constraints.txt '.[app,s3,otel]'
 COPY worker ./worker
 COPY app ./app
 RUN pip install --no-deps --force-reinstall .
@@ -31,7 +31,7 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=20s \
 CMD ["uvicorn", "app.main:create_app", "--factory", "--host", "0.0.0.0", "--port", "8000", "--timeout-graceful-shutdown", "5"]
 
 FROM base AS worker
-RUN pip install --constraint constraints.txt '.[worker,s3]'
+RUN pip install --constraint constraints.txt '.[worker,s3,otel]'
 COPY inversion_core ./inversion_core
 COPY worker ./worker
 RUN pip install --no-deps --force-reinstall .

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
@@ -15,13 +16,14 @@ from starlette.exceptions import HTTPException
 from app import cross_origin, errors, outages, uploads
 from app.egress import CheckedNetwork, Sender
 from app.guard import Guard
+from app.http_meters import HttpMeters
 from app.middleware import Envelope
 from app.openapi import use_problem_documents
-from app.routes import batches, events, frames, health, inversions, packs, page, results, session, usage
+from app.routes import batches, events, frames, health, inversions, metrics, packs, page, results, session, usage
 from app.settings import AppSettings
 from app.stores import Stores
 from app.webhooks import Courier, Secrets
-from worker.client import JobClient, Outbox, QueueFull, StorageFull, TooManyJobs
+from worker.client import JobClient, Outbox, QueueFull, StorageFull, TooManyJobs, logs, tracing
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +44,8 @@ def create_app(
 ) -> FastAPI:
     """The application. What is not handed in is made from the settings when the application starts."""
     settings = settings or AppSettings()
-    logging.basicConfig(format="%(levelname)s %(name)s %(message)s")  # nothing where logging is set up already
-    logging.getLogger("app").setLevel(settings.log_level)
+    _set_up_logs(settings)
+    traced = tracing.set_up("inversion-app")
     app = FastAPI(
         title="StyleGAN inversion",
         version="1",
@@ -52,10 +54,20 @@ def create_app(
         docs_url=None,  # the stock pages load their scripts from elsewhere: see app/routes/page.py
         redoc_url=None,
         redirect_slashes=False,  # an address with a slash too many is no address
+        telemetry={
+            "tracing": traced,
+            "tracer_provider": tracing.provider_in_use(),
+            "metrics": False,  # see app/routes/metrics.py
+            "logs": False,
+            "operation_spans": False,
+            "exclude": _is_not_traced,
+            "auto_configure": False,
+        },
     )
     app.state.settings = settings
+    app.state.http_meters = HttpMeters()
     app.state.decode_slots = CapacityLimiter(settings.decode_slots)
-    for module in (inversions, batches, frames, results, events, packs, usage, session, health, page):
+    for module in (inversions, batches, frames, results, events, packs, usage, session, health, metrics, page):
         app.include_router(module.router)
     page.mount_assets(app)
     _handle_errors(app)
@@ -64,6 +76,21 @@ def create_app(
     cross_origin.allow(app, settings.cors_origins)
     app.add_middleware(Envelope)  # the last one added is the outermost
     return app
+
+
+def _is_not_traced(scope: MutableMapping[str, Any]) -> bool:
+    """Whether a request is of no interest: those that machines make every few seconds, and the page's files."""
+    return scope["path"] in ("/livez", "/readyz", "/metrics") or scope["path"].startswith("/static/")
+
+
+def _set_up_logs(settings: AppSettings) -> None:
+    """Nothing where logging is set up already; but the server's own lines become JSON along with ours."""
+    logging.basicConfig(handlers=[logs.handler(settings.log_format, "%(levelname)s %(name)s %(message)s")])
+    logging.getLogger("app").setLevel(settings.log_level)
+    if settings.log_format == "json":
+        for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+            logging.getLogger(name).handlers.clear()
+            logging.getLogger(name).propagate = name != "uvicorn.access"  # our line says more
 
 
 def _handle_errors(app: FastAPI) -> None:

@@ -10,7 +10,10 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.caller import Caller
 from app.errors import ProblemError, problem_response
+from app.http_meters import HttpMeters
+from worker.client import logs
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +33,7 @@ HTTPS_ALONE = "max-age=31536000"
 """Strict-Transport-Security, where the service is reached over TLS."""
 PERSONAL = ("/v1/inversions", "/v1/batches", "/v1/usage")
 """Everything below is someone's photo, or made of it: no cache may keep it."""
+_JOB = "inversion_id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -57,6 +61,10 @@ class _Exchange:
         self.status: int | None = None
 
     async def run(self, app: ASGIApp, receive: Receive) -> None:
+        with logs.about(request_id=self.request_id):
+            await self._run(app, receive)
+
+    async def _run(self, app: ASGIApp, receive: Receive) -> None:
         try:
             await app(self.scope, receive, self.send)
         except Exception:
@@ -81,11 +89,21 @@ class _Exchange:
         await self._send(message)
 
     def _log(self) -> None:
-        took_ms = (time.perf_counter() - self.started_s) * 1000
+        took_s = time.perf_counter() - self.started_s
+        method, path = self.scope["method"], self.scope["path"]
+        facts = {"method": method, "path": path, "status": self.status, "took_ms": round(took_s * 1000, 1)}
         log.info(
-            "request_id=%s %s %s %s %.0f ms",
-            self.request_id, self.scope["method"], self.scope["path"], self.status, took_ms,
+            "request_id=%s %s %s %s %.0f ms", self.request_id, method, path, self.status, took_s * 1000,
+            extra=facts | self._who(),
         )  # fmt: skip
+        meters: HttpMeters = self.scope["app"].state.http_meters
+        meters.count(self.scope, self.status, took_s)
+
+    def _who(self) -> dict[str, str]:
+        """The key's id and the inversion's, where there are any."""
+        caller: Caller | None = self.scope.get("state", {}).get("caller")
+        found = {"key_id": caller.key_id if caller else "", "job_id": self.scope.get("path_params", {}).get(_JOB, "")}
+        return {name: str(value) for name, value in found.items() if value}
 
 
 def _request_id(scope: Scope) -> str:

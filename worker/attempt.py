@@ -10,18 +10,20 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 
 import numpy as np
 from PIL import Image
 
+from worker import tracing
 from worker.artifacts import ArtifactStore
 from worker.backend import Backend, BackendStep, Extras, Prepared
 from worker.checkpoint import Best, Checkpoint, better
 from worker.contract import ArtifactKey, JobDone, JobRecord, JobStarted, JobStatus, StartKind, StopReason
 from worker.errors import CancelAsked, JobRefused, Stopping
 from worker.frames import FrameWriter, jpeg, npy, png
+from worker.meters import Meters
 from worker.metrics import Metrics
 from worker.problems import NOT_FINITE, PHOTO_MISSING
 from worker.stop_rules import stopped_by
@@ -41,6 +43,7 @@ class Context:
     stopping: Event
     """Set when the process is asked to stop."""
     checkpoint_s: float
+    meters: Meters = field(default_factory=Meters)
 
 
 class Attempt:
@@ -55,7 +58,8 @@ class Attempt:
 
     def run(self) -> None:
         """Do the whole job, from its checkpoint where there is one."""
-        prepared = self._prepare()
+        with tracing.span("prepare"):
+            prepared = self._prepare()
         saved = self._saved(prepared)
         best = saved.best if saved else None
         metrics = Metrics.from_bytes(self._read(ArtifactKey.metrics) if saved else None)
@@ -64,7 +68,7 @@ class Attempt:
         if saved is not None:
             log.info("resuming job=%s step=%d", self._lease.job_id, saved.step)
         with self._writer() as writer:
-            for step in prepared.steps(saved.state if saved else None):
+            for step in self._context.meters.timed(prepared.steps(saved.state if saved else None)):
                 best = better(best, step)
                 metrics.add(step.index, step.loss, self._seconds())
                 self._report(step, best)
@@ -75,7 +79,8 @@ class Attempt:
             if step is not None and math.isfinite(step.loss):
                 writer.frame(step)
             writer.metrics(metrics.to_bytes())
-        self._finish(prepared, best, reason or StopReason.NOT_FINITE)
+        with tracing.span("finish"):
+            self._finish(prepared, best, reason or StopReason.NOT_FINITE)
 
     def _prepare(self) -> Prepared:
         photo = self._required(ArtifactKey.photo)
@@ -128,6 +133,7 @@ class Attempt:
     def _write(self, writer: FrameWriter, step: BackendStep, best: Best | None, metrics: Metrics) -> None:
         if step.index % self._record.options.frame_every == 0 and math.isfinite(step.loss):
             writer.frame(step)
+            self._context.meters.frame()
         stopping = self._context.stopping.is_set()
         if stopping or time.monotonic() - self._checkpointed >= self._context.checkpoint_s:
             writer.metrics(metrics.to_bytes())  # before it: whoever goes on from the checkpoint lacks no row

@@ -9,10 +9,10 @@ import logging
 import os
 import signal
 import socket
-import sys
 import uuid
 import warnings
 from collections.abc import Callable
+from functools import partial
 from signal import SIGTERM, Signals
 from threading import Event
 from types import FrameType
@@ -21,13 +21,14 @@ from typing import Any
 from celery import Celery, signals
 from celery.platforms import SecurityWarning
 
-from worker import broker, tasks
+from worker import broker, logs, tasks, tracing
 from worker.artifacts import ArtifactStore
 from worker.attempt import Context
 from worker.backend import Backend
 from worker.contract import WorkerInfo
 from worker.errors import BackendUnavailable
 from worker.leases import LeaseKeeper
+from worker.meters import Meters
 from worker.periodic import Periodic
 from worker.reaper import Reaper
 from worker.runner import JobRunner
@@ -45,7 +46,8 @@ def run(settings: WorkerSettings, load_backend: LoadBackend) -> int:
 
     Call it from the main thread.
     """
-    _log_to_stderr(settings.log_level)
+    _log_to_stderr(settings)
+    tracing.set_up("inversion-worker")
     warnings.filterwarnings("ignore", category=SecurityWarning)  # of running as root: no message is a pickle
     try:
         backend = load_backend(settings)
@@ -56,9 +58,12 @@ def run(settings: WorkerSettings, load_backend: LoadBackend) -> int:
     store = JobStore.from_url(settings.redis_url, settings.lease_ttl_s)
     keeper = LeaseKeeper(store, stopping)
     celery = broker.make_celery(settings.redis_url)
-    tasks.register(celery, JobRunner(_context(settings, store, backend, stopping), keeper))
+    context = _context(settings, store, backend, stopping)
+    tasks.register(celery, JobRunner(context, keeper))
     info = _info(settings, backend)
     threads = _threads(settings, store, celery, keeper, info)
+    publish = partial(_publish, store, context.meters, info, settings.announce_ttl_s)
+    threads.append(Periodic("meters", settings.announce_s, publish))
     with _Beside(stopping, threads, info.id):
         status = _work(celery, settings, info.id)
     store.withdraw(info.id)
@@ -125,6 +130,10 @@ def _threads(
     ]
 
 
+def _publish(store: JobStore, meters: Meters, info: WorkerInfo, ttl_s: float) -> None:
+    store.publish(meters.figures(info), ttl_s)
+
+
 def _context(settings: WorkerSettings, store: JobStore, backend: Backend, stopping: Event) -> Context:
     return Context(
         store=store,
@@ -156,10 +165,9 @@ def _work(celery: Celery, settings: WorkerSettings, name: str) -> int:
     return int(worker.exitcode or 0)
 
 
-def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(threadName)s %(message)s"
-    )
+def _log_to_stderr(settings: WorkerSettings) -> None:
+    text = "%(asctime)s %(levelname)s %(name)s %(threadName)s %(message)s"
+    logging.basicConfig(level=settings.log_level, handlers=[logs.handler(settings.log_format, text)])
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -20,7 +20,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.asyncio import Redis
 
-from worker import broker, listing, scripts, transitions, usage
+from worker import broker, figures, listing, logs, scripts, tracing, transitions, usage
 from worker import once as once_
 from worker.admission import Admission, Room
 from worker.artifacts import ArtifactStore
@@ -36,6 +36,7 @@ from worker.contract import (
     WorkerInfo,
 )
 from worker.errors import OnceBusy, OnceReused, QueueFull, StorageFull, TooManyJobs, WorkerError
+from worker.figures import Figures
 from worker.listing import Filters, Page, Place
 from worker.once import FINISH, KEPT_MS, Claim
 from worker.outbox import Outbox, Unsent
@@ -46,6 +47,7 @@ from worker.submission import Submission
 __all__ = [
     "Claim",
     "ClientSettings",
+    "Figures",
     "Filters",
     "JobClient",
     "OnceBusy",
@@ -60,6 +62,8 @@ __all__ = [
     "Unsent",
     "WorkerError",
     "connect_async",
+    "logs",
+    "tracing",
 ]
 
 log = logging.getLogger(__name__)
@@ -138,6 +142,8 @@ class JobClient:
             status=JobStatus.QUEUED,
             options=submission.options,
             masked=submission.mask is not None,
+            request_id=logs.current("request_id"),
+            traceparent=tracing.traceparent(),
             created_at=created_at,
             expires_at=created_at + (self._ttl if ttl_s is None else timedelta(seconds=ttl_s)),
         )
@@ -322,6 +328,10 @@ class JobClient:
         expired = cast(list[str], await self._redis.zrange(scripts.EXPIRY, "-inf", time.time(), byscore=True))
         orphans = await self._orphans()
         return sum([await self._swept(job_id) for job_id in [*expired, *orphans]])
+
+    async def figures(self) -> Figures:
+        """What the whole service does."""
+        return await figures.read(self._redis)
 
     async def ping(self) -> None:
         """Raises: redis.exceptions.RedisError when Redis does not answer."""

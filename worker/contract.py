@@ -218,6 +218,8 @@ class JobRecord(Message):
     masked: bool = Field(False, description="A mask came with the photo.")
     batch: str | None = Field(None, description="Id of the batch that it came in.")
     retry_of: str | None = Field(None, description="Id of the inversion that this one repeats.")
+    request_id: str = Field("", description="X-Request-ID of the request that made it.")
+    traceparent: str = Field("", description="W3C Trace Context of that request, where traces are kept.")
     created_at: datetime
     expires_at: datetime
     started_at: datetime | None = None
@@ -337,6 +339,30 @@ class WorkerInfo(Message):
     packs: list[PackInfo]
     slots: int
     device: str
+
+
+STEP_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+"""Upper bounds of the step times that a worker counts apart."""
+
+
+class WorkerFigures(BaseModel):
+    """What a worker has counted since it started; unknown fields of a newer one are left aside."""
+
+    model_config = ConfigDict(frozen=True)
+
+    worker: str
+    device: str
+    slots: int = Field(ge=1)
+    running: int = Field(description="Jobs at this moment.")
+    frames: int
+    step_seconds: float = Field(description="Sum of all step times.")
+    steps_by_bucket: list[int] = Field(
+        description="Steps by STEP_BUCKETS_S; the last is of those above all.",
+        min_length=len(STEP_BUCKETS_S) + 1,
+        max_length=len(STEP_BUCKETS_S) + 1,
+    )
+    process_memory_bytes: int | None = None
+    device_memory_bytes: int | None = None
 
 
 class ArtifactKey:

@@ -17,16 +17,30 @@ from contextlib import suppress
 
 from redis.exceptions import RedisError
 
+from worker import logs, tracing
 from worker.attempt import Attempt, Context
 from worker.contract import ArtifactKey, JobCanceled, JobFailed, JobRecord, JobStatus, Problem
 from worker.errors import CancelAsked, JobRefused, LeaseLost, Stopping, StorageFull
 from worker.leases import LeaseKeeper
 from worker.problems import INTERNAL, STORAGE_FULL
-from worker.transitions import Lease
+from worker.transitions import Lease, now
 
 log = logging.getLogger(__name__)
 
 _PAUSE_S = 0.5
+
+
+def _attributes(record: JobRecord) -> dict[str, str | int | float]:
+    """What a trace says of the job beside its times."""
+    waited_s = (now() - record.created_at).total_seconds()
+    options = record.options
+    return {
+        "inversion.id": record.id,
+        "inversion.attempt": record.attempts,
+        "inversion.steps": options.steps,
+        "inversion.optimizer": options.optimizer,
+        "inversion.queued_s": round(waited_s, 3),
+    }
 
 
 class JobRunner:
@@ -48,6 +62,13 @@ class JobRunner:
             log.info("nothing to do job=%s", job_id)
             return True
         lease, record = claimed
+        about = logs.about(job_id=job_id, request_id=record.request_id)
+        span = tracing.span("inversion", record.traceparent, **_attributes(record))
+        with about, span, self._context.meters.running():
+            return self._run(lease, record)
+
+    def _run(self, lease: Lease, record: JobRecord) -> bool:
+        job_id = lease.job_id
         log.info("started job=%s attempt=%d", job_id, record.attempts)
         try:
             with self._keeper.keeping(lease):

@@ -18,6 +18,7 @@
     inversion:batch:{id}             a batch, JSON
     inversion:once:{tenant}:{key}    hash: an Idempotency-Key; see once.py
     inversion:webhooks      sorted set: jobs with something to tell their webhook; see outbox.py
+    inversion:totals        hash: jobs by what became of them; see meters.py
     inversion:workers       set of worker ids; inversion:worker:{id} is an announcement that expires
 
 Leases go by Redis's own clock, so hosts need not agree on the time to the second.
@@ -33,6 +34,7 @@ EXPIRY = "inversion:expiry"
 SEQUENCE = "inversion:sequence"
 WORKERS = "inversion:workers"
 WEBHOOKS = "inversion:webhooks"
+TOTALS = "inversion:totals"
 USAGE_DAYS = 400
 """How long the counts of a day are kept."""
 
@@ -59,6 +61,15 @@ def usage_key(tenant: str, day: int) -> str:
 
 def batch_key(batch_id: str) -> str:
     return f"inversion:batch:{batch_id}"
+
+
+def first_order(rank: int) -> float:
+    """Least _order of a job whose `Priority.rank` this is."""
+    return rank * 1e12
+
+
+def meters_key(worker_id: str) -> str:
+    return f"inversion:meters:{worker_id}"
 
 
 def worker_key(worker_id: str) -> str:
@@ -120,6 +131,7 @@ local function count(what)
     redis.call('HINCRBYFLOAT', usage, 'seconds', seconds)
   end
   redis.call('EXPIRE', usage, usage_s)
+  redis.call('HINCRBY', 'inversion:totals', what, 1)
 end
 local function finish(status, finished_at, event)
   redis.call('HSET', job, 'status', '"' .. status .. '"', 'finished_at', finished_at)
@@ -127,6 +139,9 @@ local function finish(status, finished_at, event)
   redis.call('ZREM', queued, id)
   redis.call('ZREM', running, id)
   count(status)
+  if status == 'failed' then
+    redis.call('HINCRBY', 'inversion:totals', 'failed:' .. cjson.decode(event).error.type, 1)
+  end
   say(event)
 end
 local function queue_again(sent_ms, event)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from worker.logs import LogFormat
+
 
 class ClientSettings(BaseSettings):
     """What both sides of the seam must agree on."""
@@ -17,6 +19,8 @@ class ClientSettings(BaseSettings):
     """Folder of the artifact store, as an fsspec URL: file:// or s3://."""
     ttl_s: float = Field(24 * 3600, gt=0)
     """Seconds after which a job and all of its files are deleted."""
+    log_format: LogFormat = "text"
+    """How log lines are written: text, or json with a field for each fact."""
     max_queued: int = Field(1000, ge=0)
     """Most jobs that wait at a time, of all tenants; 0 is no limit."""
     max_active: int = Field(128, ge=0)

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from worker import scripts, transitions
 from worker.broker import message_lists
 from worker.connection import connect
-from worker.contract import JobEvent, JobRecord, JobStatus, WorkerInfo
+from worker.contract import JobEvent, JobRecord, JobStatus, WorkerFigures, WorkerInfo
 from worker.errors import LeaseLost
 from worker.scripts import Call
 from worker.transitions import Lease
@@ -89,9 +89,13 @@ class JobStore:
             pipe.sadd(scripts.WORKERS, info.id)
             pipe.execute()
 
+    def publish(self, figures: WorkerFigures, ttl_s: float) -> None:
+        """Show what this worker has counted for `ttl_s`."""
+        self._redis.set(scripts.meters_key(figures.worker), figures.model_dump_json(), px=int(ttl_s * 1000))
+
     def withdraw(self, worker_id: str) -> None:
         """Be seen no longer."""
-        self._redis.delete(scripts.worker_key(worker_id))
+        self._redis.delete(scripts.worker_key(worker_id), scripts.meters_key(worker_id))
         self._redis.srem(scripts.WORKERS, worker_id)
 
     def answers(self) -> bool:

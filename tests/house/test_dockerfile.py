@@ -61,7 +61,7 @@ def test_pip_is_held_to_the_constraints(target: str) -> None:
 
 def test_app_image_has_neither_torch_nor_the_core() -> None:
     assert "inversion_core" not in copied("app")
-    assert "'.[app,s3]'" in " ".join(each.rest for each in of("app", "RUN"))
+    assert "'.[app,s3,otel]'" in " ".join(each.rest for each in of("app", "RUN"))
 
 
 def test_dockerignore_lets_through_what_is_copied() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from worker.client import Claim, Filters, OnceBusy, OnceReused, Page, Place, Submission
+from worker.client import Claim, Figures, Filters, OnceBusy, OnceReused, Page, Place, Submission
 from worker.contract import (
     ArtifactKey,
     BatchRecord,
@@ -90,6 +90,7 @@ class FakeJobClient:
         """Whether every new job is done at once."""
         self.no_room: Exception | None = None
         """Raised to whoever wants to submit while it is set."""
+        self.counted = Figures(queued=0, running=0, oldest_queued_s=0, webhooks=0, totals={}, workers=[])
         self.sweeps = 0
         self.closed = False
 
@@ -257,6 +258,10 @@ class FakeJobClient:
     async def workers(self) -> list[WorkerInfo]:
         self._fail_if_out()
         return self.announced
+
+    async def figures(self) -> Figures:
+        self._fail_if_out()
+        return self.counted
 
     async def sweep(self) -> int:
         self.sweeps += 1
