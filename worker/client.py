@@ -12,8 +12,10 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, cast
 
 from celery import Celery
@@ -24,7 +26,7 @@ from worker import broker, figures, listing, logs, scripts, tracing, transitions
 from worker import once as once_
 from worker.admission import Admission, Room
 from worker.artifacts import ArtifactStore
-from worker.connection import connect_async
+from worker.connection import connect_async, connect_streams
 from worker.contract import (
     ArtifactKey,
     BatchRecord,
@@ -80,20 +82,31 @@ class JobClient:
     """
 
     def __init__(
-        self, redis: Redis, artifacts: ArtifactStore, celery: Celery, ttl_s: float, room: Room | None = None
+        self,
+        redis: Redis,
+        artifacts: ArtifactStore,
+        celery: Celery,
+        ttl_s: float,
+        room: Room | None = None,
+        streams: Redis | None = None,
     ) -> None:
+        """`streams` is for commands that block; without it they take their turn with the others."""
         self._redis = redis
+        self._streams = streams or redis
         self._admission = Admission(redis, room or Room())
         self._artifacts = artifacts
         self._celery = celery
         self._ttl = timedelta(seconds=ttl_s)
+        # One thread: sending is Python from end to end, and several of them would keep the event loop waiting.
+        self._bell = ThreadPoolExecutor(1, thread_name_prefix="bell")
 
     @classmethod
     def from_settings(cls, settings: ClientSettings) -> JobClient:
         redis = connect_async(settings.redis_url)
         celery = broker.make_celery(settings.redis_url)
         room = Room(most_queued=settings.max_queued, most_active=settings.max_active)
-        return cls(redis, ArtifactStore(settings.artifacts_url), celery, settings.ttl_s, room)
+        streams = connect_streams(settings.redis_url)
+        return cls(redis, ArtifactStore(settings.artifacts_url), celery, settings.ttl_s, room, streams)
 
     async def check_room(self, tenant: str) -> None:
         """Raise QueueFull or TooManyJobs where a job of this tenant would be refused now."""
@@ -339,13 +352,16 @@ class JobClient:
 
     async def close(self) -> None:
         await self._redis.aclose()
+        await self._streams.aclose()
+        await asyncio.to_thread(self._bell.shutdown)
         await asyncio.to_thread(self._celery.close)
 
     async def _ring(self, record: JobRecord) -> None:
         """Tell the broker. The job is already queued, so if this fails the workers' reaper repairs it."""
         try:
             priority = broker.priority_of(record.options.priority.rank)
-            await asyncio.to_thread(broker.send, self._celery, record.id, priority)
+            send = partial(broker.send, self._celery, record.id, priority)
+            await asyncio.get_running_loop().run_in_executor(self._bell, send)
         except OperationalError as error:
             log.warning("message not sent, left to the reaper job=%s error=%s", record.id, error)
 
@@ -354,7 +370,7 @@ class JobClient:
         return JobStatus(json.loads(text)) if text is not None else None
 
     async def _entries(self, job_id: str, after_id: str, block_ms: int | None) -> list[tuple[str, JobEvent]]:
-        streams: Any = await self._redis.xread({scripts.events_key(job_id): after_id}, block=block_ms)
+        streams: Any = await self._streams.xread({scripts.events_key(job_id): after_id}, block=block_ms)
         return [
             (entry_id, transitions.decode_event(fields["event"]))
             for _, entries in streams or ()

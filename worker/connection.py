@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from redis import Redis
+from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 TIMEOUT_S = 5.0
+MOST_CONNECTIONS = 16
 RETRIES = 3
 """Tries after the first: a connection that died in the pool is no error yet. Every script may run twice."""
 _BACKOFF = ExponentialBackoff(cap=0.5, base=0.05)
@@ -20,7 +22,23 @@ def connect(url: str) -> Redis:
 
 
 def connect_async(url: str) -> AsyncRedis:
-    """For one event loop. Nothing is connected before the first command."""
+    """For short commands in one event loop. Nothing is connected before the first one.
+
+    A burst waits for one of a few connections: opening one for each request takes longer than all the commands.
+    """
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=MOST_CONNECTIONS,
+        timeout=TIMEOUT_S,
+        decode_responses=True,
+        socket_timeout=TIMEOUT_S,
+        retry=AsyncRetry(_BACKOFF, RETRIES),
+    )
+    return AsyncRedis.from_pool(pool)
+
+
+def connect_streams(url: str) -> AsyncRedis:
+    """For commands that block: as many connections as there are listeners."""
     return AsyncRedis.from_url(
         url, decode_responses=True, socket_timeout=TIMEOUT_S, retry=AsyncRetry(_BACKOFF, RETRIES)
     )
