@@ -154,9 +154,9 @@ async def measure(urls: Sequence[str], tokens: Sequence[str], options: Options) 
             for _ in range(count):
                 await poll(http, polled, times_ms)
         began = time.perf_counter()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, __file__, "--as-clients", json.dumps([urls, tokens]), stdout=asyncio.subprocess.PIPE
-        )
+        command = [sys.executable, __file__, "--as-clients", json.dumps([urls, tokens])]
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # pytest adds tests/ to ours
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=env)
         said = asyncio.create_task(process.communicate())
         while not said.done():
             await poll(http, polled, load)
