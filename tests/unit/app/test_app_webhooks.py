@@ -306,9 +306,10 @@ class TestSubmit:
         with running(portal, settings, FakeJobClient()) as service:
             assert "public internet" in self.detail(service, url)
 
-    def test_not_without_tls_and_not_without_a_secret(self, portal: BlockingPortal, service: Service) -> None:
-        assert "INVERSION_WEBHOOK_SECRET" in self.detail(service, URL)
-        assert "https://" in self.detail(service, "http://editor.example/")
+    def test_not_without_tls_and_not_without_a_secret(self, portal: BlockingPortal) -> None:
+        with running(portal, AppSettings(), FakeJobClient()) as service:
+            assert "INVERSION_WEBHOOK_SECRET" in self.detail(service, URL)
+            assert "https://" in self.detail(service, "http://editor.example/")
         settings = AppSettings(webhook_secret=SECRET, webhook_allow_http=True, webhook_allow_hosts="10.0.0.1")  # type: ignore[arg-type]
         with running(portal, settings, FakeJobClient()) as open_service:
             for url in ("http://editor.example/", "http://10.0.0.1:8080/x"):
