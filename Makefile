@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check format constraints docker-check
+.PHONY: help install serve test load check format constraints docker-check
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,9 @@ serve: $(STAMP)  ## Valkey, one worker and the API on http://HOST:PORT until Ctr
 
 test: $(STAMP)  ## run the tests [ARGS="-k alignment"]
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+load: $(STAMP)  ## 50 clients at once on two API processes and two workers; fails where an event is lost
+	@OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/integration/load.py $(ARGS)
 
 check: $(STAMP)  ## ruff, mypy --strict and the import rules
 	@$(BIN)/ruff check .

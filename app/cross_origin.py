@@ -12,8 +12,9 @@ _ASKED = (
     "traceparent",
 )  # fmt: skip
 _TOLD = (
-    "Content-Disposition", "ETag", "Idempotency-Replayed", "Link", "Location", "Preference-Applied", "RateLimit",
-    "RateLimit-Policy", "Retry-After", "X-Request-ID",
+    "Content-Disposition", "ETag", "Idempotent-Replayed", "Inversion-Pack", "Inversion-Pack-Digest",
+    "Inversion-Pack-Version", "Link", "Location", "Preference-Applied", "RateLimit", "RateLimit-Policy", "Retry-After",
+    "X-Request-ID",
 )  # fmt: skip
 _FRESH_S = 600
 

@@ -54,11 +54,6 @@ Tenant = Annotated[str, Depends(get_tenant)]
 CurrentCaller = Annotated[Caller, Depends(get_caller)]
 
 
-async def check_room(client: Client, tenant: Tenant) -> None:
-    """Raise QueueFull or TooManyJobs before a body is read that would come to nothing."""
-    await client.check_room(tenant)
-
-
 async def require(client: JobClient, tenant: str, job_id: str, found: JobRecord | None) -> JobRecord:
     """The record, if it is the tenant's. A wrong id, a deleted one and another tenant's are the same 404.
 
@@ -69,6 +64,15 @@ async def require(client: JobClient, tenant: str, job_id: str, found: JobRecord 
     if found is None and await client.was_known(tenant, job_id):
         raise ProblemError("inversion-expired")
     raise ProblemError("inversion-not-found")
+
+
+async def check_room(request: Request, client: Client, tenant: Tenant) -> None:
+    """Raise QueueFull or TooManyJobs before a body is read that would come to nothing.
+
+    With an Idempotency-Key it may be a repetition, which needs no room: that turns out later.
+    """
+    if "idempotency-key" not in request.headers:
+        await client.check_room(tenant)
 
 
 async def get_record(

@@ -118,7 +118,8 @@ def _lifespan(
         app.state.client = client
         app.state.stores = stores
         beside = [asyncio.create_task(_sweep(client, settings.sweep_every_s)), asyncio.create_task(uploads.warm_up())]
-        if stores.outbox is not None and stores.secrets is not None:
+        theirs = given is not None and given_stores is None  # a client without a Redis behind it has no outbox either
+        if stores.outbox is not None and stores.secrets is not None and not theirs:
             beside.append(asyncio.create_task(_call_webhooks(stores.outbox, stores.secrets, settings)))
         try:
             yield

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import warnings
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ GREEDY_PIXELS = {"WEBP": 16_000_000, "AVIF": 24_000_000, "progressive JPEG": 24_
 MAX_SCANS = 64
 """Most scans of a JPEG: each goes over the whole picture, however short it is."""
 
+NICENESS = 10
+"""The decoding process gives way, so that requests are answered while many uploads are decoded."""
+
 Refusal = tuple[str, str]
 """(slug of the problem, what is wrong with this picture)."""
 
@@ -35,8 +39,9 @@ class Sound:
 
 
 def check(photo: bytes, mask: bytes | None = None) -> Sound | Refusal:
-    """What `inspect` says, with the memory of this whole process limited from now on."""
+    """What `inspect` says, with the memory of this whole process limited from now on, and its priority lowered."""
     _limit_memory()
+    os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
     warnings.simplefilter("ignore")  # of damaged metadata around sound pictures
     return inspect(photo, mask)
 

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 PAUSE_S = 0.5
 """Between two messages of one inversion."""
 LOOK_EVERY_S = 0.2
+AFTER_OUTAGE_S = 5.0
 AT_ONCE = 32
 """Messages on their way from one process."""
 _GONE = 410
@@ -106,26 +107,26 @@ class Courier:
         """Deliver until cancelled; an outage of Redis only delays it."""
         try:
             while True:
-                await self.look()
-                await asyncio.sleep(LOOK_EVERY_S)
+                await asyncio.sleep(LOOK_EVERY_S if await self.look() else AFTER_OUTAGE_S)
         finally:
             for task in self._under_way:
                 task.cancel()  # the claim ends by itself, and another process sends it again
 
-    async def look(self) -> None:
-        """Begin to deliver what is due, as far as there is a free hand."""
+    async def look(self) -> bool:
+        """Begin to deliver what is due, as far as there is a free hand; False where Redis does not answer."""
         free = AT_ONCE - len(self._under_way)
         if free <= 0:
-            return
+            return True
         try:
             claimed = await self._queue.claim(free, 2 * self._settings.webhook_timeout_s + 10)
         except OUTAGES as error:
             log.warning("webhooks have to wait: %s", type(error).__name__)
-            return
+            return False
         for job_id in claimed:
             task = asyncio.create_task(self._deliver_or_leave(job_id))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
+        return True
 
     async def _deliver_or_leave(self, job_id: str) -> None:
         try:

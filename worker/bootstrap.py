@@ -48,6 +48,7 @@ def run(settings: WorkerSettings, load_backend: LoadBackend) -> int:
     """
     _log_to_stderr(settings)
     tracing.set_up("inversion-worker")
+    os.setpriority(os.PRIO_PROCESS, 0, max(settings.niceness, os.getpriority(os.PRIO_PROCESS, 0)))
     warnings.filterwarnings("ignore", category=SecurityWarning)  # of running as root: no message is a pickle
     try:
         backend = load_backend(settings)

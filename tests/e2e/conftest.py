@@ -43,27 +43,50 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a whole service of its own listens."""
+def service_env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of a service with a Valkey and a folder of its own."""
     folder = tmp_path_factory.mktemp("service")
-    port = free_port()
     with EmbeddedValkey(folder / "valkey") as valkey:
-        env = os.environ | {
+        yield os.environ | {
             "INVERSION_REDIS_URL": valkey.url,
             "INVERSION_ARTIFACTS_URL": f"file://{folder / 'artifacts'}",
             "INVERSION_LOG_LEVEL": "INFO",
             "FAKE_STEP_S": str(STEP_S),
         }
-        worker = WorkerProcess(FAKE_WORKER, env, folder / "worker.log")
-        command = ["uvicorn", "app.main:create_app", "--factory", "--port", str(port), "--log-level", "warning"]
-        api = subprocess.Popen([sys.executable, "-m", *command], env=env)
-        try:
-            wait_ready(f"http://127.0.0.1:{port}", api)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            worker.kill()
-            api.send_signal(signal.SIGTERM)
-            assert api.wait(PATIENCE_S) == -signal.SIGTERM  # uvicorn's way to end well
+
+
+@pytest.fixture(scope="session")
+def url(service_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a whole service of its own listens."""
+    port = free_port()
+    worker = WorkerProcess(FAKE_WORKER, service_env, tmp_path_factory.mktemp("worker") / "worker.log")
+    command = ["uvicorn", "app.main:create_app", "--factory", "--port", str(port), "--log-level", "warning"]
+    api = subprocess.Popen([sys.executable, "-m", *command], env=service_env)
+    try:
+        wait_ready(f"http://127.0.0.1:{port}", api)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        worker.kill()
+        api.send_signal(signal.SIGTERM)
+        assert api.wait(PATIENCE_S) == -signal.SIGTERM  # uvicorn's way to end well
+
+
+@pytest.fixture
+def guarded(url: str, service_env: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Another API process on the same Valkey that asks for keys: its address, and a key."""
+    made = subprocess.run(
+        [sys.executable, "-m", "app.keys_command", "create", "page"],
+        env=service_env, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    port = free_port()
+    command = ["uvicorn", "app.main:create_app", "--factory", "--port", str(port), "--log-level", "warning"]
+    api = subprocess.Popen([sys.executable, "-m", *command], env=service_env | {"INVERSION_AUTH": "on"})
+    try:
+        wait_ready(f"http://127.0.0.1:{port}", api)
+        yield f"http://127.0.0.1:{port}", made.stdout.strip()
+    finally:
+        api.send_signal(signal.SIGTERM)
+        api.wait(PATIENCE_S)
 
 
 @pytest.fixture
@@ -84,6 +107,7 @@ def page(browser: Browser, url: str, request: pytest.FixtureRequest) -> Iterator
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: errors.append(said.text) if "Content Security Policy" in said.text else None)
     page.on(
         "request", lambda asked: None if asked.url.startswith((url, "blob:", "data:")) else errors.append(asked.url)
     )

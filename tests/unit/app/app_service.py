@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 from anyio.from_thread import BlockingPortal
 from app_fakes import FakeJobClient, picture_bytes
+from app_keyring import Ring, stores_of
 
 from app.main import create_app
 from app.settings import AppSettings
@@ -71,7 +72,7 @@ class Service:
 def running(
     portal: BlockingPortal, settings: AppSettings, jobs: FakeJobClient, stores: Stores | None = None
 ) -> Iterator[Service]:
-    app = create_app(settings, jobs, stores)  # type: ignore[arg-type]  # a fake with the same methods
+    app = create_app(settings, jobs, stores or stores_of(Ring()))  # type: ignore[arg-type]  # a fake with the same methods
     with portal.wrap_async_context_manager(app.router.lifespan_context(app)):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         http = httpx.AsyncClient(transport=transport, base_url="http://localhost")

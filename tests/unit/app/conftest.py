@@ -8,6 +8,7 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from app_fakes import FakeJobClient
 from app_service import LIMIT_BYTES, Service, running
+from pydantic import SecretStr
 
 from app.settings import AppSettings
 from app.signing import make_secret
@@ -21,8 +22,7 @@ def portal() -> Iterator[BlockingPortal]:
 
 @pytest.fixture
 def service(portal: BlockingPortal) -> Iterator[Service]:
-    settings = AppSettings(
-        max_upload_bytes=LIMIT_BYTES, retry_after_s=3, keep_alive_s=0.05, webhook_secret=make_secret()
-    )  # type: ignore[arg-type]
+    secret = SecretStr(make_secret())  # without one, webhooks are refused
+    settings = AppSettings(webhook_secret=secret, max_upload_bytes=LIMIT_BYTES, retry_after_s=3, keep_alive_s=0.05)
     with running(portal, settings, FakeJobClient()) as service:
         yield service
