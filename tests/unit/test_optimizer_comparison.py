@@ -209,13 +209,13 @@ def test_each_turn_is_begun_by_another_one() -> None:
 
 
 def test_a_slow_moment_of_the_machine_does_not_count_for_one_of_them() -> None:
-    """Twice the baseline's cost in each turn, though the machine was ten times as slow in many of them."""
+    """Twice the baseline's cost in most turns: the machine was ten times as slow in some, in one for this one alone."""
     baseline = Timings(start_R=[1, 10, 1], iteration_RS=[[1, 10], [10, 1], [1, 1]])
-    own = Timings(start_R=[3, 30, 3], iteration_RS=[[2, 20], [20, 2], [2, 2]])
+    own = Timings(start_R=[3, 30, 30], iteration_RS=[[2, 20], [20, 2], [20, 20]])
     found = cost_of(own, baseline, [2, 1])
     assert found.seconds_T.tolist() == [3, 5, 7, 9, 11]
     assert (found.start_s, found.iteration_s, found.relative) == (3, 2, 2)
-    assert found.relative_quartiles == (2, 2)
+    assert found.relative_quartiles == (2, 15.5)
 
 
 def test_late_iterations_may_cost_less() -> None:
