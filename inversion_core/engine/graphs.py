@@ -87,8 +87,12 @@ def replayed(recording: Recording, w_BLD: Tensor, inputs: Inputs) -> Evaluation:
     recording.graph.replay()
     outputs = recording.outputs
     assert outputs.grad_BLD is not None
+    assert outputs.seen is not None
     return Evaluation(
-        image_BCHW=outputs.image_BCHW.clone(), loss_B=outputs.loss_B.clone(), grad_BLD=outputs.grad_BLD.clone()
+        image_BCHW=outputs.image_BCHW.clone(),
+        loss_B=outputs.loss_B.clone(),
+        grad_BLD=outputs.grad_BLD.clone(),
+        seen=outputs.seen.copied(),
     )
 
 

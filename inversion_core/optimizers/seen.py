@@ -35,6 +35,10 @@ class Seen:
         """Of some images of the batch."""
         return Seen(**{part.name: getattr(self, part.name)[first:end] for part in fields(self)})
 
+    def copied(self) -> Seen:
+        """In memory of its own."""
+        return Seen(**{part.name: getattr(self, part.name).clone() for part in fields(self)})
+
     @classmethod
     def joined(cls, parts: Sequence[Seen]) -> Seen:
         """Several batches as one."""
