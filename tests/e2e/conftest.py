@@ -51,6 +51,7 @@ def service_env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
             "INVERSION_REDIS_URL": valkey.url,
             "INVERSION_ARTIFACTS_URL": f"file://{folder / 'artifacts'}",
             "INVERSION_LOG_LEVEL": "INFO",
+            "INVERSION_NICENESS": "0",
             "FAKE_STEP_S": str(STEP_S),
         }
 

@@ -60,6 +60,7 @@ def start_worker(settings: WorkerSettings, tmp_path: Path) -> Iterator[StartWork
     def start(*, real: bool = False, ready: bool = True, **env: object) -> WorkerProcess:
         place = {"INVERSION_REDIS_URL": settings.redis_url, "INVERSION_ARTIFACTS_URL": settings.artifacts_url}
         place["INVERSION_LOG_LEVEL"] = "INFO"  # by which they are known to be ready
+        place["INVERSION_NICENESS"] = "0"  # tests share their machine, and have to end
         variables = {**os.environ, **place, **{name: str(value) for name, value in env.items()}}
         log = tmp_path / f"worker-{len(started)}.log"
         started.append(WorkerProcess(REAL_WORKER if real else FAKE_WORKER, variables, log))

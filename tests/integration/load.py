@@ -122,6 +122,7 @@ async def follow(http: httpx.AsyncClient, url: str, told: list[tuple[str, str]],
 async def clients(urls: Sequence[str], tokens: Sequence[str]) -> None:
     """All at once; prints what became of each as JSON."""
     picture, trusted = photo(), ssl.create_default_context()  # one for all: making it costs more than a request
+    print("begin", flush=True)
     orders = (urls, urls[::-1])  # every other client begins at the other API process
     work = (client(orders[index % 2], token, picture, trusted) for index, token in enumerate(tokens))
     found = await asyncio.gather(*work, return_exceptions=True)
@@ -153,10 +154,12 @@ async def measure(urls: Sequence[str], tokens: Sequence[str], options: Options) 
         for times_ms, count in ((warm, 50), (idle, options.polls)):
             for _ in range(count):
                 await poll(http, polled, times_ms)
-        began = time.perf_counter()
         command = [sys.executable, __file__, "--as-clients", json.dumps([urls, tokens])]
         env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # pytest adds tests/ to ours
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=env)
+        assert process.stdout is not None
+        await process.stdout.readline()  # they begin: polls while Python starts would flatter the figures
+        began = time.perf_counter()
         said = asyncio.create_task(process.communicate())
         while not said.done():
             await poll(http, polled, load)
