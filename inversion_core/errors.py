@@ -9,6 +9,8 @@
       + OptionInvalid           the caller's choice is at fault   422   option-invalid
       + PackNotFound            the caller's choice is at fault   422   pack-not-found
       + PackInvalid             the deployment is at fault        500   pack-invalid
+      + EngineFull              too many want something at once   503   engine-full
+      + EngineClosed            the engine is no more             503   engine-closed
 
 Divergence is no error: `invert` keeps the best finite Step and says `nonfinite`.
 """
@@ -85,3 +87,19 @@ class PackInvalid(InversionError):
 
     slug = "pack-invalid"
     title = "The pack is broken"
+
+
+class EngineFull(InversionError):
+    """As many requests wait for the engine as may."""
+
+    slug = "engine-full"
+    title = "Too many inversions wait"
+    status = 503
+
+
+class EngineClosed(InversionError):
+    """The engine was closed before the request ended."""
+
+    slug = "engine-closed"
+    title = "The engine is closed"
+    status = 503

@@ -148,7 +148,7 @@ def iterate(w_BLD: Tensor, *, synthesize: Callable[[Tensor], Tensor], loss: Inve
     """The loop itself, on parts handed in; see `invert`."""
     state, first = optimizer.init(w_BLD), 0
     if resume is not None:
-        state, first, w_BLD = _restore(optimizer, w_BLD, resume)
+        state, first, w_BLD = restored(optimizer, w_BLD, resume)
     for index in range(first, num_steps + 1):
         w_BLD, image_BCHW, terms = _evaluate(w_BLD, synthesize, loss)
         step = Step(
@@ -297,7 +297,12 @@ def _detached(terms: LossTerms) -> LossTerms:
     )
 
 
-def _restore(optimizer: AnyOptimizer, w_BLD: Tensor, checkpoint: Checkpoint) -> tuple[tuple[Any, ...], int, Tensor]:
+def restored(optimizer: AnyOptimizer, w_BLD: Tensor, checkpoint: Checkpoint) -> tuple[tuple[Any, ...], int, Tensor]:
+    """Optimizer state, index and codes of a checkpoint; `w_BLD` tells shape and device.
+
+    Raises:
+        OptionInvalid: it belongs to another batch or another optimizer.
+    """
     if checkpoint.w_BLD.shape != w_BLD.shape:
         raise OptionInvalid(
             f"the checkpoint's codes have shape {tuple(checkpoint.w_BLD.shape)}, the pictures need {tuple(w_BLD.shape)}"

@@ -51,6 +51,7 @@ class InversionLoss:
         mask_B1HW: 1 where the pictures must agree, 0 where anything goes; multiplies both pictures before
             either term, as IDInvert's semantic diffusion does.
         encode: E, for the in-domain regulariser; not needed where its weight is 0.
+        target_features_BCHW: F of the (masked) targets, where they are known already.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class InversionLoss:
         mask_B1HW: Tensor | None = None,
         encode: Callable[[Tensor], Tensor] | None = None,
         regulariser_weight: float = 0.0,
+        target_features_BCHW: Tensor | None = None,
     ):
         self._features = features
         self._perceptual_weight = perceptual_weight
@@ -69,7 +71,9 @@ class InversionLoss:
         self._encode = encode if regulariser_weight else None
         self._regulariser_weight = regulariser_weight
         self.target_BCHW = self._masked(target_BCHW)
-        self.target_features_BCHW = features(self.target_BCHW).detach()
+        if target_features_BCHW is None:
+            target_features_BCHW = features(self.target_BCHW).detach()
+        self.target_features_BCHW = target_features_BCHW
 
     def terms(self, image_BCHW: Tensor, w_BLD: Tensor | None = None) -> LossTerms:
         """Compare pictures with the targets; `w_BLD` are their codes, for the regulariser.

@@ -6,7 +6,7 @@ Suffixes: B image, L style layer, D latent w.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,6 +31,11 @@ class Schedule:
             raise ValueError(f"final_factor is {self.final_factor}; it must be from 0 to 1")
         if self.total_steps is not None and self.total_steps < 0:
             raise ValueError(f"total_steps is {self.total_steps}; it must be 0 or more, or None")
+
+    def reduced(self) -> Schedule:
+        """The same factors without `total_steps`, where that changes none: runs of different length are then equal."""
+        is_whole = self.total_steps is None or self.warmup_steps <= self.total_steps // 2
+        return replace(self, total_steps=None) if self.final_factor == 1 and is_whole else self
 
     def factor_B(self, count_B: Tensor) -> Tensor:
         """Factor of the update that is an image's `count_B`-th, counted from 1."""

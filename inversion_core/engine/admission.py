@@ -1,0 +1,125 @@
+"""From requests to slots: everything that is computed once, for all that come in together.
+
+Suffixes: B image, L style layer, D latent w, C channel, H W height and width; 1 a batch of one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inversion_core.engine.request import Request
+from inversion_core.engine.slots import Slot
+from inversion_core.engine.stop import Progress
+from inversion_core.engine.ticket import Ticket
+from inversion_core.errors import OptionInvalid
+from inversion_core.inverter import make_optimizer, restored, start_codes, start_kind
+from inversion_core.optimizers import Optimizer
+from inversion_core.optimizers.designs import DESIGNS
+from inversion_core.optimizers.schedule import Scheduled
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Entry:
+    """A request on its way in, with what could be settled without the device."""
+
+    request: Request
+    ticket: Ticket
+    optimizer: Optimizer[Any]
+    cohort_key: Hashable
+
+
+def check_in(request: Request, ticket: Ticket) -> Entry:
+    """Settle the optimizer and refuse what cannot work, before anybody waits for it.
+
+    Raises:
+        OptionInvalid: the pack cannot do what is asked for, or `resume` belongs to another optimizer.
+    """
+    pack, config = request.pack, request.config
+    optimizer = make_optimizer(pack, config, has_code=request.start_LD is not None)
+    if isinstance(optimizer, Scheduled):
+        optimizer = _reduced(optimizer)
+    kind = start_kind(pack, config)
+    if request.start_LD is None and kind == "encoder" and not pack.has_encoder:
+        raise OptionInvalid(f"pack {pack.name} has no encoder; start from 'mean' or 'random'")
+    if request.resume is not None:
+        restored(optimizer, pack.mean_codes(), request.resume)
+    return Entry(request=request, ticket=ticket, optimizer=optimizer, cohort_key=_cohort_key(request, optimizer))
+
+
+def _reduced(optimizer: Any) -> Optimizer[Any]:
+    """Equal for runs of different length, where they need not differ: they share a cohort then."""
+    reduced: Optimizer[Any] = dataclasses.replace(optimizer, schedule=optimizer.schedule.reduced())
+    return reduced
+
+
+def _cohort_key(request: Request, optimizer: Optimizer[Any]) -> Hashable:
+    """Equal for requests whose rows one optimizer can step together."""
+    if isinstance(optimizer, Scheduled):
+        return optimizer  # a frozen dataclass: equal settings are equal
+    name = request.config.optimizer or request.pack.default_optimizer
+    assert name in DESIGNS, name
+    kind = "encoder" if request.start_LD is not None else start_kind(request.pack, request.config)
+    return name, kind
+
+
+def admit(entries: Sequence[Entry], now_s: float) -> list[Slot]:
+    """Slots for entries of one pack: target features and encoder starts of all in one go each."""
+    targets = [_target(entry.request) for entry in entries]
+    masks = [_mask(entry.request) for entry in entries]
+    masked = [target if mask is None else target * mask for target, mask in zip(targets, masks, strict=True)]
+    with torch.no_grad():
+        features_BCHW = entries[0].request.pack.features(torch.cat(masked))
+        starts = _starts(entries, targets)
+    slots = []
+    for row, entry in enumerate(entries):
+        w_1LD = starts[row]
+        state, index = entry.optimizer.init(w_1LD), 0
+        if entry.request.resume is not None:
+            state, index, w_1LD = restored(entry.optimizer, w_1LD, entry.request.resume)
+        slots.append(
+            Slot(request=entry.request, ticket=entry.ticket, optimizer=entry.optimizer, cohort_key=entry.cohort_key,
+                 target_1CHW=masked[row], features_1CHW=features_BCHW[row : row + 1], mask_11HW=masks[row],
+                 admitted_s=now_s, progress=Progress(index=index), w_1LD=w_1LD, state=state)
+        )  # fmt: skip
+    return slots
+
+
+def _target(request: Request) -> Tensor:
+    return request.pack.check_pictures(request.target_CHW[None])
+
+
+def _mask(request: Request) -> Tensor | None:
+    if request.mask_HW is None:
+        return None
+    return request.mask_HW[None, None].to(device=request.pack.device, dtype=torch.float32)
+
+
+def _starts(entries: Sequence[Entry], targets: Sequence[Tensor]) -> list[Tensor]:
+    """Start codes (1, L, D); those that need the encoder are encoded together."""
+    pack = entries[0].request.pack
+    starts: list[Tensor | None] = [
+        _start_alone(entry.request, target) for entry, target in zip(entries, targets, strict=True)
+    ]
+    encoded = [row for row, start in enumerate(starts) if start is None]
+    if encoded:
+        w_BLD = pack.encode(torch.cat([targets[row] for row in encoded]))
+        for row, w_1LD in zip(encoded, w_BLD.split(1), strict=True):
+            starts[row] = w_1LD
+    return [start for start in starts if start is not None]
+
+
+def _start_alone(request: Request, target_1CHW: Tensor) -> Tensor | None:
+    """The start code, or None where the encoder has to make it."""
+    if request.resume is not None:
+        return request.pack.mean_codes()  # only its shape counts
+    if request.start_LD is not None:
+        return request.pack.check_codes(request.start_LD[None])
+    if start_kind(request.pack, request.config) == "encoder":
+        return None
+    return start_codes(request.pack, target_1CHW, request.config)

@@ -1,0 +1,275 @@
+"""The engine without its thread: who has a place, and one iteration of everything. Read this after request.py.
+
+A tick does, in this order: let go who has canceled, take turns, let in who waits, and for each batch one evaluation,
+one small copy of the losses, a Step for each row, and one update of those that go on.
+
+Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from inversion_core.engine.admission import Entry, admit
+from inversion_core.engine.buckets import default_buckets
+from inversion_core.engine.slots import Batch, Slot, stacked
+from inversion_core.engine.step import Evaluate, Evaluation, PackStep, Parts
+from inversion_core.engine.stop import StopReason, advanced, stop_reason
+from inversion_core.engine.ticket import ImageStep
+from inversion_core.engine.waiting import WaitingLine
+from inversion_core.packs import Pack
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """How much an engine takes on, and how it shares it out."""
+
+    slots: int = 8
+    """Requests that are computed at the same time."""
+    max_waiting: int = 64
+    """Requests that may wait for a place; one more is refused with EngineFull."""
+    steps_ahead: int = 4
+    """Steps that are kept for a caller who does not take them; then its request waits."""
+    aging_s: float = 10.0
+    """What one step of priority is worth, in seconds of waiting."""
+    turn_steps: int = 50
+    """Steps after which a request gives its place up while another one waits."""
+    buckets: tuple[int, ...] | None = None
+    """Batch sizes, ascending; None: every size on a CPU, a few on CUDA."""
+    clock: Callable[[], float] = time.monotonic
+    make_step: Callable[[Pack, float], Evaluate] = field(default=PackStep)
+    """From a pack and the regulariser's weight to what evaluates a batch."""
+
+    def __post_init__(self) -> None:
+        for name in ("slots", "steps_ahead", "turn_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.max_waiting < 0 or not self.aging_s > 0:
+            raise ValueError("max_waiting must be 0 or more, and aging_s above 0")
+
+
+class Core:
+    """Not safe for threads, except for what `lock` of the Engine guards: `waiting`."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        self.waiting: WaitingLine[Entry | Slot] = WaitingLine(config.aging_s)
+        """New requests, and those that gave their place up for a while."""
+        self._batches: dict[Hashable, Batch] = {}
+        self._parts: dict[Hashable, Parts] = {}
+        self._held: list[Slot] = []
+        """Slots whose caller does not take the Steps; they keep their place."""
+
+    # -- one iteration ---------------------------------------------------------------------------------------
+
+    def tick(self, arrivals: Sequence[Entry | Slot]) -> bool:
+        """One iteration with those who were let in for it; returns whether anything was computed."""
+        self._let_go()
+        self._release_held()
+        self._place(arrivals)
+        for key, batch in list(self._batches.items()):
+            self._step(key, batch)
+            if not batch.slots:
+                del self._batches[key]
+        return bool(self._batches) or bool(arrivals)
+
+    @property
+    def free(self) -> int:
+        """Places that nobody has."""
+        return self._config.slots - len(self._held) - sum(len(batch.slots) for batch in self._batches.values())
+
+    @property
+    def running(self) -> list[Slot]:
+        return [*self._held, *(slot for batch in self._batches.values() for slot in batch.slots)]
+
+    def pick(self) -> list[Entry | Slot]:
+        """Take from the line those who get a place in the next tick; call it with the line guarded."""
+        now_s = self._config.clock()
+        for gone in self.waiting.remove_where(lambda item: item.ticket.is_canceled):
+            gone.ticket.end(StopReason.CANCELED)
+        self._take_turns(now_s)
+        return [self.waiting.take() for _ in range(min(max(self.free, 0), len(self.waiting)))]
+
+    def _take_turns(self, now_s: float) -> None:
+        """Who has had a turn goes to the end of the line, as long as others wait: long jobs hold up no short ones."""
+        tired = sorted(
+            (slot for slot in self.running if slot.steps_here >= self._config.turn_steps),
+            key=lambda slot: -slot.steps_here,
+        )
+        for slot in tired[: max(0, len(self.waiting) - max(self.free, 0))]:
+            self._take_out(slot)
+            self.waiting.add(slot, priority=slot.request.priority, now_s=now_s)
+
+    # -- coming and going ------------------------------------------------------------------------------------
+
+    def _place(self, arrivals: Sequence[Entry | Slot]) -> None:
+        for slot in arrivals:
+            if isinstance(slot, Slot):
+                self._join(slot)
+        groups: dict[int, list[Entry]] = {}
+        for entry in arrivals:
+            if isinstance(entry, Entry):
+                groups.setdefault(id(entry.request.pack), []).append(entry)
+        for group in groups.values():
+            for slot in self._admitted(group):
+                self._join(slot)
+
+    def _admitted(self, entries: Sequence[Entry]) -> list[Slot]:
+        """All at once; where that fails, in halves, until the one is alone whose fault it is, or memory suffices."""
+        try:
+            return admit(entries, self._config.clock())
+        except Exception as error:
+            if len(entries) == 1:
+                entries[0].ticket.end(None, error)
+                return []
+        half = len(entries) // 2
+        return self._admitted(entries[:half]) + self._admitted(entries[half:])
+
+    def _join(self, slot: Slot) -> None:
+        slot.steps_here = 0
+        self._batches.setdefault(_batch_key(slot), Batch()).join(slot)
+
+    def _take_out(self, slot: Slot) -> None:
+        if slot in self._held:
+            self._held.remove(slot)
+            return
+        key = _batch_key(slot)
+        self._batches[key].leave(slot)
+        if not self._batches[key].slots:
+            del self._batches[key]
+
+    def _let_go(self) -> None:
+        for slot in self.running:
+            if slot.ticket.is_canceled:
+                self._take_out(slot)
+                slot.ticket.end(StopReason.CANCELED)
+
+    def _release_held(self) -> None:
+        for slot in [slot for slot in self._held if slot.ticket.has_room]:
+            self._held.remove(slot)
+            self._batches.setdefault(_batch_key(slot), Batch()).join(slot)
+
+    # -- the step --------------------------------------------------------------------------------------------
+
+    def _step(self, key: Hashable, batch: Batch) -> None:
+        parts = self._parts_for(key, batch)
+        evaluation = self._evaluated(parts, batch)
+        if evaluation is None:
+            return  # who was at fault is gone; the others are stepped in the next tick
+        ended = self._deliver(batch, evaluation)
+        failed = [] if evaluation.grad_BLD is None else _advance(batch, evaluation.grad_BLD)
+        for slot, reason in ended:
+            batch.leave(slot)
+            slot.ticket.end(reason)
+        _end_failed(batch, [(slot, error) for slot, error in failed if not slot.ticket.is_ended])
+        for slot in batch.slots:
+            if not slot.ticket.has_room:
+                batch.leave(slot)
+                self._held.append(slot)
+
+    def _parts_for(self, key: Hashable, batch: Batch) -> Parts:
+        if key not in self._parts:
+            request = batch.slots[0].request
+            buckets = self._config.buckets or default_buckets(self._config.slots, request.pack.device)
+            step = self._config.make_step(request.pack, request.config.regulariser_weight)
+            self._parts[key] = Parts(step, buckets)
+        return self._parts[key]
+
+    def _evaluated(self, parts: Parts, batch: Batch) -> Evaluation | None:
+        goes_on = any(slot.progress.index < slot.request.config.num_steps for slot in batch.slots)
+        try:
+            return parts(batch.codes(), batch.inputs(), goes_on)
+        except Exception as error:
+            self._find_fault(parts, batch, error)
+            return None
+
+    def _find_fault(self, parts: Parts, batch: Batch, error: Exception) -> None:
+        """Evaluate each row alone: whoever fails ends. Where none does, it is the batch that failed: no more of it."""
+        codes_BLD, slots = batch.codes(), batch.slots
+        log.warning("a batch failed rows=%d error=%r", len(slots), error)
+        failed: list[tuple[Slot, Exception]] = []
+        for row, slot in enumerate(slots):
+            try:
+                parts(codes_BLD[row : row + 1], stacked([slot]), True)
+            except Exception as alone:
+                failed.append((slot, alone))
+        if not failed:
+            parts.limit = 1
+        _end_failed(batch, failed)
+
+    def _deliver(self, batch: Batch, evaluation: Evaluation) -> list[tuple[Slot, StopReason]]:
+        """A Step to each caller; returns whose last one it was."""
+        losses = evaluation.loss_B.tolist()  # the one copy, and the one wait for the device
+        now_s = self._config.clock()
+        reasons = [_judge(slot, loss, now_s) for slot, loss in zip(batch.slots, losses, strict=True)]
+        frames = _frames(batch.slots, reasons, evaluation.image_BCHW)
+        row = 0
+        for cohort in batch.cohorts:
+            for cohort_row, slot in enumerate(cohort.slots):
+                slot.ticket.put(
+                    ImageStep(
+                        index=slot.progress.index, loss=losses[row], frame_HWC=frames.get(row), image_row=row,
+                        cohort_row=cohort_row, w_BLD=cohort.w_BLD, image_BCHW=evaluation.image_BCHW, state=cohort.state,
+                    )
+                )  # fmt: skip
+                row += 1
+        return [(slot, reason) for slot, reason in zip(batch.slots, reasons, strict=True) if reason is not None]
+
+
+def _advance(batch: Batch, grad_BLD: Tensor) -> list[tuple[Slot, Exception]]:
+    """One update of every row; returns whose update failed."""
+    failed: list[tuple[Slot, Exception]] = []
+    first = 0
+    for cohort in batch.cohorts:
+        end = first + len(cohort.slots)
+        failed += cohort.advance(grad_BLD[first:end])
+        for slot in cohort.slots:
+            slot.progress = replace(slot.progress, index=slot.progress.index + 1)
+            slot.steps_here += 1
+        first = end
+    return failed
+
+
+def _end_failed(batch: Batch, failed: Iterable[tuple[Slot, Exception]]) -> None:
+    for slot, error in failed:
+        batch.leave(slot)
+        slot.ticket.end(None, error)
+
+
+def _batch_key(slot: Slot) -> Hashable:
+    """Equal for slots that are evaluated together."""
+    return id(slot.request.pack), slot.request.config.regulariser_weight
+
+
+def _judge(slot: Slot, loss: float, now_s: float) -> StopReason | None:
+    rules = slot.request.rules
+    index, seconds = slot.progress.index, now_s - slot.admitted_s
+    slot.progress = advanced(slot.progress, rules, index=index, loss=loss, seconds=seconds)
+    return stop_reason(slot.progress, rules, slot.request.config.num_steps)
+
+
+def _frames(slots: Sequence[Slot], reasons: Iterable[StopReason | None], image_BCHW: Tensor) -> dict[int, Tensor]:
+    """Row -> frame, for those who want one now: made on the device, and copied together."""
+    wanted = [
+        row
+        for row, (slot, reason) in enumerate(zip(slots, reasons, strict=True))
+        if slot.request.wants_frame(slot.progress.index, is_last=reason is not None)
+    ]
+    if not wanted:
+        return {}
+    chosen_BCHW = image_BCHW if len(wanted) == len(slots) else image_BCHW[wanted]
+    return dict(zip(wanted, to_bytes(chosen_BCHW).unbind(), strict=True))
+
+
+def to_bytes(image_BCHW: Tensor) -> Tensor:
+    """Pictures in [-1, 1] as uint8 (B, H, W, 3), in memory of the host; as `pictures.to_image`."""
+    scaled_BCHW = (image_BCHW.nan_to_num(nan=0.0).clamp(-1, 1) + 1) * 127.5
+    return scaled_BCHW.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()

@@ -1,0 +1,154 @@
+"""The step that a batch takes: picture, loss and gradient of every row, in as few parts as memory asks for.
+
+Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from inversion_core.engine.buckets import bucket_for
+from inversion_core.loss import InversionLoss
+from inversion_core.packs import Pack
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What the rows of a batch are compared with. It changes only when a row comes or goes."""
+
+    target_BCHW: Tensor
+    """Already multiplied by the mask."""
+    target_features_BCHW: Tensor
+    mask_B1HW: Tensor | None
+    """None where no row has a mask."""
+
+    def rows(self, first: int, end: int) -> Inputs:
+        mask_B1HW = None if self.mask_B1HW is None else self.mask_B1HW[first:end]
+        return Inputs(
+            target_BCHW=self.target_BCHW[first:end],
+            target_features_BCHW=self.target_features_BCHW[first:end],
+            mask_B1HW=mask_B1HW,
+        )
+
+    def filled(self, size: int) -> Inputs:
+        """With the first row repeated up to `size`."""
+        mask_B1HW = None if self.mask_B1HW is None else filled(self.mask_B1HW, size)
+        return Inputs(
+            target_BCHW=filled(self.target_BCHW, size),
+            target_features_BCHW=filled(self.target_features_BCHW, size),
+            mask_B1HW=mask_B1HW,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A batch's pictures, losses and gradients at its codes."""
+
+    image_BCHW: Tensor
+    loss_B: Tensor
+    grad_BLD: Tensor | None
+    """Of each row's own loss; None where it was not asked for."""
+
+
+Evaluate = Callable[[Tensor, Inputs, bool], Evaluation]
+"""Codes, inputs, whether the gradient is needed."""
+
+
+class PackStep:
+    """The loss of one pack and its gradient. It holds no state, so equal calls give equal results."""
+
+    def __init__(self, pack: Pack, regulariser_weight: float) -> None:
+        self._pack = pack
+        self._regulariser_weight = regulariser_weight
+
+    def __call__(self, w_BLD: Tensor, inputs: Inputs, with_gradient: bool) -> Evaluation:
+        with torch.set_grad_enabled(with_gradient):
+            w_BLD = w_BLD.detach().requires_grad_(with_gradient)
+            image_BCHW = self._pack.synthesize(w_BLD)
+            loss_B = self._loss(inputs).terms(image_BCHW, w_BLD).total_B
+            grad_BLD = torch.autograd.grad(loss_B.sum(), w_BLD)[0] if with_gradient else None
+        return Evaluation(image_BCHW=image_BCHW.detach(), loss_B=loss_B.detach(), grad_BLD=grad_BLD)
+
+    def _loss(self, inputs: Inputs) -> InversionLoss:
+        return InversionLoss(
+            inputs.target_BCHW,
+            target_features_BCHW=inputs.target_features_BCHW,
+            features=self._pack.features,
+            perceptual_weight=self._pack.perceptual_weight,
+            mask_B1HW=inputs.mask_B1HW,
+            encode=self._pack.encode if self._regulariser_weight else None,
+            regulariser_weight=self._regulariser_weight,
+        )
+
+
+class Parts:
+    """Runs a step in parts that fit: of a bucket's size, and half as large after each time that memory ran out."""
+
+    def __init__(self, evaluate: Evaluate, buckets: Sequence[int]) -> None:
+        self._evaluate, self._buckets = evaluate, buckets
+        self.limit = buckets[-1]
+        """Most rows that are computed at once."""
+
+    def __call__(self, w_BLD: Tensor, inputs: Inputs, with_gradient: bool) -> Evaluation:
+        """Raises: what the step raises; of memory, only when a single row does not fit."""
+        while True:
+            try:
+                return self._in_parts(w_BLD, inputs, with_gradient)
+            except Exception as error:
+                tried = min(self.limit, len(w_BLD))
+                if not is_out_of_memory(error) or tried == 1:
+                    raise
+                self.limit = tried // 2
+                log.warning("out of memory rows=%d next=%d", tried, self.limit)
+            release_memory(w_BLD.device)  # outside the handler: the error's frames hold the tensors
+
+    def _in_parts(self, w_BLD: Tensor, inputs: Inputs, with_gradient: bool) -> Evaluation:
+        parts = [
+            self._part(w_BLD[first : first + self.limit], inputs.rows(first, first + self.limit), with_gradient)
+            for first in range(0, len(w_BLD), self.limit)
+        ]
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def _part(self, w_BLD: Tensor, inputs: Inputs, with_gradient: bool) -> Evaluation:
+        count = len(w_BLD)
+        size = min(bucket_for(count, self._buckets), self.limit)
+        if size <= count:
+            return self._evaluate(w_BLD, inputs, with_gradient)
+        whole = self._evaluate(filled(w_BLD, size), inputs.filled(size), with_gradient)
+        grad_BLD = None if whole.grad_BLD is None else whole.grad_BLD[:count]
+        return Evaluation(image_BCHW=whole.image_BCHW[:count], loss_B=whole.loss_B[:count], grad_BLD=grad_BLD)
+
+
+def _joined(parts: Sequence[Evaluation]) -> Evaluation:
+    grads = [part.grad_BLD for part in parts if part.grad_BLD is not None]
+    return Evaluation(
+        image_BCHW=torch.cat([part.image_BCHW for part in parts]),
+        loss_B=torch.cat([part.loss_B for part in parts]),
+        grad_BLD=torch.cat(grads) if grads else None,
+    )
+
+
+def filled(rows_B: Tensor, size: int) -> Tensor:
+    """The rows, and the first again up to `size`."""
+    missing = size - len(rows_B)
+    return torch.cat([rows_B, rows_B[:1].expand(missing, *rows_B.shape[1:])]) if missing > 0 else rows_B
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device, or the host in its own words, had no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+
+
+def release_memory(device: torch.device) -> None:
+    """Give cached blocks back, so that smaller ones can be cut from them."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -1,0 +1,82 @@
+"""When an inversion ends: pure functions of what has happened so far."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from inversion_core.errors import OptionInvalid
+
+
+class StopReason(StrEnum):
+    """Why a request ended; an error is raised instead."""
+
+    STEPS = "steps"
+    TARGET_LOSS = "target_loss"
+    MAX_SECONDS = "max_seconds"
+    PLATEAU = "plateau"
+    NONFINITE = "nonfinite"
+    """The loss became infinite or NaN: a result, not an error (as in `invert`)."""
+    CANCELED = "canceled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopRules:
+    """What may end an inversion before its last step; None: this rule does not apply."""
+
+    target_loss: float | None = None
+    """Ends at the first Step whose loss is no greater."""
+    max_seconds: float | None = None
+    """Ends at the first Step that comes so many seconds or more after the request got its place."""
+    plateau_steps: int | None = None
+    """Ends when the loss has not fallen by `plateau_fraction` for so many steps."""
+    plateau_fraction: float = 1e-3
+    """Fall, as a part of the loss, that counts as progress."""
+
+    def __post_init__(self) -> None:
+        for name in ("target_loss", "max_seconds"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise OptionInvalid(f"{name} is {value}; it must be a number above 0, or None")
+        if self.plateau_steps is not None and self.plateau_steps < 1:
+            raise OptionInvalid(f"plateau_steps is {self.plateau_steps}; it must be 1 or more, or None")
+        if not 0 <= self.plateau_fraction < 1:
+            raise OptionInvalid(f"plateau_fraction is {self.plateau_fraction}; it must be in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What the rules look at."""
+
+    index: int = 0
+    """Updates done."""
+    loss: float = math.inf
+    seconds: float = 0.0
+    """Seconds since the request got its place."""
+    mark_loss: float = math.inf
+    """Loss at the last progress that counted, for the plateau."""
+    mark_index: int = 0
+
+
+def advanced(progress: Progress, rules: StopRules, *, index: int, loss: float, seconds: float) -> Progress:
+    """The progress after one more Step."""
+    progress = replace(progress, index=index, loss=loss, seconds=seconds)
+    if progress.mark_loss == math.inf or loss < progress.mark_loss * (1 - rules.plateau_fraction):
+        return replace(progress, mark_loss=loss, mark_index=index)
+    return progress
+
+
+def stop_reason(progress: Progress, rules: StopRules, num_steps: int) -> StopReason | None:
+    """Why this Step is the last; None where it is not."""
+    if not math.isfinite(progress.loss):
+        return StopReason.NONFINITE
+    if progress.index >= num_steps:
+        return StopReason.STEPS
+    if rules.target_loss is not None and progress.loss <= rules.target_loss:
+        return StopReason.TARGET_LOSS
+    if rules.max_seconds is not None and progress.seconds >= rules.max_seconds:
+        return StopReason.MAX_SECONDS
+    if rules.plateau_steps is not None and progress.index - progress.mark_index >= rules.plateau_steps:
+        return StopReason.PLATEAU
+    return None
