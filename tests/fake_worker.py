@@ -105,8 +105,9 @@ class FakeBackend:
 
     device = "cpu"
 
-    def __init__(self, step_s: float = 0.01) -> None:
+    def __init__(self, step_s: float = 0.01, slots: int = 1) -> None:
         self.step_s = step_s
+        self.slots = slots
 
     def packs(self) -> list[PackInfo]:
         return [PACK]
@@ -130,7 +131,7 @@ def render(code: Code) -> Image.Image:
 
 def load(settings: WorkerSettings) -> FakeBackend:
     """What bootstrap.run asks for."""
-    return FakeBackend(float(os.environ.get("FAKE_STEP_S", "0.01")))
+    return FakeBackend(float(os.environ.get("FAKE_STEP_S", "0.01")), settings.slots or 1)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,10 @@ class Backend(Protocol):
 
     device: str
 
+    @property
+    def slots(self) -> int:
+        """Jobs that are to run at the same time."""
+
     def packs(self) -> list[PackInfo]:
         """What can be asked for."""
 

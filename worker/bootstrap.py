@@ -60,7 +60,7 @@ def run(settings: WorkerSettings, load_backend: LoadBackend) -> int:
     info = _info(settings, backend)
     threads = _threads(settings, store, celery, keeper, info)
     with _Beside(stopping, threads, info.id):
-        status = _work(celery, settings, info.id)
+        status = _work(celery, settings, info)
     store.withdraw(info.id)
     return status
 
@@ -137,15 +137,15 @@ def _context(settings: WorkerSettings, store: JobStore, backend: Backend, stoppi
 
 def _info(settings: WorkerSettings, backend: Backend) -> WorkerInfo:
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-    return WorkerInfo(id=name, packs=backend.packs(), slots=settings.slots, device=backend.device)
+    return WorkerInfo(id=name, packs=backend.packs(), slots=backend.slots, device=backend.device)
 
 
-def _work(celery: Celery, settings: WorkerSettings, name: str) -> int:
+def _work(celery: Celery, settings: WorkerSettings, info: WorkerInfo) -> int:
     """Celery's worker, in this thread. Threads, not processes: CUDA does not survive a fork."""
     worker = celery.Worker(
-        hostname=f"inversion@{name}",
+        hostname=f"inversion@{info.id}",
         pool_cls="threads",
-        concurrency=settings.slots,
+        concurrency=info.slots,
         loglevel=settings.log_level,
         without_gossip=True,
         without_mingle=True,

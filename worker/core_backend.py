@@ -1,7 +1,6 @@
-"""The library as a worker's backend: packs are loaded once, and the device does one Step at a time.
+"""The library as a worker's backend: packs are loaded once, and every job is a request to the one engine.
 
-Jobs that share a device take turns, a Step each. Suffixes: B image, L style layer, D latent w, C channel,
-H W height and width.
+Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 """
 
 from __future__ import annotations
@@ -14,9 +13,10 @@ from threading import Lock
 
 import torch
 from PIL import Image
-from torch import Tensor
 
-from inversion_core import Checkpoint, InversionError, InvertConfig, Step, invert
+from inversion_core import Checkpoint, InversionError, InvertConfig
+from inversion_core.engine import Engine, EngineConfig, ImageStep, Request
+from inversion_core.engine.capacity import cpu_threads, default_slots
 from inversion_core.faces import FaceDetector, find_and_align
 from inversion_core.packs import DEFAULT_PACK, Pack, list_packs, load_pack
 from inversion_core.pictures import centre_crop, load_photo, to_image, to_tensor
@@ -39,14 +39,24 @@ def load(settings: WorkerSettings) -> CoreBackend:
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    threads = _thread_counts(settings, device)
     default = settings.default_pack or DEFAULT_PACK
     try:
         packs = {default: load_pack(default, device)} | _others(default, device)
     except InversionError as error:
         raise BackendUnavailable(str(error)) from error
-    backend = CoreBackend(packs, default, device)
+    slots = settings.slots or default_slots(packs.values(), torch.device(device))
+    backend = CoreBackend(packs, default, device, EngineConfig(slots=slots, threads=threads))
     backend.warm_up()
     return backend
+
+
+def _thread_counts(settings: WorkerSettings, device: str) -> tuple[int, ...]:
+    """What the engine may choose from: all CPUs, or half of them, or one, unless a number was given."""
+    if settings.threads is not None or device.startswith("cuda"):
+        return ()
+    most = cpu_threads()
+    return tuple(dict.fromkeys((most, max(1, most // 2), 1)))
 
 
 def _others(default: str, device: str) -> dict[str, Pack]:
@@ -65,12 +75,23 @@ def _others(default: str, device: str) -> dict[str, Pack]:
 class CoreBackend:
     """A worker.backend.Backend on loaded packs."""
 
-    def __init__(self, packs: Mapping[str, Pack], default: str, device: str) -> None:
+    def __init__(
+        self, packs: Mapping[str, Pack], default: str, device: str, config: EngineConfig | None = None
+    ) -> None:
         self.device = device
         self._packs = packs
         self._default = default
         self._detector = FaceDetector()
-        self._turn = Lock()
+        self._detecting = Lock()
+        self._engine = Engine(config)
+
+    @property
+    def slots(self) -> int:
+        return self._engine.slots
+
+    def close(self) -> None:
+        """Stop the engine; jobs that have not ended fail."""
+        self._engine.close()
 
     def packs(self) -> list[PackInfo]:
         return [_info(pack, default=name == self._default) for name, pack in self._packs.items()]
@@ -85,16 +106,19 @@ class CoreBackend:
                 options=options,
                 aligned=image or centre_crop(upright, pack.resolution),
                 face=face,
-                turn=self._turn,
+                engine=self._engine,
             )
 
     def warm_up(self) -> None:
-        """One update of a grey picture: the first job does not wait for caches and kernels."""
+        """An update of a grey picture: the first job does not wait for caches and kernels."""
         pack = self._packs[self._default]
         grey = Image.new("RGB", (pack.resolution, pack.resolution), "grey")
         self._detector.detect(grey)
-        for _ in invert(pack, to_tensor(grey), InvertConfig(num_steps=1)):
-            pass
+        with self._engine.submit(
+            Request(pack=pack, target_CHW=to_tensor(grey)[0], config=InvertConfig(num_steps=2))
+        ) as ticket:
+            for _ in ticket:
+                pass
 
     def _pack(self, name: str | None) -> Pack:
         found = self._packs.get(name or self._default)
@@ -108,7 +132,8 @@ class CoreBackend:
         return found
 
     def _aligned(self, upright: Image.Image, side_px: int) -> tuple[Image.Image, FaceInfo]:
-        aligned, found = find_and_align(upright, side_px, self._detector)
+        with self._detecting:  # the threads of several at once would get into each other's way
+            aligned, found = find_and_align(upright, side_px, self._detector)
         return aligned.image, FaceInfo(found=found, quad=[(float(x), float(y)) for x, y in aligned.quad])
 
 
@@ -120,8 +145,7 @@ class CorePrepared:
     options: JobOptions
     aligned: Image.Image
     face: FaceInfo | None
-    turn: Lock
-    """Held by the job whose Step the device computes."""
+    engine: Engine
 
     @property
     def pack_name(self) -> str:
@@ -132,53 +156,54 @@ class CorePrepared:
         return self.pack.version
 
     def steps(self, resume: bytes | None) -> Iterator[CoreStep]:
-        steps = self._begin(resume)
-        while True:
-            with _refusing(), self.turn:
-                step = next(steps, None)
-            if step is None:
-                return
-            yield CoreStep(step)
+        with _refusing(), self.engine.submit(self._request(resume)) as ticket:
+            for step in ticket:
+                yield CoreStep(step)
 
     def render(self, code: Code) -> Image.Image:
-        with self.turn, torch.no_grad():
-            image_BCHW = self.pack.synthesize(torch.from_numpy(code)[None])
-        return to_image(image_BCHW)
+        request = Request(
+            pack=self.pack,
+            target_CHW=to_tensor(self.aligned)[0],
+            config=InvertConfig(num_steps=0),
+            start_LD=torch.from_numpy(code),
+        )
+        with _refusing(), self.engine.submit(request) as ticket:
+            return CoreStep(next(ticket)).image()
 
-    def _begin(self, resume: bytes | None) -> Iterator[Step]:
+    def _request(self, resume: bytes | None) -> Request:
         config = InvertConfig(
             num_steps=self.options.steps,
             optimizer=self.options.optimizer,
             start=self.options.start and self.options.start.value,
             seed=self.options.seed,
         )
-        checkpoint = Checkpoint.from_bytes(resume) if resume is not None else None
-        with _refusing(), self.turn:
-            return invert(self.pack, to_tensor(self.aligned), config, resume=checkpoint)
+        return Request(
+            pack=self.pack,
+            target_CHW=to_tensor(self.aligned)[0],
+            config=config,
+            resume=Checkpoint.from_bytes(resume) if resume is not None else None,
+            frame_every=self.options.frame_every,
+        )
 
 
 class CoreStep:
-    """A worker.backend.BackendStep: the library's, of a batch of one."""
+    """A worker.backend.BackendStep: the engine's."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: ImageStep) -> None:
         self._step = step
         self.index = step.index
-        self.loss = _only(step.loss_B).item()
+        self.loss = step.loss
 
     def image(self) -> Image.Image:
-        return to_image(_only(self._step.image_BCHW))
+        frame_HWC = self._step.frame_HWC
+        return to_image(self._step.image_CHW) if frame_HWC is None else Image.fromarray(frame_HWC.numpy())
 
     def code(self) -> Code:
-        code: Code = _only(self._step.w_BLD).cpu().numpy().copy()
+        code: Code = self._step.w_LD.cpu().numpy().copy()
         return code
 
     def checkpoint(self) -> bytes:
         return self._step.checkpoint().to_bytes()
-
-
-def _only(batch: Tensor) -> Tensor:
-    assert len(batch) == 1, batch.shape
-    return batch[0]
 
 
 def _info(pack: Pack, *, default: bool) -> PackInfo:

@@ -24,12 +24,12 @@ class WorkerSettings(ClientSettings):
 
     default_pack: str | None = None
     """Pack of jobs that name none; none takes the library's default."""
-    slots: int = Field(1, ge=1)
-    """Jobs that run at the same time in this process."""
+    slots: int | None = Field(None, ge=1)
+    """Jobs that run at the same time in this process; none: as many as memory and CPU threads allow."""
     device: str = "auto"
-    """Torch device; auto takes CUDA where there is one."""
+    """Torch device; auto takes CUDA where there is one. One process for each GPU: cuda:0, cuda:1, ..."""
     threads: int | None = Field(None, ge=1)
-    """CPU threads of Torch; none leaves Torch's own choice."""
+    """CPU threads of Torch; none: the number that is fastest, found again and again while jobs run."""
     checkpoint_s: float = Field(0.5, gt=0, le=1)
     """Seconds between two checkpoints of a running job."""
     lease_ttl_s: float = Field(5, gt=0)

@@ -21,6 +21,7 @@ from inversion_core.engine.buckets import default_buckets
 from inversion_core.engine.slots import Batch, Slot, stacked
 from inversion_core.engine.step import Evaluate, Evaluation, PackStep, Parts
 from inversion_core.engine.stop import StopReason, advanced, stop_reason
+from inversion_core.engine.threads import ThreadGovernor
 from inversion_core.engine.ticket import ImageStep
 from inversion_core.engine.waiting import WaitingLine
 from inversion_core.packs import Pack
@@ -44,6 +45,9 @@ class EngineConfig:
     """Steps after which a request gives its place up while another one waits."""
     buckets: tuple[int, ...] | None = None
     """Batch sizes, ascending; None: every size on a CPU, a few on CUDA."""
+    threads: tuple[int, ...] = ()
+    """Numbers of CPU threads that a step may be given, the likeliest first: the fastest is found by trying. Empty:
+    torch's own number is left alone."""
     clock: Callable[[], float] = time.monotonic
     make_step: Callable[[Pack, float], Evaluate] = field(default=PackStep)
     """From a pack and the regulariser's weight to what evaluates a batch."""
@@ -65,6 +69,7 @@ class Core:
         """New requests, and those that gave their place up for a while."""
         self._batches: dict[Hashable, Batch] = {}
         self._parts: dict[Hashable, Parts] = {}
+        self._governor = ThreadGovernor(config.threads) if config.threads else None
         self._held: list[Slot] = []
         """Slots whose caller does not take the Steps; they keep their place."""
 
@@ -186,10 +191,21 @@ class Core:
     def _evaluated(self, parts: Parts, batch: Batch) -> Evaluation | None:
         goes_on = any(slot.progress.index < slot.request.config.num_steps for slot in batch.slots)
         try:
-            return parts(batch.codes(), batch.inputs(), goes_on)
+            return self._timed(parts, batch, goes_on)
         except Exception as error:
             self._find_fault(parts, batch, error)
             return None
+
+    def _timed(self, parts: Parts, batch: Batch, goes_on: bool) -> Evaluation:
+        """With the number of threads that is fastest just now."""
+        if self._governor is None:
+            return parts(batch.codes(), batch.inputs(), goes_on)
+        if torch.get_num_threads() != self._governor.count:
+            torch.set_num_threads(self._governor.count)
+        began_s = time.perf_counter()
+        evaluation = parts(batch.codes(), batch.inputs(), goes_on)
+        self._governor.note((id(parts), len(evaluation.loss_B), goes_on), time.perf_counter() - began_s)
+        return evaluation
 
     def _find_fault(self, parts: Parts, batch: Batch, error: Exception) -> None:
         """Evaluate each row alone: whoever fails ends. Where none does, it is the batch that failed: no more of it."""

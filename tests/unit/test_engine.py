@@ -190,8 +190,8 @@ def test_a_checkpoint_goes_on_in_another_company() -> None:
     subject = bench()
     first = subject.submit(request(2, optimizer="lbfgs"))
     subject.tick(4)
-    kept = Checkpoint.from_bytes(list(first._steps)[3].checkpoint().to_bytes())  # noqa: SLF001
-    assert torch.equal(kept.w_BLD[0], list(first._steps)[3].w_LD)  # noqa: SLF001
+    kept = Checkpoint.from_bytes(list(first._steps)[3].checkpoint().to_bytes())
+    assert torch.equal(kept.w_BLD[0], list(first._steps)[3].w_LD)
     for number in (1, 5):
         subject.submit(request(number))
     resumed = subject.submit(request(2, optimizer="lbfgs", resume=kept))
