@@ -19,6 +19,7 @@ from inversion_core.engine.stop import Progress
 from inversion_core.engine.ticket import Ticket
 from inversion_core.errors import OptionInvalid
 from inversion_core.inverter import make_optimizer, restored, start_codes, start_kind
+from inversion_core.models.convolution import fast_convolutions
 from inversion_core.optimizers import Optimizer
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.optimizers.schedule import Scheduled
@@ -73,7 +74,7 @@ def admit(entries: Sequence[Entry], now_s: float) -> list[Slot]:
     targets = [_target(entry.request) for entry in entries]
     masks = [_mask(entry.request) for entry in entries]
     masked = [target if mask is None else target * mask for target, mask in zip(targets, masks, strict=True)]
-    with torch.no_grad():
+    with torch.no_grad(), fast_convolutions():
         features_BCHW = entries[0].request.pack.features(torch.cat(masked))
         starts = _starts(entries, targets)
     slots = []

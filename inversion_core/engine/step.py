@@ -14,6 +14,7 @@ from torch import Tensor
 
 from inversion_core.engine.buckets import bucket_for
 from inversion_core.loss import InversionLoss
+from inversion_core.models.convolution import fast_convolutions
 from inversion_core.packs import Pack
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class PackStep:
         self._regulariser_weight = regulariser_weight
 
     def __call__(self, w_BLD: Tensor, inputs: Inputs, with_gradient: bool) -> Evaluation:
-        with torch.set_grad_enabled(with_gradient):
+        with torch.set_grad_enabled(with_gradient), fast_convolutions():
             w_BLD = w_BLD.detach().requires_grad_(with_gradient)
             image_BCHW = self._pack.synthesize(w_BLD)
             loss_B = self._loss(inputs).terms(image_BCHW, w_BLD).total_B

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from inversion_core.models.convolution import conv3x3
 from inversion_core.models.layers import EPSILON, EqualizedLinear, leaky_relu, pixel_norm, resolutions
 
 
@@ -103,6 +104,7 @@ class StyleLayer(nn.Module):
     noise_HW: Tensor
     blur_kernel: Tensor
     folded_kernel: Tensor | None
+    folded_shift_CHW: Tensor | None
 
     def __init__(self, config: GeneratorConfig, index: int):
         super().__init__()
@@ -125,27 +127,39 @@ class StyleLayer(nn.Module):
         self.register_buffer("blur_kernel", torch.outer(taps, taps).repeat(out_channels, 1, 1, 1), persistent=False)
         self.style = EqualizedLinear(config.w_dim, 2 * out_channels)
         self.register_buffer("folded_kernel", None, persistent=False)
+        self.register_buffer("folded_shift_CHW", None, persistent=False)
 
     def fold(self) -> None:
-        """Compute the convolution's kernel once, for a frozen network; later changes of the weight go unseen."""
+        """Compute kernel, bias and noise once, for a frozen network; later changes of the weights go unseen."""
+        self.folded_shift_CHW = self._shift(self.noise_HW).detach()
         if not self.is_constant:
             self.folded_kernel = self._kernel().detach()
 
-    def forward(self, x_BCHW: Tensor | None, w_BD: Tensor, *, random_noise: bool = False) -> Tensor:
-        """Apply the layer; `x_BCHW` is None for the constant. `random_noise`: drawn anew, not the layer's own."""
+    def forward(
+        self, x_BCHW: Tensor | None, w_BD: Tensor, *, random_noise: bool = False, style_BS: Tensor | None = None
+    ) -> Tensor:
+        """Apply the layer; `x_BCHW` is None for the constant. `random_noise`: drawn anew, not the layer's own.
+
+        `style_BS` is what the layer would make of `w_BD`, where that is known already.
+        """
         x = self._convolve(x_BCHW)
-        noise = self.noise_HW
         if random_noise:
-            noise = torch.randn_like(noise.expand(len(w_BD), 1, -1, -1), memory_format=torch.contiguous_format)
-        x = leaky_relu(x + (self.bias[:, None, None] + noise * self.noise_strength[:, None, None]))
-        return adain(x, self.style(w_BD))
+            shape = self.noise_HW.expand(len(w_BD), 1, -1, -1)
+            shift = self._shift(torch.randn_like(shape, memory_format=torch.contiguous_format))
+        else:
+            shift = self._shift(self.noise_HW) if self.folded_shift_CHW is None else self.folded_shift_CHW
+        return adain(leaky_relu(x + shift), self.style(w_BD) if style_BS is None else style_BS)
+
+    def _shift(self, noise: Tensor) -> Tensor:
+        """Bias and noise, added together: they are added to the same."""
+        return self.bias[:, None, None] + noise * self.noise_strength[:, None, None]
 
     def _convolve(self, x_BCHW: Tensor | None) -> Tensor:
         if x_BCHW is None:
             return self.const
         kernel = self._kernel() if self.folded_kernel is None else self.folded_kernel
         if not self.upsamples:
-            return F.conv2d(x_BCHW, kernel, padding=1)
+            return conv3x3(x_BCHW, kernel)
         x = F.conv_transpose2d(x_BCHW, kernel, stride=2, padding=1)
         return F.conv2d(x, self.blur_kernel, padding=1, groups=x.shape[1])
 
@@ -181,6 +195,30 @@ def adain(x_BCHW: Tensor, style_BS: Tensor) -> Tensor:
     return x.view(batch, channels, *x_BCHW.shape[2:])
 
 
+class FoldedStyles(nn.Module):
+    """The style transforms of layers of one width, in one batched product; frozen, and no part of the state dict."""
+
+    indices_L: Tensor
+    weight_LDS: Tensor
+    bias_L1S: Tensor
+
+    def __init__(self, synthesis: SynthesisNetwork, indices: list[int]):
+        super().__init__()
+        self.indices = indices
+        styles = [synthesis.get_submodule(f"layers.{index}.style") for index in indices]
+        weights = [style.scaled_weight().detach().T for style in styles if isinstance(style, EqualizedLinear)]
+        biases = [style.scaled_bias().detach()[None] for style in styles if isinstance(style, EqualizedLinear)]
+        indices_L = torch.tensor(indices, device=weights[0].device)  # on the device: a list would be copied each time
+        self.register_buffer("indices_L", indices_L, persistent=False)
+        self.register_buffer("weight_LDS", torch.stack(weights), persistent=False)
+        self.register_buffer("bias_L1S", torch.stack(biases), persistent=False)
+
+    def forward(self, w_BLD: Tensor) -> Tensor:
+        """Codes of all layers (B, L, D) to styles of these (L, B, 2C)."""
+        w_LBD = w_BLD.index_select(1, self.indices_L).transpose(0, 1)
+        return torch.baddbmm(self.bias_L1S, w_LBD, self.weight_LDS)
+
+
 class SynthesisNetwork(nn.Module):
     """W+ to picture. Only the last resolution's to-RGB layer exists: the others serve progressive growing alone."""
 
@@ -191,6 +229,19 @@ class SynthesisNetwork(nn.Module):
         nn.init.normal_(self.to_rgb.weight, std=1 / math.sqrt(config.channels[-1]))
         nn.init.zeros_(self.to_rgb.bias)  # type: ignore[arg-type]
         self.final_tanh = config.final_tanh
+        self.folded_styles = nn.ModuleList()
+
+    def fold(self) -> None:
+        """Compute once what a frozen network need not compute again; later changes of the weights go unseen.
+
+        The style transforms of layers of one width become one batched product: four for IDInvert's 14 layers.
+        """
+        widths: dict[int, list[int]] = {}
+        for index, layer in enumerate(self.layers):
+            assert isinstance(layer, StyleLayer)
+            layer.fold()
+            widths.setdefault(len(layer.style.bias), []).append(index)
+        self.folded_styles = nn.ModuleList(FoldedStyles(self, indices) for indices in widths.values())
 
     def forward(self, w_BLD: Tensor, *, random_noise: bool = False) -> Tensor:
         """Render W+ codes (B, L, D) to RGB pictures (B, 3, H, W), nominally in [-1, 1].
@@ -202,10 +253,20 @@ class SynthesisNetwork(nn.Module):
     def features(self, w_BLD: Tensor, *, random_noise: bool = False) -> Tensor:
         """All style layers: what `rgb` makes a picture of."""
         x: Tensor | None = None
-        for layer, w_BD in zip(self.layers, w_BLD.unbind(1), strict=True):
-            x = layer(x, w_BD, random_noise=random_noise)
+        styles = self.styles(w_BLD) if len(self.folded_styles) else [None] * len(self.layers)
+        for layer, w_BD, style_BS in zip(self.layers, w_BLD.unbind(1), styles, strict=True):
+            x = layer(x, w_BD, random_noise=random_noise, style_BS=style_BS)
         assert x is not None
         return x
+
+    def styles(self, w_BLD: Tensor) -> list[Tensor | None]:
+        """Each layer's style (B, 2C), of a folded network."""
+        styles: list[Tensor | None] = [None] * len(self.layers)
+        for folded in self.folded_styles:
+            assert isinstance(folded, FoldedStyles)
+            for index, style_BS in zip(folded.indices, folded(w_BLD).unbind(), strict=True):
+                styles[index] = style_BS
+        return styles
 
     def rgb(self, x_BCHW: Tensor) -> Tensor:
         """Features (B, C, H, W) to pictures (B, 3, H, W)."""
@@ -231,9 +292,7 @@ class StyleGANGenerator(nn.Module):
     def freeze(self) -> StyleGANGenerator:
         """Stop all training of these weights and fold what is constant; returns itself."""
         self.requires_grad_(False).eval()
-        for layer in self.synthesis.layers:
-            assert isinstance(layer, StyleLayer)
-            layer.fold()
+        self.synthesis.fold()
         return self
 
     def forward(self, z_BZ: Tensor) -> Tensor:

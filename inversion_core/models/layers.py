@@ -30,7 +30,14 @@ class EqualizedLinear(nn.Module):
         self.rate_multiplier = rate_multiplier
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.weight_scale, self.bias * self.rate_multiplier)
+        return F.linear(x, self.scaled_weight(), self.scaled_bias())
+
+    def scaled_weight(self) -> Tensor:
+        """What inputs are multiplied with, (O, I)."""
+        return self.weight * self.weight_scale
+
+    def scaled_bias(self) -> Tensor:
+        return self.bias * self.rate_multiplier
 
 
 class EqualizedConv2d(nn.Module):

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from inversion_core.models.convolution import conv3x3
 from inversion_core.models.discriminator import DiscriminatorConfig, DiscriminatorTrunk
 
 VGG16_PLAN = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512)
@@ -44,8 +45,13 @@ class VGG16Features(nn.Module):
         x = (image_BCHW.flip(1) + 1) * 127.5 - self.offset_C[:, None, None]  # RGB to BGR, 0..255, centred
         convs = iter(self.convs)
         for entry in VGG16_PLAN:
-            x = F.max_pool2d(x, 2) if entry == "pool" else F.relu(next(convs)(x), inplace=True)
+            x = F.max_pool2d(x, 2) if entry == "pool" else _conv_relu(x, next(convs))
         return x
+
+
+def _conv_relu(x_BCHW: Tensor, conv: nn.Module) -> Tensor:
+    assert isinstance(conv, nn.Conv2d)
+    return F.relu(conv3x3(x_BCHW, conv.weight, conv.bias), inplace=True)
 
 
 class DiscriminatorFeatures(nn.Module):

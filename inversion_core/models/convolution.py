@@ -1,0 +1,125 @@
+"""3x3 convolutions with frozen weights, by Winograd's algorithm where that is faster.
+
+Winograd's F(6x6, 3x3) makes 36 outputs of 64 products where the definition takes 324 (Lavin and Gray 2016, "Fast
+algorithms for convolutional neural networks"). torch carries it for CPUs (NNPACK) and uses it for phones alone; its
+own CPU kernels (oneDNN) know it no more. It rounds a little worse: 1e-5 of the largest output, beside 1e-6. So it is
+used only where somebody asks for it: the engine does, and `invert`, the reference, stays as exact as it can be.
+
+Suffixes: B image, C channel, H W height and width, O I output and input channel of a kernel.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+MIN_SIDE_PX = 32
+"""Below, turning the kernel into Winograd's form costs more than it saves."""
+MIN_CHANNELS = 48
+"""Geometric mean of input and output channels below which tiles cost more to take apart than they save."""
+PAYS = 0.8
+"""Winograd's form is used where it takes no more than this part of the time of the usual one."""
+
+_asked = threading.local()
+_turned: WeakIdKeyDictionary = WeakIdKeyDictionary()
+"""Weight -> its version, and the kernel of the backward pass."""
+
+
+@contextmanager
+def fast_convolutions() -> Iterator[None]:
+    """Within it, convolutions of this thread may be Winograd's; forward and backward pass both belong in it."""
+    before = getattr(_asked, "is_on", False)
+    _asked.is_on = True
+    try:
+        yield
+    finally:
+        _asked.is_on = before
+
+
+def conv3x3(x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None = None) -> Tensor:
+    """`F.conv2d` with padding 1; differentiable in the input alone where it takes the fast way."""
+    if not is_fast(x_BCHW, weight_OIHW, bias_O):
+        return F.conv2d(x_BCHW, weight_OIHW, bias_O, padding=1)
+    y_BCHW: Tensor = _Winograd.apply(x_BCHW, weight_OIHW, bias_O)  # type: ignore[no-untyped-call]
+    return y_BCHW
+
+
+def is_fast(x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> bool:
+    """Whether Winograd's form serves: asked for, frozen float32 on a CPU, large enough, and a CPU where it pays."""
+    if not getattr(_asked, "is_on", False):
+        return False
+    out_channels, in_channels = weight_OIHW.shape[:2]
+    return (
+        weight_OIHW.device.type == "cpu"
+        and x_BCHW.dtype == weight_OIHW.dtype == torch.float32
+        and not weight_OIHW.requires_grad
+        and (bias_O is None or not bias_O.requires_grad)
+        and not torch.is_autocast_enabled("cpu")
+        and min(x_BCHW.shape[2:]) >= MIN_SIDE_PX
+        and out_channels * in_channels >= MIN_CHANNELS**2
+        and winograd_pays()
+    )
+
+
+@functools.cache
+def winograd_pays() -> bool:
+    """Measured once in a process, 20 ms: CPUs differ."""
+    if not torch.backends.nnpack.is_available():  # this also wakes it up: it works only after it was asked
+        return False
+    draw = torch.Generator().manual_seed(0)
+    x_BCHW = torch.randn(1, 64, 64, 64, generator=draw)
+    weight_OIHW, bias_O = torch.randn(64, 64, 3, 3, generator=draw), torch.zeros(64)
+    with torch.no_grad():
+        usual_s = _seconds(lambda: F.conv2d(x_BCHW, weight_OIHW, bias_O, padding=1))
+        fast_s = _seconds(lambda: torch._nnpack_spatial_convolution(x_BCHW, weight_OIHW, bias_O, 1, 1))
+    return fast_s < PAYS * usual_s
+
+
+class _Winograd(torch.autograd.Function):
+    """The convolution, and its transpose as the backward pass: that is one of the same kind."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> Tensor:
+        ctx.weight_OIHW = weight_OIHW
+        return _convolved(x_BCHW, weight_OIHW, bias_O)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        return conv3x3(grads[0], turned(ctx.weight_OIHW)), None, None
+
+
+def _convolved(x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> Tensor:
+    """Image by image: NNPACK has a better plan for one. So neighbours do not even change an image's rounding."""
+    if bias_O is None:
+        bias_O = weight_OIHW.new_zeros(len(weight_OIHW))
+    rows = [torch._nnpack_spatial_convolution(x_1CHW, weight_OIHW, bias_O, 1, 1) for x_1CHW in x_BCHW.split(1)]
+    return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+
+def turned(weight_OIHW: Tensor) -> Tensor:
+    """The kernel of the transposed convolution; made once, and anew when the weight was changed in place."""
+    known = _turned.get(weight_OIHW)
+    if known is None or known[0] != weight_OIHW._version:
+        known = weight_OIHW._version, weight_OIHW.detach().transpose(0, 1).flip(2, 3).contiguous()
+        _turned[weight_OIHW] = known
+    kernel_OIHW: Tensor = known[1]
+    return kernel_OIHW
+
+
+def _seconds(call: Callable[[], Tensor]) -> float:
+    """The fastest of some calls, after one that warms up."""
+    times = []
+    for _ in range(6):
+        began_s = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began_s)
+    return min(times[1:])
