@@ -4,24 +4,30 @@ Written anew from its description, over our weights: the mathematics is ours, th
 The target's features are computed at every step; gradients of all weights are computed too and pile up unread;
 each term goes to the host at every step; scale, noise, bias and instance norm are separate operations.
 
+`is_frozen` is the plain loop that anybody would write first who knows that weights need no gradients here: they are
+frozen, the target's features are computed once, and only the loss goes to the host; the operations are the same.
+
 Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 """
 
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from inversion_core.models.generator import StyleLayer, SynthesisNetwork
 from inversion_core.models.layers import EPSILON, leaky_relu
 from inversion_core.packs import Pack
 
+N = TypeVar("N", bound=nn.Module)
+
 
 class ReferenceLoop:
-    """The loop for one picture, on copies of a pack's networks whose weights want gradients."""
+    """The loop for one picture, on copies of a pack's networks."""
 
     def __init__(
         self,
@@ -31,14 +37,15 @@ class ReferenceLoop:
         *,
         learning_rate: float,
         regulariser_weight: float = 0.0,
+        is_frozen: bool = False,
     ):
-        self._synthesis: SynthesisNetwork = copy.deepcopy(pack.generator.synthesis).requires_grad_(True)
-        self._perceptual = copy.deepcopy(pack.perceptual).requires_grad_(True)
-        self._encoder = (
-            copy.deepcopy(pack.encoder).requires_grad_(True)
-            if pack.encoder is not None and regulariser_weight
-            else None
-        )
+        def copied(network: N) -> N:
+            return copy.deepcopy(network).requires_grad_(not is_frozen)
+
+        self._synthesis: SynthesisNetwork = copied(pack.generator.synthesis)
+        self._perceptual = copied(pack.perceptual)
+        self._encoder = copied(pack.encoder) if pack.encoder is not None and regulariser_weight else None
+        self._target_features = self._perceptual(target_1CHW.to(pack.device)) if is_frozen else None
         self._perceptual_weight, self._regulariser_weight = pack.perceptual_weight, regulariser_weight
         self._target_1CHW = target_1CHW.to(pack.device)
         self.w_1LD = start_1LD.to(pack.device).clone().requires_grad_(True)
@@ -48,20 +55,26 @@ class ReferenceLoop:
         """One iteration; returns the loss before its update."""
         image_1CHW = plain_synthesis(self._synthesis, self.w_1LD)
         pixel = torch.mean((self._target_1CHW - image_1CHW) ** 2)
-        loss, log = pixel, f"pixel {pixel.detach().cpu().numpy():.3f}"
-        target_features = self._perceptual(self._target_1CHW)
+        loss, log = pixel, self._said("pixel", pixel)
+        target_features = self._target_features
+        if target_features is None:
+            target_features = self._perceptual(self._target_1CHW)
         perceptual = torch.mean((target_features - self._perceptual(image_1CHW)) ** 2)
         loss = loss + perceptual * self._perceptual_weight
-        log += f", perceptual {perceptual.detach().cpu().numpy():.3f}"
+        log += self._said("perceptual", perceptual)
         if self._encoder is not None:
             regulariser = torch.mean((self.w_1LD - self._encoder(image_1CHW)) ** 2)
             loss = loss + regulariser * self._regulariser_weight
-            log += f", regulariser {regulariser.detach().cpu().numpy():.3f}"
+            log += self._said("regulariser", regulariser)
         value = float(loss.detach().cpu().numpy())
         self._optimizer.zero_grad()
         loss.backward()  # the weights' gradients are never cleared, as there
         self._optimizer.step()
         return value
+
+    def _said(self, name: str, term: Tensor) -> str:
+        """What the reference writes after each term, which waits for the device."""
+        return "" if self._target_features is not None else f"{name} {term.detach().cpu().numpy():.3f} "
 
 
 def plain_synthesis(synthesis: SynthesisNetwork, w_BLD: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Seconds per iteration of the inversion loop, beside the same loop as the public reference writes it.
+"""Seconds per iteration of the engine and of `invert`, beside the same loop as others write it; and of many at once.
 
-Both run in one process, in turns, on the same picture and start, in float32. Before a timing counts, their
+All run in one process, in turns, on the same picture and start, in float32. Before a timing counts, their
 losses over the first steps are compared: the same mathematics, or no benchmark.
 
 Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
@@ -12,22 +12,23 @@ import dataclasses
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from inversion_core.benchmark.engine_loop import MANY_STEPS, EngineLoop, own_pictures
 from inversion_core.benchmark.facts import facts_list, machine_facts
 from inversion_core.benchmark.reference import ReferenceLoop
+from inversion_core.benchmark.throughput import Crowd, crowd_table, measure_crowds, sizes_for
 from inversion_core.inverter import InvertConfig, Step, invert
 from inversion_core.loss import REGULARISER_WEIGHT
 from inversion_core.models import Encoder, EncoderConfig, GeneratorConfig, StyleGANGenerator, VGG16Features
 from inversion_core.models.perceptual import IMAGENET_MEAN_BGR
 from inversion_core.packs import Pack, PackManifest, PerceptualSpec, load_pack
 
-MANY_STEPS = 1_000_000
 SAME_START = 1e-4
 """Largest relative difference of the two loops' losses before the first update."""
 SAME_LOSS = 1e-2
@@ -46,12 +47,16 @@ class SpeedConfig:
     device: str = "cpu"
     with_256: bool = True
     """Time a 256 px pack of random weights in IDInvert's architecture too."""
+    concurrent: tuple[int, ...] | None = None
+    """Numbers of images at once; None: 1, 2, 4, 8 on a CPU and 1, 8, 32, 64, 128 on CUDA; empty: leave it out."""
 
     def __post_init__(self) -> None:
         if self.iterations < 1 or self.repeats < 1:
             raise ValueError(
                 f"iterations and repeats are {self.iterations} and {self.repeats}; both must be at least 1"
             )
+        if any(count < 1 for count in self.concurrent or ()):
+            raise ValueError(f"concurrent is {self.concurrent}; each number must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +66,26 @@ class Row:
     pack: str
     loss: str
     ours_s: float
-    """Seconds per iteration, median over the repeats."""
+    """Seconds per iteration of the engine with one image, median over the repeats."""
+    invert_s: float
+    """The same of `invert`."""
+    plain_s: float
+    """The same of the plain loop with frozen weights."""
     reference_s: float
+    """The same of the loop as the public reference writes it."""
     loss_difference: float
     """Largest relative difference of the losses over the compared steps."""
+    final_losses: Mapping[str, float]
+    """Loss of each loop after the same number of steps, the last that was timed."""
 
     @property
     def times_as_fast(self) -> float:
         return self.reference_s / self.ours_s
+
+    @property
+    def of_plain(self) -> float:
+        """The engine's time as a part of the plain loop's."""
+        return self.ours_s / self.plain_s
 
 
 def measure_speed(out: Path, config: SpeedConfig | None = None, *, pack: str | Path | None = None) -> str:
@@ -81,10 +98,18 @@ def measure_speed(out: Path, config: SpeedConfig | None = None, *, pack: str | P
     config = config or SpeedConfig()
     packs = [load_pack(pack, device=config.device)] + ([random_pack_256(config.device)] if config.with_256 else [])
     rows = [row for each in packs for row in time_pack(each, config)]
+    sizes = sizes_for(config.device) if config.concurrent is None else config.concurrent
+    crowds = [crowd for each in packs for crowd in measure_crowds(each, sizes, config.iterations)]
     facts = _facts(config)
     out.mkdir(parents=True, exist_ok=True)
-    table = _table(rows, facts)
-    data = {"facts": facts, "rows": [dataclasses.asdict(row) | {"times_as_fast": row.times_as_fast} for row in rows]}
+    table = _table(rows, crowds, facts)
+    data = {
+        "facts": facts,
+        "rows": [
+            dataclasses.asdict(row) | {"times_as_fast": row.times_as_fast, "of_plain": row.of_plain} for row in rows
+        ],
+        "concurrent": [dataclasses.asdict(crowd) for crowd in crowds],
+    }
     (out / "speed.json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     (out / "speed.md").write_text(table, encoding="utf-8")
     return table
@@ -98,26 +123,39 @@ def time_pack(pack: Pack, config: SpeedConfig) -> Iterator[Row]:
 
 
 def time_loops(pack: Pack, config: SpeedConfig, *, regulariser_weight: float) -> Row:
-    """Time both loops in turns on one of the pack's own pictures."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        target_BCHW = pack.synthesize(pack.map(torch.randn(1, pack.z_dim, generator=generator)))
-    ours = _our_loop(pack, target_BCHW, regulariser_weight)
-    reference = ReferenceLoop(
-        pack, target_BCHW, pack.mean_codes(), learning_rate=_learning_rate(pack), regulariser_weight=regulariser_weight
-    )
-    difference = _compare(lambda: float(next(ours).loss_B), reference.step)
-    times: dict[str, list[float]] = {"ours": [], "reference": []}
+    """Time all loops in turns on one of the pack's own pictures."""
+    loops = _loops(pack, own_pictures(pack, 1), regulariser_weight)
+    difference = _compare(loops)
+    times: dict[str, list[float]] = {name: [] for name in loops}
     for _ in range(config.repeats):
-        times["ours"].append(_seconds(lambda: next(ours), config))
-        times["reference"].append(_seconds(reference.step, config))
+        for name, step in loops.items():
+            times[name].append(_seconds(step, config))
     return Row(
         pack=f"{pack.name} ({pack.resolution} px)",
         loss="equation 1" if not regulariser_weight else "equation 1 and in-domain regulariser",
-        ours_s=statistics.median(times["ours"]),
-        reference_s=statistics.median(times["reference"]),
+        **{f"{name}_s": statistics.median(each) for name, each in times.items()},
         loss_difference=difference,
+        final_losses={name: step() for name, step in loops.items()},
     )
+
+
+def _loops(pack: Pack, target_1CHW: Tensor, regulariser_weight: float) -> dict[str, Callable[[], float]]:
+    """Name -> one iteration, which returns the loss before its update."""
+    rate = _learning_rate(pack)
+    inverting = _our_loop(pack, target_1CHW, regulariser_weight)
+    engine = EngineLoop(pack, target_1CHW, _our_config(pack, regulariser_weight))
+    others = {
+        name: ReferenceLoop(
+            pack, target_1CHW, pack.mean_codes(), learning_rate=rate, regulariser_weight=regulariser_weight,
+            is_frozen=name == "plain",
+        )
+        for name in ("plain", "reference")
+    }  # fmt: skip
+    return {
+        "ours": lambda: engine.step()[0],
+        "invert": lambda: float(next(inverting).loss_B),
+        **{name: loop.step for name, loop in others.items()},
+    }
 
 
 def random_pack_256(device: str = "cpu") -> Pack:
@@ -135,26 +173,31 @@ def random_pack_256(device: str = "cpu") -> Pack:
 
 
 def _our_loop(pack: Pack, target_BCHW: Tensor, regulariser_weight: float) -> Iterator[Step]:
-    config = InvertConfig(
+    return invert(pack, target_BCHW, _our_config(pack, regulariser_weight))
+
+
+def _our_config(pack: Pack, regulariser_weight: float) -> InvertConfig:
+    return InvertConfig(
         num_steps=MANY_STEPS,
         optimizer="adam",
         start="mean",
         learning_rate=_learning_rate(pack),
         regulariser_weight=regulariser_weight,
     )
-    return invert(pack, target_BCHW, config)
 
 
 def _learning_rate(pack: Pack) -> float:
     return float(pack.optimizers.get("adam", {}).get("learning_rate", 0.01))
 
 
-def _compare(ours: Callable[[], float], reference: Callable[[], float]) -> float:
-    """Run the first steps of both, which also warms them up."""
-    pairs = [(ours(), reference()) for _ in range(COMPARED_STEPS)]
-    differences = [abs(a - b) / abs(b) for a, b in pairs]
+def _compare(loops: Mapping[str, Callable[[], float]]) -> float:
+    """Run the first steps of all, which also warms them up; the reference is what the others are compared with."""
+    steps = [{name: step() for name, step in loops.items()} for _ in range(COMPARED_STEPS)]
+    differences = [
+        max(abs(loss - losses["reference"]) / abs(losses["reference"]) for loss in losses.values()) for losses in steps
+    ]
     if not (differences[0] <= SAME_START and max(differences) <= SAME_LOSS):
-        raise RuntimeError(f"the two loops do not compute the same: losses {pairs}")
+        raise RuntimeError(f"the loops do not compute the same: losses {steps}")
     return max(differences)
 
 
@@ -177,21 +220,24 @@ def _synchronize(device: str) -> None:
 
 
 def _facts(config: SpeedConfig) -> dict[str, str]:
-    timing = f"median of {config.repeats} timings of {config.iterations} iterations, both loops in turns"
+    timing = f"median of {config.repeats} timings of {config.iterations} iterations, all loops in turns"
     return {**machine_facts(config.device), "timing": timing}
 
 
-def _table(rows: list[Row], facts: dict[str, str]) -> str:
-    head = "| pack | loss | ours, s per iteration | as the public reference writes it | times as fast |\n"
-    head += "|---|---|---|---|---|\n"
+def _table(rows: list[Row], crowds: list[Crowd], facts: dict[str, str]) -> str:
+    head = (
+        "| pack | loss | engine, s per iteration | `invert` | plain frozen loop | as the public reference writes it "
+        "| times as fast as that | part of the plain loop |\n|---|---|---|---|---|---|---|---|\n"
+    )
     lines = [
-        f"| {row.pack} | {row.loss} | {row.ours_s:.4f} | {row.reference_s:.4f} | {row.times_as_fast:.2f} |"
+        f"| {row.pack} | {row.loss} | {row.ours_s:.4f} | {row.invert_s:.4f} | {row.plain_s:.4f} "
+        f"| {row.reference_s:.4f} | {row.times_as_fast:.2f} | {row.of_plain:.2f} |"
         for row in rows
     ]
     worst = max(row.loss_difference for row in rows)
-    notes = facts_list(facts)
     return (
         "# Speed of one iteration\n\nOne picture, float32, forward, backward to the code, Adam. The "
-        "losses of both loops agree within "
-        f"{worst:.1e} over the first {COMPARED_STEPS} steps.\n\n{head}" + "\n".join(lines) + f"\n\n{notes}\n"
-    )
+        f"losses of all loops agree within {worst:.1e} over the first {COMPARED_STEPS} steps. The plain loop has "
+        "frozen weights and the target's features computed once; the reference's has neither.\n\n"
+        + head + "\n".join(lines) + "\n\n" + crowd_table(crowds) + f"{facts_list(facts)}\n"
+    )  # fmt: skip

@@ -31,7 +31,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _add_speed(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     speed = kinds.add_parser(
-        "speed", help="seconds per iteration, beside the same loop as the public reference writes it"
+        "speed", help="seconds per iteration and images per second, beside the same loop as others write it"
     )
     speed.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for speed.json and speed.md")
     speed.add_argument("--pack", metavar="PACK", help="the first pack to time (default: the default pack)")
@@ -40,6 +40,10 @@ def _add_speed(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     speed.add_argument(
         "--repeats", type=int, default=5, metavar="N", help="timings of each, taken in turns (default: 5)"
     )
+    speed.add_argument(
+        "--concurrent", type=int, nargs="*", metavar="N",
+        help="numbers of images at once; none named: leave that out (default: 1 2 4 8, on CUDA 1 8 32 64 128)",
+    )  # fmt: skip
     speed.add_argument("--device", default="cpu", help="(default: cpu)")
     speed.set_defaults(run=_run_speed)
     benchmark_samples.add_parser(kinds)
@@ -109,8 +113,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 def _run_speed(args: argparse.Namespace) -> int:
     try:
         config = SpeedConfig(
-            iterations=args.iterations, repeats=args.repeats, device=args.device, with_256=not args.small_only
-        )
+            iterations=args.iterations, repeats=args.repeats, device=args.device, with_256=not args.small_only,
+            concurrent=None if args.concurrent is None else tuple(args.concurrent),
+        )  # fmt: skip
     except ValueError as error:
         raise OptionInvalid(str(error)) from error
     table = measure_speed(args.out, config, pack=args.pack)

@@ -102,6 +102,11 @@ class Ticket(Iterator[ImageStep]):
         return self._is_ended
 
     @property
+    def has_steps(self) -> bool:
+        """Whether the next Step can be taken without waiting."""
+        return bool(self._steps)
+
+    @property
     def has_room(self) -> bool:
         return len(self._steps) < self._depth
 

@@ -275,6 +275,10 @@ def test_the_reference_loop_computes_the_same() -> None:
         config = InvertConfig(num_steps=5, start="mean", learning_rate=0.02, regulariser_weight=weight)
         losses = [float(step.loss_B) for step in invert(pack, target, config)]
         assert [reference.step() for _ in losses] == pytest.approx(losses, rel=1e-3)
+        plain = ReferenceLoop(
+            pack, target, pack.mean_codes(), learning_rate=0.02, regulariser_weight=weight, is_frozen=True
+        )
+        assert [plain.step() for _ in losses] == pytest.approx(losses, rel=1e-3)
 
 
 def test_benchmark_speed_writes_its_table(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -291,16 +295,28 @@ def test_benchmark_speed_writes_its_table(pack: Path, tmp_path: Path, capsys: py
         "2",
         "--repeats",
         "3",
+        "--concurrent",
+        "1",
+        "3",
     ]
     assert main(argv) == 0
     data = json.loads((out / "speed.json").read_text())
     assert [row["loss"] for row in data["rows"]] == ["equation 1", "equation 1 and in-domain regulariser"]
     assert all(row["ours_s"] > 0 and row["times_as_fast"] > 0 for row in data["rows"])
+    for row in data["rows"]:
+        losses = row["final_losses"]
+        assert losses.keys() == {"ours", "invert", "plain", "reference"}
+        assert list(losses.values()) == pytest.approx([losses["reference"]] * 4, rel=0.05)
+    assert [crowd["images"] for crowd in data["concurrent"]] == [1, 3]
+    for crowd in data["concurrent"]:
+        assert crowd["images_per_s"] > 0
+        assert 0 < crowd["roofline_part"] < 10
+        assert len(crowd["profile"]) == len(crowd["plain_profile"]) == 6
     assert {"device", "threads", "torch", "commit", "command"} <= set(data["facts"])
     table = (out / "speed.md").read_text()
     assert table.strip() in capsys.readouterr().out
     lines = [line for line in table.splitlines() if line.startswith("|")]
-    assert [line.count("|") for line in lines] == [6] * 4, "head, rule and two rows of five cells"
+    assert [line.count("|") for line in lines] == [9] * 4 + [10] * 4, "two tables of head, rule and two rows"
 
 
 def test_benchmark_refuses_loops_that_differ() -> None:

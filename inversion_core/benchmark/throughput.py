@@ -1,0 +1,194 @@
+"""Many images at once: what an iteration, an image, and its memory and energy cost, and how much of the device is used.
+
+Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from inversion_core.benchmark.consumption import watched
+from inversion_core.benchmark.engine_loop import MANY_STEPS, EngineLoop, own_pictures
+from inversion_core.benchmark.reference import ReferenceLoop
+from inversion_core.inverter import InvertConfig
+from inversion_core.loss import InversionLoss
+from inversion_core.packs import Pack
+
+STEPS = 20
+"""Updates of one image, for images per second."""
+TOP = 6
+"""Operations that a profile names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crowd:
+    """One number of images at once on one pack."""
+
+    pack: str
+    images: int
+    iteration_s: float
+    """Median seconds of one iteration of all of them."""
+    images_per_s: float
+    """Inversions of STEPS updates, encoder and target features included."""
+    plain_images_per_s: float
+    """The same of the plain frozen loop, one image after another, without encoder and features."""
+    reference_images_per_s: float
+    """The same of the loop as the public reference writes it."""
+    peak_bytes: int | None
+    """Memory: of the process on a CPU, of torch on CUDA. None where the system does not tell."""
+    joules_per_image: float | None
+    """None where the device does not tell."""
+    flops_per_image: int
+    """Floating point operations of one image's iteration: matrix products and convolutions as they are defined,
+    forward and backward to the code, two for each product. Winograd's algorithm does fewer."""
+    flops_per_s: float
+    """Such operations that one large matrix product does on this device, in the precision of the step."""
+    roofline_part: float
+    """Operations of the step done in a second, as a part of that."""
+    profile: Mapping[str, float]
+    """Operation -> part of the engine's time, the largest first."""
+    plain_profile: Mapping[str, float]
+    """The same of the plain loop: where the time went before."""
+
+
+def sizes_for(device: str) -> tuple[int, ...]:
+    """Numbers of images at once that are measured."""
+    return (1, 8, 32, 64, 128) if device.startswith("cuda") else (1, 2, 4, 8)
+
+
+def measure_crowds(pack: Pack, sizes: Sequence[int], iterations: int) -> Iterator[Crowd]:
+    """One row for each size; the loops that take one image at a time are measured beside each."""
+    if not sizes:
+        return
+    target_BCHW = own_pictures(pack, max(sizes))
+    plain, reference = (_single(pack, target_BCHW[:1], is_frozen=frozen) for frozen in (True, False))
+    flops, rate = count_flops(pack, target_BCHW[:1]), matrix_rate(pack.device)
+    plain_profile = profiled(plain)
+    for images in sizes:
+        loop = EngineLoop(pack, target_BCHW[:images], InvertConfig(num_steps=MANY_STEPS))
+        with watched(pack.device) as used:
+            start_s = _seconds(loop.step, pack.device)
+            engine, plains, references = _in_turns((loop.step, plain, reference), iterations, pack.device)
+        iteration_s = statistics.median(engine)
+        yield Crowd(
+            pack=f"{pack.name} ({pack.resolution} px)",
+            images=images,
+            iteration_s=iteration_s,
+            images_per_s=images / (start_s + STEPS * iteration_s),
+            plain_images_per_s=1 / (STEPS * statistics.median(plains)),
+            reference_images_per_s=1 / (STEPS * statistics.median(references)),
+            peak_bytes=used.peak_bytes,
+            joules_per_image=_joules(loop.step, images, pack.device),
+            flops_per_image=flops,
+            flops_per_s=rate,
+            roofline_part=flops * images / iteration_s / rate,
+            profile=profiled(loop.step),
+            plain_profile=plain_profile,
+        )
+
+
+def count_flops(pack: Pack, target_1CHW: Tensor) -> int:
+    """Operations of one iteration of one image; see `Crowd.flops_per_image`."""
+    loss = InversionLoss(target_1CHW, features=pack.features, perceptual_weight=pack.perceptual_weight)
+    with FlopCounterMode(display=False) as counter, torch.enable_grad():
+        w_BLD = pack.mean_codes().requires_grad_() * 1  # no leaf: the counter's hooks and grad() do not bear one
+        torch.autograd.grad(loss(pack.synthesize(w_BLD)).sum(), w_BLD)
+    return int(counter.get_total_flops())
+
+
+def matrix_rate(device: torch.device) -> float:
+    """Operations a second of a square float32 product, as torch does them (TF32 where that is on)."""
+    side = 8192 if device.type == "cuda" else 1024
+    a = torch.randn(side, side, device=device)
+    fastest_s = min(_seconds(lambda: a @ a, device) for _ in range(8))
+    return 2 * side**3 / fastest_s
+
+
+def profiled(step: Callable[[], object]) -> dict[str, float]:
+    """Part of one call's time that each of the TOP operations takes itself."""
+    with torch.autograd.profiler.profile(use_kineto=False, use_device=None) as profile:
+        step()
+    times = {event.key: event.self_cpu_time_total for event in profile.key_averages()}
+    total = sum(times.values()) or 1.0
+    largest = sorted(times, key=lambda key: -times[key])[:TOP]
+    return {key: round(times[key] / total, 4) for key in largest}
+
+
+def crowd_table(crowds: Sequence[Crowd]) -> str:
+    """The rows as markdown, and what they mean; empty where there are none."""
+    if not crowds:
+        return ""
+    head = (
+        "| pack | images at once | ms per iteration | images/s, 20 steps | times the plain loop "
+        "| times the reference's | peak memory, GB | J per image | part of the matrix rate |\n"
+        "|---|---|---|---|---|---|---|---|---|\n"
+    )
+    lines = [
+        f"| {crowd.pack} | {crowd.images} | {1e3 * crowd.iteration_s:.1f} | {crowd.images_per_s:.3f} "
+        f"| {crowd.images_per_s / crowd.plain_images_per_s:.2f} "
+        f"| {crowd.images_per_s / crowd.reference_images_per_s:.2f} "
+        f"| {_or_dash(crowd.peak_bytes, 1e-9)} | {_or_dash(crowd.joules_per_image, 1.0)} | {crowd.roofline_part:.2f} |"
+        for crowd in crowds
+    ]
+    last = {crowd.pack: crowd for crowd in crowds if crowd.images == 1}
+    profiles = [
+        f"- {name}, plain loop: {_said(crowd.plain_profile)}\n- {name}, engine: {_said(crowd.profile)}"
+        for name, crowd in last.items()
+    ]
+    return (
+        f"## Many at once\n\n{head}" + "\n".join(lines) + "\n\nThe other loops take one image after another. The part "
+        "of the matrix rate counts each convolution as it is defined; where Winograd's algorithm is used it may pass "
+        "what the hardware could do otherwise.\n\nWhere the time of one image goes:\n\n" + "\n".join(profiles) + "\n\n"
+    )
+
+
+def _single(pack: Pack, target_1CHW: Tensor, *, is_frozen: bool) -> Callable[[], float]:
+    loop = ReferenceLoop(pack, target_1CHW, pack.mean_codes(), learning_rate=0.01, is_frozen=is_frozen)
+    loop.step()
+    return loop.step
+
+
+def _in_turns(steps: Sequence[Callable[[], object]], times: int, device: torch.device) -> tuple[list[float], ...]:
+    taken: tuple[list[float], ...] = tuple([] for _ in steps)
+    for step in steps:
+        step()
+    for _ in range(times):
+        for step, seconds in zip(steps, taken, strict=True):
+            seconds.append(_seconds(step, device))
+    return taken
+
+
+def _joules(step: Callable[[], object], images: int, device: torch.device) -> float | None:
+    """Of the STEPS updates of one image."""
+    with watched(device) as used:
+        for _ in range(3):
+            step()
+    return None if used.joules is None else used.joules / 3 * STEPS / images
+
+
+def _seconds(call: Callable[[], object], device: torch.device) -> float:
+    _wait(device)
+    began_s = time.perf_counter()
+    call()
+    _wait(device)
+    return time.perf_counter() - began_s
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _or_dash(value: float | None, scale: float) -> str:
+    return "-" if value is None else f"{value * scale:.2f}"
+
+
+def _said(profile: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {100 * part:.0f} %" for name, part in profile.items())
