@@ -18,8 +18,9 @@ from torch import Tensor
 
 from inversion_core.engine.admission import Entry, admit
 from inversion_core.engine.buckets import default_buckets
+from inversion_core.engine.graphs import make_step
 from inversion_core.engine.slots import Batch, Slot, stacked
-from inversion_core.engine.step import Evaluate, Evaluation, PackStep, Parts
+from inversion_core.engine.step import Evaluate, Evaluation, Parts
 from inversion_core.engine.stop import StopReason, advanced, stop_reason
 from inversion_core.engine.threads import ThreadGovernor
 from inversion_core.engine.ticket import ImageStep
@@ -49,7 +50,7 @@ class EngineConfig:
     """Numbers of CPU threads that a step may be given, the likeliest first: the fastest is found by trying. Empty:
     torch's own number is left alone."""
     clock: Callable[[], float] = time.monotonic
-    make_step: Callable[[Pack, float], Evaluate] = field(default=PackStep)
+    make_step: Callable[[Pack, float], Evaluate] = field(default=make_step)
     """From a pack and the regulariser's weight to what evaluates a batch."""
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ algorithms for convolutional neural networks"). torch carries it for CPUs (NNPAC
 own CPU kernels (oneDNN) know it no more. It rounds a little worse: 1e-5 of the largest output, beside 1e-6. So it is
 used only where somebody asks for it: the engine does, and `invert`, the reference, stays as exact as it can be.
 
-Suffixes: B image, C channel, H W height and width, O I output and input channel of a kernel.
+Suffixes: B image, C channel, H W height and width, P pixel, O I output and input channel of a kernel.
 """
 
 from __future__ import annotations
@@ -51,6 +51,12 @@ def conv3x3(x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None = None) -
         return F.conv2d(x_BCHW, weight_OIHW, bias_O, padding=1)
     y_BCHW: Tensor = _Winograd.apply(x_BCHW, weight_OIHW, bias_O)  # type: ignore[no-untyped-call]
     return y_BCHW
+
+
+def conv1x1(x_BCHW: Tensor, weight_OI11: Tensor, bias_O: Tensor) -> Tensor:
+    """`F.conv2d` as the matrix product that it is: for three outputs of a large picture torch's kernel takes longer."""
+    y_BOP = torch.matmul(weight_OI11.flatten(1), x_BCHW.flatten(2)) + bias_O[:, None]
+    return y_BOP.view(len(x_BCHW), -1, *x_BCHW.shape[2:])
 
 
 def is_fast(x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> bool:

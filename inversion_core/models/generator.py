@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inversion_core.models.convolution import conv3x3
+from inversion_core.models.convolution import conv1x1, conv3x3
 from inversion_core.models.layers import EPSILON, EqualizedLinear, leaky_relu, pixel_norm, resolutions
 
 
@@ -270,7 +270,9 @@ class SynthesisNetwork(nn.Module):
 
     def rgb(self, x_BCHW: Tensor) -> Tensor:
         """Features (B, C, H, W) to pictures (B, 3, H, W)."""
-        image_BCHW: Tensor = self.to_rgb(x_BCHW)
+        weight, bias = self.to_rgb.weight, self.to_rgb.bias
+        assert bias is not None
+        image_BCHW = conv1x1(x_BCHW, weight, bias)
         return image_BCHW.tanh() if self.final_tanh else image_BCHW
 
 

@@ -1,0 +1,100 @@
+"""CUDA graphs: a bucket's step is recorded once and then replayed, which costs one launch, not a thousand.
+
+Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from inversion_core.engine.step import Evaluate, Evaluation, Inputs, PackStep, is_out_of_memory
+from inversion_core.packs import Pack
+
+log = logging.getLogger(__name__)
+
+WARM_UP_CALLS = 3
+"""Calls before a recording: libraries choose their kernels and take their memory in them (torch.cuda.graph)."""
+
+
+def make_step(pack: Pack, regulariser_weight: float) -> Evaluate:
+    """The step of a pack as its device does it best."""
+    step = PackStep(pack, regulariser_weight)
+    return GraphedStep(step) if pack.device.type == "cuda" else step
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recording:
+    """A graph, the tensors that it reads, and those that it writes at each replay."""
+
+    graph: torch.cuda.CUDAGraph
+    w_BLD: Tensor
+    inputs: Inputs
+    outputs: Evaluation
+
+
+class GraphedStep:
+    """A step whose shapes are recorded when they first come; one that cannot be recorded is computed as usual."""
+
+    def __init__(self, step: Evaluate) -> None:
+        self._step = step
+        self._recordings: dict[Hashable, Recording | None] = {}
+        self._pool = torch.cuda.graph_pool_handle()  # recordings are replayed one after another: they share memory
+
+    def __call__(self, w_BLD: Tensor, inputs: Inputs, with_gradient: bool) -> Evaluation:
+        if not with_gradient:
+            return self._step(w_BLD, inputs, with_gradient)  # the last Step of a lonely request: once each
+        key = len(w_BLD), inputs.mask_B1HW is None
+        if key not in self._recordings:
+            self._recordings[key] = self._recorded(w_BLD, inputs)
+        recording = self._recordings[key]
+        if recording is None:
+            return self._step(w_BLD, inputs, with_gradient)
+        return replayed(recording, w_BLD, inputs)
+
+    def _recorded(self, w_BLD: Tensor, inputs: Inputs) -> Recording | None:
+        """None where the step cannot be recorded. Raises: what the step raises, and of memory."""
+        w_BLD, inputs = w_BLD.clone(), copied(inputs)
+        beside = torch.cuda.Stream(w_BLD.device)
+        beside.wait_stream(torch.cuda.current_stream(w_BLD.device))
+        with torch.cuda.stream(beside):
+            for _ in range(WARM_UP_CALLS):
+                self._step(w_BLD, inputs, True)
+        torch.cuda.current_stream(w_BLD.device).wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool):
+                outputs = self._step(w_BLD, inputs, True)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            log.warning("not recorded rows=%d error=%s", len(w_BLD), error)
+            return None
+        return Recording(graph=graph, w_BLD=w_BLD, inputs=inputs, outputs=outputs)
+
+
+def replayed(recording: Recording, w_BLD: Tensor, inputs: Inputs) -> Evaluation:
+    """The step on these tensors; the result is copied, since the next replay writes to the same place."""
+    recording.w_BLD.copy_(w_BLD)
+    recording.inputs.target_BCHW.copy_(inputs.target_BCHW)
+    recording.inputs.target_features_BCHW.copy_(inputs.target_features_BCHW)
+    if recording.inputs.mask_B1HW is not None and inputs.mask_B1HW is not None:
+        recording.inputs.mask_B1HW.copy_(inputs.mask_B1HW)
+    recording.graph.replay()
+    outputs = recording.outputs
+    assert outputs.grad_BLD is not None
+    return Evaluation(
+        image_BCHW=outputs.image_BCHW.clone(), loss_B=outputs.loss_B.clone(), grad_BLD=outputs.grad_BLD.clone()
+    )
+
+
+def copied(inputs: Inputs) -> Inputs:
+    return Inputs(
+        target_BCHW=inputs.target_BCHW.clone(),
+        target_features_BCHW=inputs.target_features_BCHW.clone(),
+        mask_B1HW=None if inputs.mask_B1HW is None else inputs.mask_B1HW.clone(),
+    )

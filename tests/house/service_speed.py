@@ -1,0 +1,158 @@
+"""Speed through the whole service beside the engine alone; run by hand, on a machine with nothing else to do.
+
+    python tests/house/service_speed.py [--threads N] [--clients 8] [--steps 20] [--rounds 3]
+
+Prints JSON. The first frame: seconds from the request until the start's picture can be fetched, on an idle service,
+beside one forward pass. The throughput: inversions a second of some clients who each send the next photo when the
+last is done, beside the engine's own with as many callers in a process of its own; the two take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx
+import numpy as np
+from PIL import Image
+from running_service import ROOT, free_port, read_until, service
+
+PER_CLIENT = 2
+ENGINE_ALONE = """
+import json, sys, time
+from concurrent.futures import ThreadPoolExecutor
+import torch
+from inversion_core import InvertConfig, load_pack
+from inversion_core.engine import Engine, EngineConfig, Request
+from inversion_core.engine.capacity import cpu_threads
+clients, steps, each, threads = map(int, sys.argv[1:])
+if threads: torch.set_num_threads(threads)
+pack = load_pack()
+most = cpu_threads()
+counts = () if threads else tuple(dict.fromkeys((most, max(1, most // 2), 1)))
+side = pack.resolution
+with Engine(EngineConfig(slots=clients, threads=counts)) as engine:
+    def one(number):
+        target = torch.rand(3, side, side, generator=torch.Generator().manual_seed(number)) * 2 - 1
+        config = InvertConfig(num_steps=steps, optimizer="adam")
+        return [step.loss for step in engine.submit(Request(pack=pack, target_CHW=target, config=config))][-1]
+    def client(number):
+        return [one(number) for _ in range(each)]
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(one, range(clients)))
+        began = time.perf_counter()
+        list(pool.map(client, range(clients)))
+        taken = time.perf_counter() - began
+    with torch.no_grad():
+        forwards = []
+        for _ in range(8):
+            began = time.perf_counter()
+            pack.synthesize(pack.mean_codes())
+            forwards.append(time.perf_counter() - began)
+print(json.dumps({"images_per_s": clients * each / taken, "forward_s": sorted(forwards)[4]}))
+"""
+
+
+def photo() -> bytes:
+    """256 px of smooth noise: nothing to find, and as large to decode as a small photo."""
+    noise = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).resize((256, 256), Image.Resampling.BICUBIC).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def submit(client: httpx.Client, data: bytes, **options: Any) -> str:
+    answer = client.post("/v1/inversions", files={"image": data}, data={"align": "false", **options})
+    answer.raise_for_status()
+    return str(answer.json()["id"])
+
+
+def first_frame_s(client: httpx.Client, data: bytes) -> float:
+    """Until the picture of the start has come over the wire."""
+    began_s = time.perf_counter()
+    job = submit(client, data, steps=20)
+    while client.get(f"/v1/inversions/{job}/frames/0").status_code != 200:
+        time.sleep(0.005)
+    seconds = time.perf_counter() - began_s
+    wait(client, job)
+    return seconds
+
+
+def wait(client: httpx.Client, job: str) -> None:
+    """Until it is done, as a listener to its events."""
+    with client.stream("GET", f"/v1/inversions/{job}/events", timeout=300) as events:
+        for _ in events.iter_lines():
+            pass
+    assert client.get(f"/v1/inversions/{job}").json()["status"] == "succeeded"
+
+
+def images_per_s(url: str, clients: int, steps: int) -> float:
+    data = photo()
+
+    def work(times: int) -> None:
+        with httpx.Client(base_url=url, timeout=60) as client:
+            for _ in range(times):
+                wait(client, submit(client, data, steps=steps))
+
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(work, [1] * clients))
+        began_s = time.perf_counter()
+        list(pool.map(work, [PER_CLIENT] * clients))
+    return clients * PER_CLIENT / (time.perf_counter() - began_s)
+
+
+def engine_alone(clients: int, steps: int, threads: int) -> dict[str, float]:
+    arguments = [str(number) for number in (clients, steps, PER_CLIENT, threads)]
+    command = [sys.executable, "-c", ENGINE_ALONE, *arguments]
+    said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    found: dict[str, float] = json.loads(said)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of each; 0: found by trying")
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    os.environ["INVERSION_SLOTS"] = str(args.clients)
+    if args.threads:
+        os.environ["INVERSION_THREADS"] = str(args.threads)
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder, service(Path(folder), port) as process:
+        read_until(process, "ready: ")
+        Thread(target=lambda: list(process.stdout or ()), daemon=True).start()  # a full pipe would stop the service
+        url = f"http://127.0.0.1:{port}"
+        with httpx.Client(base_url=url, timeout=60) as client:
+            first_frame_s(client, photo())
+            firsts = [first_frame_s(client, photo()) for _ in range(5)]
+        through, alone = [], []
+        for _ in range(args.rounds):
+            through.append(images_per_s(url, args.clients, args.steps))
+            alone.append(engine_alone(args.clients, args.steps, args.threads))
+        process.terminate()
+        process.wait(30)
+    of_engine = [a / b["images_per_s"] for a, b in zip(through, alone, strict=True)]
+    print(json.dumps({
+        "first_frame_s": firsts,
+        "forward_s": statistics.median(each["forward_s"] for each in alone),
+        "service_images_per_s": through,
+        "engine_images_per_s": [each["images_per_s"] for each in alone],
+        "part_of_engine": statistics.median(of_engine),
+    }, indent=2))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
