@@ -4,7 +4,9 @@
 
 Prints JSON. The first frame: seconds from the request until the start's picture can be fetched, on an idle service,
 beside one forward pass. The throughput: inversions a second of some clients who each send the next photo when the
-last is done, beside the engine's own with as many callers in a process of its own; the two take turns.
+last is done, beside the engine's own with as many callers in a process of its own; the two take turns. Where the
+machine is busy, seconds say little: `cpu_part` compares the CPU seconds that an inversion costs the engine and the
+service as a whole, which is what the throughputs would be to each other on cores that have nothing else to do.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from typing import Any
 import httpx
 import numpy as np
 from PIL import Image
-from running_service import ROOT, free_port, read_until, service
+from running_service import ROOT, children_of, free_port, read_until, service
 
 PER_CLIENT = 2
 ENGINE_ALONE = """
@@ -51,16 +53,17 @@ with Engine(EngineConfig(slots=clients, threads=counts)) as engine:
         return [one(number) for _ in range(each)]
     with ThreadPoolExecutor(clients) as pool:
         list(pool.map(one, range(clients)))
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.process_time()
         list(pool.map(client, range(clients)))
-        taken = time.perf_counter() - began
+        taken, taken_cpu = time.perf_counter() - began, time.process_time() - began_cpu
     with torch.no_grad():
         forwards = []
         for _ in range(8):
             began = time.perf_counter()
             pack.synthesize(pack.mean_codes())
             forwards.append(time.perf_counter() - began)
-print(json.dumps({"images_per_s": clients * each / taken, "forward_s": sorted(forwards)[4]}))
+count = clients * each
+print(json.dumps({"images_per_s": count / taken, "cpu_s": taken_cpu / count, "forward_s": sorted(forwards)[4]}))
 """
 
 
@@ -97,7 +100,16 @@ def wait(client: httpx.Client, job: str) -> None:
     assert client.get(f"/v1/inversions/{job}").json()["status"] == "succeeded"
 
 
-def images_per_s(url: str, clients: int, steps: int) -> float:
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process and all below it have taken."""
+    ticks = 0
+    for each in {pid} | children_of(pid):
+        fields = Path(f"/proc/{each}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def throughput(url: str, pid: int, clients: int, steps: int) -> dict[str, float]:
     data = photo()
 
     def work(times: int) -> None:
@@ -107,9 +119,10 @@ def images_per_s(url: str, clients: int, steps: int) -> float:
 
     with ThreadPoolExecutor(clients) as pool:
         list(pool.map(work, [1] * clients))
-        began_s = time.perf_counter()
+        began_s, began_cpu_s = time.perf_counter(), cpu_s(pid)
         list(pool.map(work, [PER_CLIENT] * clients))
-    return clients * PER_CLIENT / (time.perf_counter() - began_s)
+        taken_s, taken_cpu_s = time.perf_counter() - began_s, cpu_s(pid) - began_cpu_s
+    return {"images_per_s": clients * PER_CLIENT / taken_s, "cpu_s": taken_cpu_s / (clients * PER_CLIENT)}
 
 
 def engine_alone(clients: int, steps: int, threads: int) -> dict[str, float]:
@@ -140,17 +153,19 @@ def main() -> None:
             firsts = [first_frame_s(client, photo()) for _ in range(5)]
         through, alone = [], []
         for _ in range(args.rounds):
-            through.append(images_per_s(url, args.clients, args.steps))
+            through.append(throughput(url, process.pid, args.clients, args.steps))
             alone.append(engine_alone(args.clients, args.steps, args.threads))
         process.terminate()
         process.wait(30)
-    of_engine = [a / b["images_per_s"] for a, b in zip(through, alone, strict=True)]
     print(json.dumps({
         "first_frame_s": firsts,
         "forward_s": statistics.median(each["forward_s"] for each in alone),
-        "service_images_per_s": through,
-        "engine_images_per_s": [each["images_per_s"] for each in alone],
-        "part_of_engine": statistics.median(of_engine),
+        "service": through,
+        "engine": alone,
+        "part_of_engine": statistics.median(
+            a["images_per_s"] / b["images_per_s"] for a, b in zip(through, alone, strict=True)
+        ),
+        "cpu_part": statistics.median(b["cpu_s"] / a["cpu_s"] for a, b in zip(through, alone, strict=True)),
     }, indent=2))  # fmt: skip
 
 
