@@ -20,9 +20,9 @@ from inversion_core.engine.ticket import Ticket
 from inversion_core.errors import OptionInvalid
 from inversion_core.inverter import make_optimizer, restored, start_codes, start_kind
 from inversion_core.models.convolution import fast_convolutions
-from inversion_core.optimizers import Optimizer
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.optimizers.schedule import Scheduled
+from inversion_core.optimizers.seen import AnyOptimizer
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,7 +31,7 @@ class Entry:
 
     request: Request
     ticket: Ticket
-    optimizer: Optimizer[Any]
+    optimizer: AnyOptimizer
     cohort_key: Hashable
 
 
@@ -53,13 +53,13 @@ def check_in(request: Request, ticket: Ticket) -> Entry:
     return Entry(request=request, ticket=ticket, optimizer=optimizer, cohort_key=_cohort_key(request, optimizer))
 
 
-def _reduced(optimizer: Any) -> Optimizer[Any]:
+def _reduced(optimizer: Any) -> AnyOptimizer:
     """Equal for runs of different length, where they need not differ: they share a cohort then."""
-    reduced: Optimizer[Any] = dataclasses.replace(optimizer, schedule=optimizer.schedule.reduced())
+    reduced: AnyOptimizer = dataclasses.replace(optimizer, schedule=optimizer.schedule.reduced())
     return reduced
 
 
-def _cohort_key(request: Request, optimizer: Optimizer[Any]) -> Hashable:
+def _cohort_key(request: Request, optimizer: AnyOptimizer) -> Hashable:
     """Equal for requests whose rows one optimizer can step together."""
     if isinstance(optimizer, Scheduled):
         return optimizer  # a frozen dataclass: equal settings are equal
@@ -85,7 +85,7 @@ def admit(entries: Sequence[Entry], now_s: float) -> list[Slot]:
             state, index, w_1LD = restored(entry.optimizer, w_1LD, entry.request.resume)
         slots.append(
             Slot(request=entry.request, ticket=entry.ticket, optimizer=entry.optimizer, cohort_key=entry.cohort_key,
-                 target_1CHW=masked[row], features_1CHW=features_BCHW[row : row + 1], mask_11HW=masks[row],
+                 target_1CHW=targets[row], features_1CHW=features_BCHW[row : row + 1], mask_11HW=masks[row],
                  admitted_s=now_s, progress=Progress(index=index), w_1LD=w_1LD, state=state)
         )  # fmt: skip
     return slots

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from inversion_core.engine.request import Request
-from inversion_core.engine.step import Inputs
+from inversion_core.engine.step import Inputs, seen_rows
 from inversion_core.engine.stop import Progress
 from inversion_core.engine.ticket import Ticket
-from inversion_core.optimizers import Optimizer
+from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance
 
 State = tuple[Any, ...]
 
@@ -27,11 +27,11 @@ class Slot:
 
     request: Request
     ticket: Ticket
-    optimizer: Optimizer[Any]
+    optimizer: AnyOptimizer
     cohort_key: Hashable
     target_1CHW: Tensor
-    """Already multiplied by the mask."""
     features_1CHW: Tensor
+    """Of the target times the mask."""
     mask_11HW: Tensor | None
     admitted_s: float
     progress: Progress
@@ -46,7 +46,7 @@ class Slot:
 class Cohort:
     """The rows of one optimizer: what its pure step takes and gives, batch first."""
 
-    def __init__(self, optimizer: Optimizer[Any]) -> None:
+    def __init__(self, optimizer: AnyOptimizer) -> None:
         self.optimizer = optimizer
         self.slots: list[Slot] = []
         self.w_BLD: Tensor
@@ -71,20 +71,21 @@ class Cohort:
     def row_state(self, row: int) -> State:
         return _mapped(lambda rows_B: rows_B[row : row + 1], self.state)
 
-    def advance(self, grad_BLD: Tensor) -> list[tuple[Slot, Exception]]:
+    def advance(self, grad_BLD: Tensor, seen: Seen | None) -> list[tuple[Slot, Exception]]:
         """One update of every row; returns those whose own update fails, which stay as they are."""
         try:
-            self.w_BLD, self.state = self.optimizer.step(self.w_BLD, grad_BLD, self.state)
+            self.w_BLD, self.state = advance(self.optimizer, self.w_BLD, grad_BLD, self.state, seen)
             return []
         except Exception:
-            return self._advance_alone(grad_BLD)
+            return self._advance_alone(grad_BLD, seen)
 
-    def _advance_alone(self, grad_BLD: Tensor) -> list[tuple[Slot, Exception]]:
+    def _advance_alone(self, grad_BLD: Tensor, seen: Seen | None) -> list[tuple[Slot, Exception]]:
         w_rows, states, failed = [], [], []
         for row, slot in enumerate(self.slots):
             w_1LD, state = self.w_BLD[row : row + 1], self.row_state(row)
             try:
-                w_1LD, state = self.optimizer.step(w_1LD, grad_BLD[row : row + 1], state)
+                own = None if seen is None else seen_rows(seen, row, row + 1)
+                w_1LD, state = advance(self.optimizer, w_1LD, grad_BLD[row : row + 1], state, own)
             except Exception as error:
                 failed.append((slot, error))
             w_rows.append(w_1LD)
