@@ -85,7 +85,7 @@ def admit(entries: Sequence[Entry], now_s: float) -> list[Slot]:
             state, index, w_1LD = restored(entry.optimizer, w_1LD, entry.request.resume)
         slots.append(
             Slot(request=entry.request, ticket=entry.ticket, optimizer=entry.optimizer, cohort_key=entry.cohort_key,
-                 target_1CHW=masked[row], features_1CHW=features_BCHW[row : row + 1], mask_11HW=masks[row],
+                 target_1CHW=targets[row], features_1CHW=features_BCHW[row : row + 1], mask_11HW=masks[row],
                  admitted_s=now_s, progress=Progress(index=index), w_1LD=w_1LD, state=state)
         )  # fmt: skip
     return slots

@@ -20,12 +20,12 @@ from inversion_core.engine.admission import Entry, admit
 from inversion_core.engine.buckets import default_buckets
 from inversion_core.engine.graphs import make_step
 from inversion_core.engine.slots import Batch, Slot, stacked
-from inversion_core.engine.step import Evaluate, Evaluation, Parts
+from inversion_core.engine.step import Evaluate, Evaluation, Parts, Want, seen_rows
 from inversion_core.engine.stop import StopReason, advanced, stop_reason
 from inversion_core.engine.threads import ThreadGovernor
 from inversion_core.engine.ticket import ImageStep
 from inversion_core.engine.waiting import WaitingLine
-from inversion_core.optimizers.seen import Seen
+from inversion_core.optimizers.seen import Seen, sees
 from inversion_core.packs import Pack
 
 log = logging.getLogger(__name__)
@@ -191,22 +191,21 @@ class Core:
         return self._parts[key]
 
     def _evaluated(self, parts: Parts, batch: Batch) -> Evaluation | None:
-        goes_on = any(slot.progress.index < slot.request.config.num_steps for slot in batch.slots)
         try:
-            return self._timed(parts, batch, goes_on)
+            return self._timed(parts, batch, _want(batch))
         except Exception as error:
             self._find_fault(parts, batch, error)
             return None
 
-    def _timed(self, parts: Parts, batch: Batch, goes_on: bool) -> Evaluation:
+    def _timed(self, parts: Parts, batch: Batch, want: Want) -> Evaluation:
         """With the number of threads that is fastest just now."""
         if self._governor is None:
-            return parts(batch.codes(), batch.inputs(), goes_on)
+            return parts(batch.codes(), batch.inputs(), want)
         if torch.get_num_threads() != self._governor.count:
             torch.set_num_threads(self._governor.count)
         began_s = time.perf_counter()
-        evaluation = parts(batch.codes(), batch.inputs(), goes_on)
-        self._governor.note((id(parts), len(evaluation.loss_B), goes_on), time.perf_counter() - began_s)
+        evaluation = parts(batch.codes(), batch.inputs(), want)
+        self._governor.note((id(parts), len(evaluation.loss_B), want), time.perf_counter() - began_s)
         return evaluation
 
     def _find_fault(self, parts: Parts, batch: Batch, error: Exception) -> None:
@@ -216,7 +215,7 @@ class Core:
         failed: list[tuple[Slot, Exception]] = []
         for row, slot in enumerate(slots):
             try:
-                parts(codes_BLD[row : row + 1], stacked([slot]), True)
+                parts(codes_BLD[row : row + 1], stacked([slot]), _want(batch))
             except Exception as alone:
                 failed.append((slot, alone))
         if not failed:
@@ -242,13 +241,21 @@ class Core:
         return [(slot, reason) for slot, reason in zip(batch.slots, reasons, strict=True) if reason is not None]
 
 
+def _want(batch: Batch) -> Want:
+    """What the rows need to go on; nothing but the loss where this is the last Step of all."""
+    if all(slot.progress.index >= slot.request.config.num_steps for slot in batch.slots):
+        return Want.LOSS
+    return Want.SEEN if any(sees(cohort.optimizer) for cohort in batch.cohorts) else Want.GRADIENT
+
+
 def _advance(batch: Batch, grad_BLD: Tensor, seen: Seen | None) -> list[tuple[Slot, Exception]]:
     """One update of every row; returns whose update failed."""
     failed: list[tuple[Slot, Exception]] = []
     first = 0
     for cohort in batch.cohorts:
         end = first + len(cohort.slots)
-        failed += cohort.advance(grad_BLD[first:end], None if seen is None else seen.rows(first, end))
+        own = seen_rows(seen, first, end) if seen is not None and sees(cohort.optimizer) else None
+        failed += cohort.advance(grad_BLD[first:end], own)
         for slot in cohort.slots:
             slot.progress = replace(slot.progress, index=slot.progress.index + 1)
             slot.steps_here += 1

@@ -102,7 +102,7 @@ class Engine:
             arrivals = self._core.pick()
         if not self._core.tick(arrivals):
             with self._changed:
-                self._changed.wait_for(lambda: self._is_woken)
+                self._changed.wait_for(lambda: self._is_woken or (self._core.waiting and self._core.free > 0))
         return True
 
     def _end_all(self, error: Exception) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inversion_core.engine.step import Evaluate, Evaluation, Inputs, PackStep, is_out_of_memory
+from inversion_core.engine.step import Evaluate, Evaluation, Inputs, PackStep, Want, is_out_of_memory, joined_seen
 from inversion_core.packs import Pack
 
 log = logging.getLogger(__name__)
@@ -45,30 +45,30 @@ class GraphedStep:
         self._recordings: dict[Hashable, Recording | None] = {}
         self._pool = torch.cuda.graph_pool_handle()  # recordings are replayed one after another: they share memory
 
-    def __call__(self, w_BLD: Tensor, inputs: Inputs, with_gradient: bool) -> Evaluation:
-        if not with_gradient:
-            return self._step(w_BLD, inputs, with_gradient)  # the last Step of a lonely request: once each
-        key = len(w_BLD), inputs.mask_B1HW is None
+    def __call__(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
+        if want is Want.LOSS:
+            return self._step(w_BLD, inputs, want)  # the last Step of a lonely request: once each
+        key = len(w_BLD), inputs.mask_B1HW is None, want
         if key not in self._recordings:
-            self._recordings[key] = self._recorded(w_BLD, inputs)
+            self._recordings[key] = self._recorded(w_BLD, inputs, want)
         recording = self._recordings[key]
         if recording is None:
-            return self._step(w_BLD, inputs, with_gradient)
+            return self._step(w_BLD, inputs, want)
         return replayed(recording, w_BLD, inputs)
 
-    def _recorded(self, w_BLD: Tensor, inputs: Inputs) -> Recording | None:
+    def _recorded(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Recording | None:
         """None where the step cannot be recorded. Raises: what the step raises, and of memory."""
         w_BLD, inputs = w_BLD.clone(), copied(inputs)
         beside = torch.cuda.Stream(w_BLD.device)
         beside.wait_stream(torch.cuda.current_stream(w_BLD.device))
         with torch.cuda.stream(beside):
             for _ in range(WARM_UP_CALLS):
-                self._step(w_BLD, inputs, True)
+                self._step(w_BLD, inputs, want)
         torch.cuda.current_stream(w_BLD.device).wait_stream(beside)
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, pool=self._pool):
-                outputs = self._step(w_BLD, inputs, True)
+                outputs = self._step(w_BLD, inputs, want)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
@@ -85,14 +85,17 @@ def replayed(recording: Recording, w_BLD: Tensor, inputs: Inputs) -> Evaluation:
     if recording.inputs.mask_B1HW is not None and inputs.mask_B1HW is not None:
         recording.inputs.mask_B1HW.copy_(inputs.mask_B1HW)
     recording.graph.replay()
-    outputs = recording.outputs
-    assert outputs.grad_BLD is not None
-    assert outputs.seen is not None
+    return kept(recording.outputs)
+
+
+def kept(outputs: Evaluation) -> Evaluation:
+    """A copy that the next replay does not touch."""
+    seen = outputs.seen
     return Evaluation(
         image_BCHW=outputs.image_BCHW.clone(),
         loss_B=outputs.loss_B.clone(),
-        grad_BLD=outputs.grad_BLD.clone(),
-        seen=outputs.seen.copied(),
+        grad_BLD=None if outputs.grad_BLD is None else outputs.grad_BLD.clone(),
+        seen=None if seen is None else joined_seen([seen]),
     )
 
 

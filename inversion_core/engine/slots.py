@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from inversion_core.engine.request import Request
-from inversion_core.engine.step import Inputs
+from inversion_core.engine.step import Inputs, seen_rows
 from inversion_core.engine.stop import Progress
 from inversion_core.engine.ticket import Ticket
 from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance
@@ -30,8 +30,8 @@ class Slot:
     optimizer: AnyOptimizer
     cohort_key: Hashable
     target_1CHW: Tensor
-    """Already multiplied by the mask."""
     features_1CHW: Tensor
+    """Of the target times the mask."""
     mask_11HW: Tensor | None
     admitted_s: float
     progress: Progress
@@ -84,8 +84,8 @@ class Cohort:
         for row, slot in enumerate(self.slots):
             w_1LD, state = self.w_BLD[row : row + 1], self.row_state(row)
             try:
-                seen_1 = None if seen is None else seen.rows(row, row + 1)
-                w_1LD, state = advance(self.optimizer, w_1LD, grad_BLD[row : row + 1], state, seen_1)
+                own = None if seen is None else seen_rows(seen, row, row + 1)
+                w_1LD, state = advance(self.optimizer, w_1LD, grad_BLD[row : row + 1], state, own)
             except Exception as error:
                 failed.append((slot, error))
             w_rows.append(w_1LD)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -27,8 +28,8 @@ class Inputs:
     """What the rows of a batch are compared with. It changes only when a row comes or goes."""
 
     target_BCHW: Tensor
-    """Already multiplied by the mask."""
     target_features_BCHW: Tensor
+    """Of the targets times their masks."""
     mask_B1HW: Tensor | None
     """None where no row has a mask."""
 
@@ -56,23 +57,31 @@ class Evaluation:
 
     image_BCHW: Tensor
     loss_B: Tensor
-    grad_BLD: Tensor | None
+    grad_BLD: Tensor | None = None
     """Of each row's own loss; None where it was not asked for."""
-    seen: Seen | None
-    """What an optimizer may look at; None with the gradient."""
+    seen: Seen | None = None
+    """What an optimizer may look at; None where it was not asked for."""
 
     def rows(self, count: int) -> Evaluation:
-        """Of the first rows alone."""
+        """The first rows."""
         return Evaluation(
             image_BCHW=self.image_BCHW[:count],
             loss_B=self.loss_B[:count],
             grad_BLD=None if self.grad_BLD is None else self.grad_BLD[:count],
-            seen=None if self.seen is None else self.seen.rows(0, count),
+            seen=None if self.seen is None else seen_rows(self.seen, 0, count),
         )
 
 
-Evaluate = Callable[[Tensor, Inputs, bool], Evaluation]
-"""Codes, inputs, whether the gradient is needed."""
+class Want(IntEnum):
+    """What an evaluation is for; each also gives what those before it give."""
+
+    LOSS = 0
+    GRADIENT = 1
+    SEEN = 2
+
+
+Evaluate = Callable[[Tensor, Inputs, Want], Evaluation]
+"""Codes, inputs, and what is wanted."""
 
 
 class PackStep:
@@ -82,16 +91,17 @@ class PackStep:
         self._pack = pack
         self._regulariser_weight = regulariser_weight
 
-    def __call__(self, w_BLD: Tensor, inputs: Inputs, with_gradient: bool) -> Evaluation:
-        with torch.set_grad_enabled(with_gradient), fast_convolutions():
-            w_BLD = w_BLD.detach().requires_grad_(with_gradient)
+    def __call__(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
+        with torch.set_grad_enabled(want is not Want.LOSS), fast_convolutions():
+            w_BLD = w_BLD.detach().requires_grad_(want is not Want.LOSS)
             image_BCHW = self._pack.synthesize(w_BLD)
             loss = self._loss(inputs)
             terms = loss.terms(image_BCHW, w_BLD)
-            grad_BLD, seen = None, None
-            if with_gradient:
-                grad_BLD, seen = differentiate(loss, terms, w_BLD, image_BCHW, with_seen=True)
-        return Evaluation(image_BCHW=image_BCHW.detach(), loss_B=terms.total_B.detach(), grad_BLD=grad_BLD, seen=seen)
+            evaluation = Evaluation(image_BCHW=image_BCHW.detach(), loss_B=terms.total_B.detach())
+            if want is Want.LOSS:
+                return evaluation
+            grad_BLD, seen = differentiate(loss, terms, w_BLD, image_BCHW, with_seen=want is Want.SEEN)
+        return replace(evaluation, grad_BLD=grad_BLD, seen=seen)
 
     def _loss(self, inputs: Inputs) -> InversionLoss:
         return InversionLoss(
@@ -113,11 +123,11 @@ class Parts:
         self.limit = buckets[-1]
         """Most rows that are computed at once."""
 
-    def __call__(self, w_BLD: Tensor, inputs: Inputs, with_gradient: bool) -> Evaluation:
+    def __call__(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
         """Raises: what the step raises; of memory, only when a single row does not fit."""
         while True:
             try:
-                return self._in_parts(w_BLD, inputs, with_gradient)
+                return self._in_parts(w_BLD, inputs, want)
             except Exception as error:
                 tried = min(self.limit, len(w_BLD))
                 if not is_out_of_memory(error) or tried == 1:
@@ -126,19 +136,19 @@ class Parts:
                 log.warning("out of memory rows=%d next=%d", tried, self.limit)
             release_memory(w_BLD.device)  # outside the handler: the error's frames hold the tensors
 
-    def _in_parts(self, w_BLD: Tensor, inputs: Inputs, with_gradient: bool) -> Evaluation:
+    def _in_parts(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
         parts = [
-            self._part(w_BLD[first : first + self.limit], inputs.rows(first, first + self.limit), with_gradient)
+            self._part(w_BLD[first : first + self.limit], inputs.rows(first, first + self.limit), want)
             for first in range(0, len(w_BLD), self.limit)
         ]
         return parts[0] if len(parts) == 1 else _joined(parts)
 
-    def _part(self, w_BLD: Tensor, inputs: Inputs, with_gradient: bool) -> Evaluation:
+    def _part(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
         count = len(w_BLD)
         size = min(bucket_for(count, self._buckets), self.limit)
         if size <= count:
-            return self._evaluate(w_BLD, inputs, with_gradient)
-        return self._evaluate(filled(w_BLD, size), inputs.filled(size), with_gradient).rows(count)
+            return self._evaluate(w_BLD, inputs, want)
+        return self._evaluate(filled(w_BLD, size), inputs.filled(size), want).rows(count)
 
 
 def _joined(parts: Sequence[Evaluation]) -> Evaluation:
@@ -148,8 +158,16 @@ def _joined(parts: Sequence[Evaluation]) -> Evaluation:
         image_BCHW=torch.cat([part.image_BCHW for part in parts]),
         loss_B=torch.cat([part.loss_B for part in parts]),
         grad_BLD=torch.cat(grads) if grads else None,
-        seen=Seen.joined(seen) if seen else None,
+        seen=joined_seen(seen) if seen else None,
     )
+
+
+def seen_rows(seen: Seen, first: int, end: int) -> Seen:
+    return Seen(**{field.name: getattr(seen, field.name)[first:end] for field in fields(Seen)})
+
+
+def joined_seen(parts: Sequence[Seen]) -> Seen:
+    return Seen(**{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Seen)})
 
 
 def filled(rows_B: Tensor, size: int) -> Tensor:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import functools
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,8 +25,6 @@ MIN_SIDE_PX = 32
 """Below, turning the kernel into Winograd's form costs more than it saves."""
 MIN_CHANNELS = 48
 """Geometric mean of input and output channels below which tiles cost more to take apart than they save."""
-PAYS = 0.8
-"""Winograd's form is used where it takes no more than this part of the time of the usual one."""
 
 _asked = threading.local()
 _turned: WeakIdKeyDictionary = WeakIdKeyDictionary()
@@ -78,16 +75,13 @@ def is_fast(x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> bool:
 
 @functools.cache
 def winograd_pays() -> bool:
-    """Measured once in a process, 20 ms: CPUs differ."""
-    if not torch.backends.nnpack.is_available():  # this also wakes it up: it works only after it was asked
-        return False
-    draw = torch.Generator().manual_seed(0)
-    x_BCHW = torch.randn(1, 64, 64, 64, generator=draw)
-    weight_OIHW, bias_O = torch.randn(64, 64, 3, 3, generator=draw), torch.zeros(64)
-    with torch.no_grad():
-        usual_s = _seconds(lambda: F.conv2d(x_BCHW, weight_OIHW, bias_O, padding=1))
-        fast_s = _seconds(lambda: torch._nnpack_spatial_convolution(x_BCHW, weight_OIHW, bias_O, 1, 1))
-    return fast_s < PAYS * usual_s
+    """Whether this CPU is of the kind where it was measured to (docs/log.md): AVX2 and no more.
+
+    With AVX-512 torch's usual kernels have twice the width, and NNPACK has not. A measurement here and now would serve
+    as well, but not on a busy machine, and two processes might round differently.
+    """
+    known = torch.backends.nnpack.is_available()  # this also wakes it up: it works only after it was asked
+    return bool(known) and torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
 class _Winograd(torch.autograd.Function):
@@ -119,13 +113,3 @@ def turned(weight_OIHW: Tensor) -> Tensor:
         _turned[weight_OIHW] = known
     kernel_OIHW: Tensor = known[1]
     return kernel_OIHW
-
-
-def _seconds(call: Callable[[], Tensor]) -> float:
-    """The fastest of some calls, after one that warms up."""
-    times = []
-    for _ in range(6):
-        began_s = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began_s)
-    return min(times[1:])

@@ -5,11 +5,9 @@ Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-import torch
 from torch import Tensor
 
 from inversion_core.optimizers.protocol import Optimizer
@@ -30,20 +28,6 @@ class Seen:
     features_BCHW: Tensor
     """F of equation 1, of target and picture."""
     loss_B: Tensor
-
-    def rows(self, first: int, end: int) -> Seen:
-        """Of some images of the batch."""
-        return Seen(**{part.name: getattr(self, part.name)[first:end] for part in fields(self)})
-
-    def copied(self) -> Seen:
-        """In memory of its own."""
-        return Seen(**{part.name: getattr(self, part.name).clone() for part in fields(self)})
-
-    @classmethod
-    def joined(cls, parts: Sequence[Seen]) -> Seen:
-        """Several batches as one."""
-        names = [part.name for part in fields(cls)]
-        return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
 
 @runtime_checkable

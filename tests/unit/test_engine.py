@@ -6,7 +6,8 @@ The property tests drive the engine's core tick by tick, so an arrival pattern i
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field, replace
+import time
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
 import pytest
@@ -18,17 +19,51 @@ from torch import Tensor
 from inversion_core.engine import Engine, EngineConfig, ImageStep, Request, StopReason, StopRules, Ticket
 from inversion_core.engine.admission import Entry, check_in
 from inversion_core.engine.core import Core
-from inversion_core.engine.step import Evaluation, Inputs, PackStep
+from inversion_core.engine.step import Evaluation, Inputs, PackStep, Want
 from inversion_core.errors import EngineClosed, EngineFull, OptionInvalid
 from inversion_core.inverter import Checkpoint, InvertConfig, Step, invert
-from inversion_core.packs import Pack
+from inversion_core.optimizers.designs import DESIGNS
+from inversion_core.packs import Pack, Variant
 from inversion_core.pictures import to_image
 from tests.tiny import rough_pack, tiny_targets
 
 pytestmark = pytest.mark.unit
 
-PACK = rough_pack()
 TARGETS = tiny_targets(8)
+SETTINGS: dict[str, dict[str, Any]] = {
+    "learned": {"hidden": 5, "learning_rate": 0.05},
+    "learned-lstm": {"hidden": 4, "depth": 2},
+    "learned-residual": {"learning_rate": 0.05, "hidden": 8, "context": 4},
+}
+
+
+def with_learned(pack: Pack) -> Pack:
+    """The pack with learned optimizers of random weights, small ones: they step like trained ones, only worse."""
+    networks = {}
+    channels = pack.features(TARGETS).shape[1]
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        for name, own in SETTINGS.items():
+            design = DESIGNS[name]
+            defaults = {each.name: each.default for each in fields(design.config) if each.default is not MISSING}
+            settings_ = {
+                key: value
+                for key, value in (defaults | own | {"feature_channels": channels}).items()
+                if key in design.setting_types
+            }
+            network = design.build(settings_, num_layers=pack.num_layers, w_dim=pack.w_dim)
+            for parameter in network.parameters():
+                parameter.data.add_(torch.randn_like(parameter), alpha=0.01)
+            networks[Variant(name, "encoder")] = network, settings_
+    optimizers: dict[str, Any] = dict(pack.manifest.optimizers) | {
+        variant.optimizer: {"encoder": settings_} for variant, (_, settings_) in networks.items()
+    }
+    learned = {variant: network for variant, (network, _) in networks.items()}
+    return Pack(replace(pack.manifest, optimizers=optimizers), generator=pack.generator, perceptual=pack.perceptual,
+                encoder=pack.encoder, learned=learned)  # fmt: skip
+
+
+PACK = with_learned(rough_pack())
 NEVER = 10_000
 CLOSE = 1e-3
 """What the codes may differ by, as a part of their norm."""
@@ -112,13 +147,15 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 MASK = torch.zeros(16, 16)
 MASK[4:12, 2:14] = 1
+MASK[2:4] = 0.5  # a soft edge: what is masked twice differs from what is masked once
 KINDS: dict[str, dict[str, Any]] = {
     "encoder": {},
     "mean": {"start": "mean", "optimizer": "nag", "learning_rate": 0.5},
-    "random": {"start": "random", "optimizer": "lbfgs", "learning_rate": 0.1},
+    "random": {"start": "random", "optimizer": "lbfgs", "learning_rate": 0.05},
     "masked": {"mask_HW": MASK},
-    "given": {"start_LD": torch.linspace(-1, 1, 72).view(6, 12), "optimizer": "rmsprop"},
+    "given": {"start_LD": torch.linspace(-1, 1, 72).view(6, 12), "optimizer": "rmsprop", "learning_rate": 1e-3},
     "regular": {"regulariser_weight": 2.0},
+    **{name: {"optimizer": name} for name in SETTINGS},
 }
 """What requests may be like. The rates suit random weights: where a run is chaotic, rounding alone parts two runs."""
 
@@ -178,7 +215,9 @@ def test_those_who_wait_are_encoded_together() -> None:
             encoded.append(len(image_BCHW))
             return super().encode(image_BCHW)
 
-    pack = Counting(PACK.manifest, generator=PACK.generator, perceptual=PACK.perceptual, encoder=PACK.encoder)
+    pack = Counting(
+        PACK.manifest, generator=PACK.generator, perceptual=PACK.perceptual, encoder=PACK.encoder, learned=PACK.learned
+    )
     subject = bench(slots=8)
     for number, start in enumerate(("encoder", "mean", "encoder", "encoder")):
         subject.submit(request(number, start=start, pack=pack))
@@ -203,8 +242,10 @@ def test_runs_of_different_length_share_a_cohort_only_where_their_rates_agree() 
     plain, longer = (check_in(request(num_steps=n), Ticket(depth=1, wake=lambda: None)) for n in (5, 9))
     assert plain.cohort_key == longer.cohort_key
     settings_ = {"learning_rate": 0.1, "final_factor": 0.1}
-    manifest = replace(PACK.manifest, optimizers={"adam": settings_})
-    pack = Pack(manifest, generator=PACK.generator, perceptual=PACK.perceptual, encoder=PACK.encoder)
+    manifest = replace(PACK.manifest, optimizers={**PACK.manifest.optimizers, "adam": settings_})
+    pack = Pack(
+        manifest, generator=PACK.generator, perceptual=PACK.perceptual, encoder=PACK.encoder, learned=PACK.learned
+    )
     subject = bench()
     tickets = [subject.submit(request(number, num_steps=number, pack=pack)) for number in (3, 6)]
     subject.finish()
@@ -253,10 +294,10 @@ class Failing:
     def __init__(self, pack: Pack, regulariser_weight: float) -> None:
         self._real = PackStep(pack, regulariser_weight)
 
-    def __call__(self, w_BLD: Tensor, inputs: Inputs, with_gradient: bool) -> Evaluation:
+    def __call__(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
         if (inputs.target_BCHW == TARGETS[3]).all(dim=(1, 2, 3)).any():
             raise RuntimeError("this picture breaks the step")
-        return self._real(w_BLD, inputs, with_gradient)
+        return self._real(w_BLD, inputs, want)
 
 
 def test_an_exception_ends_the_request_that_causes_it() -> None:
@@ -277,7 +318,9 @@ def test_an_encoder_that_fails_for_one_picture_costs_that_one() -> None:
                 raise RuntimeError("cannot encode this")
             return super().encode(image_BCHW)
 
-    pack = Choosy(PACK.manifest, generator=PACK.generator, perceptual=PACK.perceptual, encoder=PACK.encoder)
+    pack = Choosy(
+        PACK.manifest, generator=PACK.generator, perceptual=PACK.perceptual, encoder=PACK.encoder, learned=PACK.learned
+    )
     subject = bench()
     tickets = [subject.submit(request(number, pack=pack)) for number in (1, 2, 3, 4, 5)]
     subject.finish()
@@ -296,11 +339,11 @@ class Small:
     def __call__(self, pack: Pack, regulariser_weight: float) -> Any:
         real = PackStep(pack, regulariser_weight)
 
-        def step(w_BLD: Tensor, inputs: Inputs, with_gradient: bool) -> Evaluation:
+        def step(w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
             self.sizes.append(len(w_BLD))
             if len(w_BLD) > self.rows:
                 raise torch.OutOfMemoryError("CUDA out of memory (not really)")
-            return real(w_BLD, inputs, with_gradient)
+            return real(w_BLD, inputs, want)
 
         return step
 
@@ -399,6 +442,19 @@ def test_many_callers_get_their_own_steps() -> None:
         tickets = [engine.submit(request(number, num_steps=number)) for number in range(7)]
         for number, ticket in enumerate(tickets):
             assert_same(list(ticket), whole(number, "encoder")[: number + 1])
+
+
+def test_whoever_waits_is_let_in_though_nobody_calls() -> None:
+    """No Step is taken until all have ended, so no caller wakes the engine."""
+    with Engine(EngineConfig(slots=1, steps_ahead=NEVER)) as engine:
+        tickets = [engine.submit(request(number, 2)) for number in range(3)]
+        assert len(list(tickets[2])) == 3
+    with Engine(EngineConfig(slots=1, steps_ahead=1)) as engine:
+        held, waiting = engine.submit(request(0, NEVER)), engine.submit(request(1, 0))
+        while held.has_room:
+            time.sleep(0.001)
+        held.cancel()
+        assert [step.index for step in waiting] == [0]
 
 
 def test_a_full_engine_says_so_and_takes_more_when_one_has_ended() -> None:

@@ -8,7 +8,7 @@ import torch
 from inversion_core import InvertConfig, invert
 from inversion_core.engine import Engine, EngineConfig, Request
 from inversion_core.engine.graphs import GraphedStep
-from inversion_core.engine.step import Inputs, PackStep
+from inversion_core.engine.step import Inputs, PackStep, Want
 from inversion_core.packs import Pack
 from tests.tiny import rough_pack, tiny_targets
 
@@ -39,6 +39,9 @@ def test_a_replayed_step_is_the_step() -> None:
     graphed = GraphedStep(plain)
     for seed in range(3):
         w_BLD = torch.randn(4, pack.num_layers, pack.w_dim, generator=torch.Generator().manual_seed(seed)).cuda()
-        expected, found = plain(w_BLD, inputs, True), graphed(w_BLD, inputs, True)
+        expected, found = plain(w_BLD, inputs, Want.SEEN), graphed(w_BLD, inputs, Want.SEEN)
         torch.testing.assert_close(found.loss_B, expected.loss_B)
         torch.testing.assert_close(found.grad_BLD, expected.grad_BLD)
+        assert found.seen is not None
+        assert expected.seen is not None
+        torch.testing.assert_close(found.seen.image_grad_BCHW, expected.seen.image_grad_BCHW)
