@@ -202,7 +202,7 @@ class _Json:
         if not isinstance(found, dict):
             raise ProblemError("json-invalid", "It holds no object.")
         images = self._images(found)
-        mask, latents = found.pop(MASK, None), found.pop(LATENTS, None)
+        mask, latents = (None, None) if self._batch else (found.pop(MASK, None), found.pop(LATENTS, None))
         if isinstance(latents, str):
             latents = data_url(LATENTS, latents)
         return Upload(

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from anyio import CapacityLimiter
 from fastapi import Depends, Path, Request
 
 from app.caller import Caller
 from app.errors import ProblemError
+from app.schemas import EXAMPLE_ID
 from app.settings import AppSettings
 from worker.client import JobClient
 from worker.contract import BatchRecord, JobRecord
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{16,64}")
 """Any id that was ever given out; everything else is refused before it reaches a store."""
+
+
+def _path(description: str) -> Any:
+    """An id in the path. Its shape is told and not enforced: any other text is simply unknown, 404."""
+    shape = {"pattern": f"^{ID_PATTERN.pattern}$"}
+    return Path(description=description, examples=[EXAMPLE_ID], json_schema_extra=shape)
 
 
 def get_client(request: Request) -> JobClient:
@@ -78,7 +85,7 @@ async def check_room(request: Request, client: Client, tenant: Tenant) -> None:
 async def get_record(
     client: Client,
     tenant: Tenant,
-    inversion_id: Annotated[str, Path(description="The id that the upload was answered with.")],
+    inversion_id: Annotated[str, _path("The id that the upload was answered with.")],
 ) -> JobRecord:
     """The record of the inversion in the path."""
     if not ID_PATTERN.fullmatch(inversion_id):
@@ -89,7 +96,7 @@ async def get_record(
 async def get_batch(
     client: Client,
     tenant: Tenant,
-    batch_id: Annotated[str, Path(description="The id that the batch was answered with.")],
+    batch_id: Annotated[str, _path("The id that the batch was answered with.")],
 ) -> BatchRecord:
     """The batch in the path; as `require` does for an inversion."""
     if not ID_PATTERN.fullmatch(batch_id):

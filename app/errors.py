@@ -16,6 +16,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from worker.contract import MAX_BATCH, MAX_PIXELS, MIN_SIDE_PX, Problem
 
@@ -185,7 +186,20 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     slug = BY_STATUS.get(error.status_code, "request-invalid" if error.status_code < 500 else "internal")
     detail = f"{request.method} {request.url.path}." if error.status_code in (404, 405) else None
-    return problem_response(ProblemError(slug, detail, error.headers), request.url.path)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods_at(request))
+    return problem_response(ProblemError(slug, detail, headers), request.url.path)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """What the address of this request takes: the framework names those of its first route alone."""
+    routes = request.app.routes
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 async def on_validation(request: Request, error: Exception) -> JSONResponse:

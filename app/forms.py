@@ -8,15 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 from app.bodies import IMAGE, IMAGES, LATENTS, MASK
+from app.codes import JSON, NPY, SAFETENSORS
 from worker.contract import MAX_BATCH, JobOptions
 
 Schema = dict[str, Any]
 
 _PIXEL = (
     "data:image/png;base64,"
-    "iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQAAAACCEkxzAAAAEklEQVR4nGP4DwQMo8QoMeQIAJaBfoHwrFtCAAAAAElFTkSuQmCC"
+    "iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQAAAACCEkxzAAAAFElEQVR42mP8zwABTAyjjFEGyQwAzx8Bf7QK4E8AAAAASUVORK5CYII="
 )
 """A white picture of 64 x 64 px."""
+DATA_URL = "^data:[^,]*;base64,[A-Za-z0-9+/]+=*$"
 PHOTO = "The photo: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF; of an animation, the first frame."
 MASK_TEXT = (
     "A picture as large as the upright photo, in the photo's own coordinates: white where the face must agree with it, "
@@ -31,6 +33,7 @@ _EXAMPLE_OPTIONS = {"steps": 50, "optimizer": "adam", "align": False, "seed": 1}
 
 def one_photo() -> Schema:
     """The request body of a submission."""
+    encoding = {LATENTS: {"contentType": ", ".join((NPY, SAFETENSORS, JSON))}}
     return _body(
         {
             "type": "object",
@@ -55,6 +58,7 @@ def one_photo() -> Schema:
             "additionalProperties": False,
         },
         {IMAGE: _PIXEL, **_EXAMPLE_OPTIONS},
+        encoding,
     )
 
 
@@ -78,8 +82,9 @@ def many_photos() -> Schema:
     )
 
 
-def _body(form: Schema, value: Schema, example: Schema) -> Schema:
-    content = {"multipart/form-data": {"schema": form}, "application/json": {"schema": value, "example": example}}
+def _body(form: Schema, value: Schema, example: Schema, encoding: Schema | None = None) -> Schema:
+    multipart = {"schema": form, "encoding": encoding} if encoding else {"schema": form}
+    content = {"multipart/form-data": multipart, "application/json": {"schema": value, "example": example}}
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -89,7 +94,7 @@ def _file(description: str) -> Schema:
 
 def _data_url(description: str) -> Schema:
     text = f"{description} As a data URL in base64: data:image/jpeg;base64,..."
-    return {"type": "string", "format": "data-url", "pattern": "^data:.*;base64,", "description": text}
+    return {"type": "string", "format": "data-url", "pattern": DATA_URL, "description": text}
 
 
 def _code_value() -> Schema:
@@ -99,7 +104,7 @@ def _code_value() -> Schema:
         "anyOf": [
             rows,
             told,
-            {"type": "string", "format": "data-url", "pattern": "^data:.*;base64,"},
+            {"type": "string", "format": "code-url", "pattern": DATA_URL},
             {"type": "null"},
         ],
         "description": f"{CODE_TEXT} In JSON: its rows, the whole answer of `links.latents`, or a data URL.",
@@ -133,16 +138,19 @@ def _form_field(field: Schema) -> Schema:
     """One option as a form can send it: a form has no null, so nothing chosen is the empty text; and no lists."""
     if field.get("type") == "array":
         kinds = "|".join(field["items"]["enum"])
-        pattern = f"^({kinds})(,({kinds}))*$"
+        pattern = f"^$|^ *({kinds})( *, *({kinds})){{0,{field['maxItems'] - 1}}} *$"
         return {
             "type": "string", "description": field["description"], "pattern": pattern,
             "default": ",".join(field["default"]),
         }  # fmt: skip
+    field = {name: value for name, value in field.items() if name != "minLength"}
     if "anyOf" not in field:
         return field
     chosen = next(kind for kind in field["anyOf"] if kind.get("type") != "null")
     if "enum" in chosen:
         return {"type": "string", "description": field["description"], "default": "", "enum": ["", *chosen["enum"]]}
     if chosen["type"] == "string":
-        return {**chosen, "description": field["description"], "default": ""}
+        shape = {"pattern": f"^$|{field['pattern']}"} if "pattern" in field else {}
+        length = {"maxLength": chosen["maxLength"]} if "maxLength" in chosen else {}
+        return {"type": "string", "description": field["description"], "default": "", **length, **shape}
     return {"anyOf": [chosen, {"type": "string", "enum": [""]}], "description": field["description"], "default": ""}

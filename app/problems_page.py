@@ -17,7 +17,7 @@ Every error is an RFC 9457 problem document, `{MEDIA_TYPE}`:
 
 `type` never changes its meaning, so programs may test it; `title` is the kind in words, `detail` what happened here and
 what to do about it. A running service shows the same list at `/problems`, and each kind at its `type`. An inversion
-that failed carries such a document as its `error`: the kinds from `no-face-found` on are also found there.
+that failed carries such a document as its `error`.
 
 A 429 or 5xx may pass: wait for `Retry-After` seconds where it is given, and send the request again, with the same
 `Idempotency-Key` if it makes something. Any other 4xx will be the same the next time.

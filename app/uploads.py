@@ -62,7 +62,7 @@ def parse_options(upload: Upload, files: Sequence[str]) -> JobOptions:
     try:
         if upload.is_form:
             return JobOptions.model_validate(_of_form(upload.fields))
-        return JobOptions.model_validate_json(json.dumps(upload.fields), strict=True)
+        return JobOptions.model_validate_json(json.dumps(_of_json(upload.fields)), strict=True)
     except (ValidationError, ValueError, RecursionError) as error:  # ValueError: text that is no Unicode
         detail = explain(_named(error)) if isinstance(error, ValidationError) else "A value cannot be read."
         raise ProblemError("option-invalid", detail) from error
@@ -72,8 +72,15 @@ def _of_form(fields: Mapping[str, Any]) -> dict[str, Any]:
     """A form has no lists: their parts stand between commas."""
     found = dict(fields)
     if isinstance(events := found.get("webhook_events"), str):
-        found["webhook_events"] = [part.strip() for part in events.split(",")]
+        found["webhook_events"] = [part.strip(" ") for part in events.split(",")]
     return found
+
+
+def _of_json(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """To JSON 5.0 and 5 are the same number, and so they are to JSON Schema."""
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in fields.items()
+    }
 
 
 def _named(error: ValidationError) -> list[Mapping[str, Any]]:

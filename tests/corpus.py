@@ -317,7 +317,7 @@ def _flipped() -> Iterator[tuple[str, bytes]]:
 
 def _wrong_types() -> Iterator[tuple[str, bytes]]:
     image = photo_like()
-    for kind in ("PPM", "TGA", "PCX", "ICO", "JPEG2000", "DDS", "SGI", "IM", "PDF", "EPS", "ICNS", "MSP", "XBM", "QOI"):
+    for kind in ("PPM", "TGA", "PCX", "ICO", "JPEG2000", "DDS", "SGI", "PDF", "EPS", "ICNS", "MSP", "XBM", "QOI"):
         stored = image.convert("1") if kind in ("MSP", "XBM") else image
         yield kind, encode(stored, kind)
     starts = {

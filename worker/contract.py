@@ -10,11 +10,11 @@ the keys of `ArtifactKey`. The job record in Redis is the truth; Celery only car
 
 from __future__ import annotations
 
+import re
 from datetime import date as Date
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
@@ -36,6 +36,11 @@ MAX_TTL_S = 7 * 24 * 3600
 """Longest time that a job may ask to be kept."""
 MAX_URL_LENGTH = 2000
 """Longest address of a webhook."""
+_PORT = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})"
+WEBHOOK_PATTERN = rf"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:{_PORT})?([/?][!\"$-~]*)?$"
+"""Shape of a webhook's address: ASCII, without user name, password or fragment."""
+MAX_NAME_LENGTH = 64
+"""Longest name of a pack or an optimizer."""
 MAX_BATCH = 64
 """Most photos of one batch."""
 
@@ -106,9 +111,14 @@ class JobOptions(Message):
     """What a person may choose for one inversion."""
 
     pack: str | None = Field(
-        None, description="Name of a pack that a live worker announces; none takes the worker's default."
+        None,
+        min_length=1,
+        max_length=MAX_NAME_LENGTH,
+        description="Name of a pack that a live worker announces; none takes the worker's default.",
     )
-    optimizer: str = Field("adam", description="Name of an optimizer that the pack offers.")
+    optimizer: str = Field(
+        "adam", min_length=1, max_length=MAX_NAME_LENGTH, description="Name of an optimizer that the pack offers."
+    )
     start: StartKind | None = Field(
         None,
         description="Start code; none takes the encoder where the pack has one, else the mean. `latents` is the code "
@@ -151,6 +161,7 @@ class JobOptions(Message):
         max_length=MAX_URL_LENGTH,
         description="http(s) address that is told of events. Without user name, password or fragment.",
         examples=["https://editor.example/hooks/inversion"],
+        json_schema_extra={"pattern": WEBHOOK_PATTERN},
     )
     webhook_events: tuple[EventKind, ...] = Field(
         FINAL_EVENTS,
@@ -163,26 +174,17 @@ class JobOptions(Message):
     @classmethod
     def _check_webhook(cls, value: str | None) -> str | None:
         """Shape alone: whether the address may be called is decided when it is called."""
-        if value is not None:
-            check_url(value)
+        if value is not None and not re.fullmatch(WEBHOOK_PATTERN.strip("^$"), value):
+            raise ValueError(
+                "must be an address that begins with https:// or http://, without user name, password, fragment or "
+                "spaces; encode other characters than ASCII"
+            )
         return value
 
     @field_validator("webhook_events")
     @classmethod
     def _each_once(cls, value: tuple[EventKind, ...]) -> tuple[EventKind, ...]:
         return tuple(kind for kind in EventKind if kind in value)
-
-
-def check_url(url: str) -> None:
-    """Raise ValueError for anything but a plain absolute http(s) address."""
-    if not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
-        raise ValueError("must be an address without spaces, in ASCII; encode other characters")
-    parts = urlsplit(url)  # raises ValueError itself for broken IPv6
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must begin with https:// or http:// and a host")
-    if parts.username is not None or parts.password is not None or parts.fragment:
-        raise ValueError("must have no user name, password or fragment")
-    _ = parts.port  # raises ValueError for a port that is none
 
 
 class Problem(Message):

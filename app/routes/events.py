@@ -18,7 +18,7 @@ from app.errors import responses
 from app.outages import OUTAGES
 from app.schemas import address
 from worker.client import JobClient
-from worker.contract import FrameReady, JobEvent, JobStarted
+from worker.contract import EventKind, FrameReady, JobEvent, JobStarted
 
 router = APIRouter(prefix="/v1/inversions/{inversion_id}", tags=["inversions"])
 log = logging.getLogger(__name__)
@@ -31,6 +31,18 @@ data: {"step":5,"loss":0.0512,"url":"/v1/inversions/5f0c2a7e9d3b4c5f8a6b7c8d9e0f
 
 """
 
+_EVENT = {
+    "type": "object",
+    "description": "One event of the stream.",
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"type": "string", "enum": [kind.value for kind in EventKind]},
+        "data": {"type": "string", "description": "A JSON object.", "contentMediaType": "application/json"},
+        "retry": {"type": "integer", "description": "Milliseconds to wait before connecting again."},
+    },
+    "required": ["id", "event", "data"],
+}
+
 
 @router.get(
     "/events",
@@ -39,7 +51,7 @@ data: {"step":5,"loss":0.0512,"url":"/v1/inversions/5f0c2a7e9d3b4c5f8a6b7c8d9e0f
     responses={
         200: {
             "description": "Every event so far, then each as it happens, until the inversion ends.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+            "content": {"text/event-stream": {"schema": _EVENT, "example": _EXAMPLE}},
         },
         **responses("inversion-not-found", "inversion-expired", "option-invalid"),
     },

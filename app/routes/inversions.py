@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator
 
 from app import answers
 from app.bodies import receive
@@ -30,6 +31,16 @@ UPLOAD_PROBLEMS = (
     "idempotency-key-in-use", "idempotency-key-reused", "inversion-not-found", "inversion-expired",
     "rate-limited", "queue-full", "too-many-jobs",
 )  # fmt: skip
+
+
+def _check_time(value: Any) -> Any:
+    """RFC 3339 alone; pydantic would take a number of seconds too."""
+    if isinstance(value, str) and not re.match(r"\d{4}-\d{2}-\d{2}[Tt ]", value):
+        raise ValueError("must be a date and time with its zone, such as 2026-11-22T13:00:00Z")
+    return value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_check_time)]
 MAX_PAGE = 100
 """Most inversions of one page."""
 
@@ -91,8 +102,8 @@ async def list_(
     tenant: Tenant,
     status: Annotated[JobStatus | None, Query(description="Only those in this state.")] = None,
     pack: Annotated[str | None, Query(max_length=64, description="Only those of this pack.")] = None,
-    created_after: Annotated[AwareDatetime | None, Query(description="Only those made later.")] = None,
-    created_before: Annotated[AwareDatetime | None, Query(description="Only those made earlier.")] = None,
+    created_after: Annotated[Time | None, Query(description="Only those made later.")] = None,
+    created_before: Annotated[Time | None, Query(description="Only those made earlier.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most inversions of the page.")] = 20,
     cursor: Annotated[
         str | None, Query(max_length=200, description="Where the page begins: part of the `next` of the page before.")

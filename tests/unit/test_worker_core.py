@@ -1,0 +1,110 @@
+"""The library behind the worker's interface: start codes, masks, digests and the face pasted back, on a tiny pack."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from tiny import rough_pack
+
+from inversion_core.faces import crop_mask
+from worker.backend import Extras, Prepared
+from worker.contract import FaceInfo, JobOptions, StartKind
+from worker.core_backend import CoreBackend, CorePrepared, mask_tensor, start_codes
+from worker.errors import JobRefused
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(scope="module")
+def backend() -> CoreBackend:
+    return CoreBackend({"tiny": rough_pack()}, "tiny", "cpu")
+
+
+def photo(size: tuple[int, int] = (120, 96)) -> bytes:
+    image = Image.linear_gradient("L").resize(size).convert("RGB")
+    ImageDraw.Draw(image).ellipse((30, 20, 80, 70), fill="red")
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def prepared(backend: CoreBackend, extras: Extras, **options: Any) -> Prepared:
+    return backend.prepare(photo(), JobOptions(align=False, steps=3, **options), extras)
+
+
+def test_a_job_begins_at_the_code_that_came_along(backend: CoreBackend) -> None:
+    code = np.random.default_rng(0).normal(size=(6, 12)).astype(np.float32)
+    job = prepared(backend, Extras(start=code), start=StartKind.LATENTS)
+    steps = list(job.steps(None))
+    np.testing.assert_allclose(steps[0].code(), code, rtol=1e-6)
+    assert steps[3].loss < steps[0].loss
+    resumed = list(job.steps(steps[1].checkpoint()))
+    np.testing.assert_allclose(resumed[-1].code(), steps[3].code(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6, 11), (5, 12), (1, 6, 12), (72,)])
+def test_a_code_of_another_shape_is_refused(backend: CoreBackend, shape: tuple[int, ...]) -> None:
+    with pytest.raises(JobRefused, match="shape") as caught:
+        prepared(backend, Extras(start=np.zeros(shape, np.float32)), start=StartKind.LATENTS)
+    assert caught.value.problem.type == "/problems/option-invalid"
+    assert start_codes(rough_pack(), None) is None
+
+
+def test_only_what_is_white_must_agree(backend: CoreBackend) -> None:
+    mask = Image.new("L", (120, 96), 0)
+    mask.paste(255, (0, 0, 60, 96))
+    free, bound = prepared(backend, Extras()), prepared(backend, Extras(mask=mask))
+    assert next(iter(bound.steps(None))).loss < next(iter(free.steps(None))).loss
+    assert isinstance(bound, CorePrepared)
+    assert bound.mask_B1HW is not None
+    assert bound.mask_B1HW.shape == (1, 1, 16, 16)
+    seen = bound.mask_B1HW[0, 0]
+    assert torch.all(seen[:, :7] > 0.99)  # resampling rings a little
+    assert torch.all(seen[:, 9:] < 0.01)
+
+
+def test_a_mask_that_does_not_fit_is_refused(backend: CoreBackend) -> None:
+    with pytest.raises(JobRefused, match="the same"):
+        prepared(backend, Extras(mask=Image.new("L", (96, 120), 255)))
+    beside = Image.new("L", (120, 96), 0)
+    beside.paste(255, (0, 0, 5, 96))  # the centre crop leaves this out
+    with pytest.raises(JobRefused, match="black"):
+        prepared(backend, Extras(mask=beside))
+
+
+def test_a_mask_is_cut_out_as_the_face_is_and_free_outside_the_photo() -> None:
+    mask = Image.new("L", (100, 100), 0)
+    mask.paste(255, (50, 0, 100, 100))
+    quad = [(0.0, 0.0), (0.0, 100.0), (100.0, 100.0), (100.0, 0.0)]
+    upright = Image.new("RGB", (100, 100))
+    whole = mask_tensor(mask, upright, FaceInfo(found=1, quad=quad), 10)
+    assert whole is not None
+    torch.testing.assert_close(whole[0, 0], torch.cat([torch.zeros(10, 5), torch.ones(10, 5)], dim=1))
+    turned = np.array([(100.0, 0.0), (0.0, 0.0), (0.0, 100.0), (100.0, 100.0)])  # top left lies on the right
+    assert np.asarray(crop_mask(mask, turned, 10))[:5].min() == 255
+    beyond = np.array([(50.0, 0.0), (50.0, 100.0), (150.0, 100.0), (150.0, 0.0)])
+    np.testing.assert_array_equal(np.asarray(crop_mask(mask, beyond, 10))[5], [255] * 5 + [0] * 5)
+
+
+def test_the_face_is_pasted_back_only_where_one_was_looked_for(backend: CoreBackend) -> None:
+    job = prepared(backend, Extras())
+    assert isinstance(job, CorePrepared)
+    assert job.pasted(Image.new("RGB", (16, 16), "lime")) is None
+    quad = [(20.0, 10.0), (20.0, 70.0), (80.0, 70.0), (80.0, 10.0)]
+    found = CorePrepared(**{**vars(job), "face": FaceInfo(found=1, quad=quad)})
+    result = found.pasted(Image.new("RGB", (16, 16), "lime"))
+    assert result is not None
+    assert result.size == (120, 96)
+    assert result.getpixel((50, 40)) == (0, 255, 0)
+    assert result.getpixel((5, 5)) == Image.open(io.BytesIO(photo())).getpixel((5, 5))
+
+
+def test_a_pack_that_was_never_saved_has_no_digest(backend: CoreBackend) -> None:
+    (info,) = backend.packs()
+    assert info.digest == ""
+    assert prepared(backend, Extras()).pack_digest == ""
