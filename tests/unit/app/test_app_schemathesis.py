@@ -21,7 +21,9 @@ import pytest
 import schemathesis
 import uvicorn
 from app_fakes import FACES, WORKER, FakeJobClient, npy, picture_bytes
+from app_keyring import Ring, stores_of
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from safetensors.numpy import save
 from schemathesis import engine
 from schemathesis.checks import load_all_checks
@@ -41,6 +43,7 @@ from schemathesis.engine import events
 
 from app.main import create_app
 from app.settings import AppSettings
+from app.signing import make_secret
 from worker.client import Claim
 from worker.contract import ArtifactKey, BatchRecord, JobCanceled, JobOptions, JobRecord, JobStatus, PackInfo, StartKind
 from worker.transitions import now
@@ -136,8 +139,11 @@ class Inhabited(FakeJobClient):
 @contextmanager
 def served(jobs: FakeJobClient) -> Iterator[str]:
     """The application behind a port of its own."""
-    settings = AppSettings(max_upload_bytes=10_000_000, max_wait_s=1, keep_alive_s=0.2)
-    app = create_app(settings, jobs)  # type: ignore[arg-type]
+    settings = AppSettings(
+        max_upload_bytes=10_000_000, max_wait_s=1, keep_alive_s=0.2, webhook_secret=SecretStr(make_secret()),
+        webhook_allow_http=True,
+    )  # fmt: skip
+    app = create_app(settings, jobs, stores_of(Ring()))  # type: ignore[arg-type]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, args=([listener],))
