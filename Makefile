@@ -27,7 +27,7 @@ test: $(STAMP)  ## run the tests [ARGS="-k alignment"]
 check: $(STAMP)  ## ruff, mypy --strict and the import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy --strict -p app -p worker -p inversion_core
+	@$(BIN)/mypy --strict -p app -p worker -p inversion_core -p inversion_client
 	@$(BIN)/lint-imports
 
 format: $(STAMP)  ## rewrite the code as ruff would have it
