@@ -1,4 +1,4 @@
-"""The command line: `inversion invert|pack|train|benchmark`. One file a group, each with `add_parser(commands)`.
+"""The command line: `inversion invert|submit|pack|train|benchmark`. One file a group, each with `add_parser(commands)`.
 
 A group's parsers set `run`, a function that takes the arguments and returns the exit status. What the library
 refuses ends as one line on stderr and exit status 2, as a wrong option does.
@@ -11,7 +11,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from inversion_core.cli import benchmark, invert, pack, train
+from inversion_core.cli import benchmark, invert, pack, submit, train
 from inversion_core.errors import InversionError
 
 EXIT_REFUSED = 2
@@ -21,6 +21,9 @@ EXIT_INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `argv` is without the program's name, None takes the process's own."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == [submit.NAME]:  # the client's own command line, which the core knows nothing of
+        return submit.run(argv[1:])
     args = build_parser().parse_args(argv)
     try:
         status: int = args.run(args)
@@ -42,6 +45,6 @@ def build_parser() -> argparse.ArgumentParser:
         "stderr says why and what to do).",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for group in (invert, pack, train, benchmark):
+    for group in (invert, submit, pack, train, benchmark):
         group.add_parser(commands)
     return parser

@@ -12,6 +12,7 @@ import httpx
 from anyio.from_thread import BlockingPortal
 from app_fakes import FakeJobClient, picture_bytes
 from app_keyring import Ring, stores_of
+from fastapi import FastAPI
 
 from app.main import create_app
 from app.settings import AppSettings
@@ -24,8 +25,9 @@ LIMIT_BYTES = 200_000
 class Service:
     """The running application; requests block, as they do for a client on another machine."""
 
-    def __init__(self, portal: BlockingPortal, http: httpx.AsyncClient, jobs: FakeJobClient) -> None:
+    def __init__(self, portal: BlockingPortal, http: httpx.AsyncClient, jobs: FakeJobClient, app: FastAPI) -> None:
         self.jobs = jobs
+        self.app = app
         self._portal = portal
         self._http = http
 
@@ -77,6 +79,6 @@ def running(
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         http = httpx.AsyncClient(transport=transport, base_url="http://localhost")
         try:
-            yield Service(portal, http, jobs)
+            yield Service(portal, http, jobs, app)
         finally:
             portal.call(http.aclose)

@@ -1,0 +1,233 @@
+"""`AsyncInversionClient`, for asyncio and trio. What it does stands in the plans; this runs them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+
+import httpx
+
+from inversion_client import following, managing, results, submitting
+from inversion_client.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, http_arguments
+from inversion_client.driver import AsyncDriver
+from inversion_client.managing import batch_path, inversion_path
+from inversion_client.models import Batch, Event, Frame, Inversion, Pack
+from inversion_client.plan import Plan, Retries
+from inversion_client.uploading import Code, Options, Photo
+
+if TYPE_CHECKING:
+    from inversion_client.results import Floats, Kind
+
+T = TypeVar("T")
+
+
+class AsyncInversionClient:
+    """A running service, under asyncio or trio. Tasks may share one.
+
+        async with AsyncInversionClient("http://127.0.0.1:8000") as client:
+            inversion = await client.wait(await client.submit("face.jpg", steps=50))
+            w_LD = await client.code(inversion)
+
+    The methods are those of InversionClient, whose docstrings say all about arguments, answers and errors.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        retries: Retries | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """As InversionClient."""
+        self._retries = retries or Retries()
+        self._http = httpx.AsyncClient(**http_arguments(url, api_key, timeout_s), transport=transport)
+
+    async def __aenter__(self) -> AsyncInversionClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End its connections."""
+        await self._http.aclose()
+
+    # ---- submit
+
+    async def submit(
+        self,
+        photo: Photo,
+        *,
+        mask: Photo | None = None,
+        latents: Code | None = None,
+        wait_s: float | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[Options],
+    ) -> Inversion:
+        """Queue a photo."""
+        return await self._run(
+            submitting.submit(
+                self._retries,
+                photo,
+                options,
+                mask=mask,
+                latents=latents,
+                wait_s=wait_s,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    async def submit_batch(
+        self, photos: Sequence[Photo], *, idempotency_key: str | None = None, **options: Unpack[Options]
+    ) -> Batch:
+        """Queue up to 64 photos with the same options: all of them, or none where one is refused."""
+        plan = submitting.submit_batch(self._retries, photos, options, idempotency_key=idempotency_key)
+        return await self._run(plan)
+
+    # ---- follow
+
+    async def get(self, inversion: Inversion | str) -> Inversion:
+        """The inversion as it stands."""
+        return await self._run(managing.get(self._retries, Inversion, inversion_path(inversion)))
+
+    async def get_batch(self, batch: Batch | str) -> Batch:
+        """The batch as it stands."""
+        return await self._run(managing.get(self._retries, Batch, batch_path(batch)))
+
+    async def wait(
+        self,
+        inversion: Inversion | str,
+        *,
+        timeout_s: float | None = None,
+        on_progress: Callable[[Inversion], object] | None = None,
+    ) -> Inversion:
+        """The inversion once it has succeeded."""
+        path = inversion_path(inversion)
+        plan = following.wait_for_result(self._retries, path, timeout_s=timeout_s, on_progress=on_progress)
+        return await self._run(plan)
+
+    async def wait_batch(
+        self,
+        batch: Batch | str,
+        *,
+        timeout_s: float | None = None,
+        on_progress: Callable[[Batch], object] | None = None,
+    ) -> Batch:
+        """The batch once all of it has ended, however each did."""
+        path = batch_path(batch)
+        return await self._run(following.wait(self._retries, Batch, path, timeout_s=timeout_s, on_progress=on_progress))
+
+    def events(
+        self, inversion: Inversion | str, *, after: str | None = None, timeout_s: float | None = None
+    ) -> AsyncIterator[Event]:
+        """Every event once, in order; leave a loop early under contextlib.aclosing."""
+        plan = following.events(self._retries, inversion_path(inversion), after=after, timeout_s=timeout_s)
+        return self._iterate(plan)
+
+    # ---- results
+
+    async def frames(self, inversion: Inversion | str) -> tuple[Frame, ...]:
+        """The frames by now."""
+        return await self._run(managing.frames(self._retries, inversion_path(inversion)))
+
+    async def frame(self, inversion: Inversion | str, step: int) -> bytes:
+        """The picture of that step, WebP."""
+        return await self._run(results.frame(self._retries, inversion_path(inversion), step))
+
+    @overload
+    async def download(
+        self, inversion: Inversion | str, kind: Kind, *, frames: int | None = None, frame_ms: int | None = None
+    ) -> bytes: ...
+
+    @overload
+    async def download(
+        self,
+        inversion: Inversion | str,
+        kind: Kind,
+        *,
+        to: str | os.PathLike[str],
+        frames: int | None = None,
+        frame_ms: int | None = None,
+    ) -> Path: ...
+
+    async def download(
+        self,
+        inversion: Inversion | str,
+        kind: Kind,
+        *,
+        to: str | os.PathLike[str] | None = None,
+        frames: int | None = None,
+        frame_ms: int | None = None,
+    ) -> bytes | Path:
+        """A result's bytes; or, with `to`, the path of the file where they are now."""
+        path, params = inversion_path(inversion), {"frames": frames, "frame_ms": frame_ms}
+        if to is None:
+            return await self._run(results.download(self._retries, path, kind, params))
+        return await self._run(results.save(self._retries, path, kind, to, params))
+
+    async def code(self, inversion: Inversion | str) -> Floats:
+        """The W+ code as a numpy array, float32, (layers, w_dim)."""
+        return await self._run(results.code(self._retries, inversion_path(inversion)))
+
+    # ---- manage
+
+    def list(
+        self,
+        *,
+        status: str | None = None,
+        pack: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        page_size: int = 100,
+    ) -> AsyncIterator[Inversion]:
+        """All inversions that the filters let through, newest first; pages are fetched as they are needed."""
+        plan = managing.inversions(
+            self._retries,
+            status=status,
+            pack=pack,
+            created_after=created_after,
+            created_before=created_before,
+            page_size=page_size,
+        )
+        return self._iterate(plan)
+
+    async def cancel(self, inversion: Inversion | str) -> Inversion:
+        """Stop it; a running one stops after the step at hand."""
+        return await self._run(managing.cancel(self._retries, Inversion, inversion_path(inversion)))
+
+    async def cancel_batch(self, batch: Batch | str) -> Batch:
+        """Stop all of it that has not ended."""
+        return await self._run(managing.cancel(self._retries, Batch, batch_path(batch)))
+
+    async def retry(self, inversion: Inversion | str) -> Inversion:
+        """A new inversion in the place of one that failed or was canceled."""
+        return await self._run(managing.retry(self._retries, inversion_path(inversion)))
+
+    async def delete(self, inversion: Inversion | str) -> None:
+        """Delete the photo and all that was made of it, at once."""
+        await self._run(managing.delete(self._retries, inversion_path(inversion)))
+
+    async def delete_batch(self, batch: Batch | str) -> None:
+        """Delete every photo of the batch and all that was made of them, at once."""
+        await self._run(managing.delete(self._retries, batch_path(batch)))
+
+    async def packs(self) -> tuple[Pack, ...]:
+        """The packs that live workers have announced."""
+        return await self._run(managing.packs(self._retries))
+
+    # ---- running plans
+
+    async def _run(self, plan: Plan[T]) -> T:
+        result: T = await AsyncDriver(self._http, plan).result()
+        return result
+
+    def _iterate(self, plan: Plan[None]) -> AsyncIterator[Any]:
+        return AsyncDriver(self._http, plan).values()

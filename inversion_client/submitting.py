@@ -1,0 +1,66 @@
+"""Plans of submitting: one photo, or many with the same options."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from inversion_client.models import Batch, Inversion
+from inversion_client.plan import Call, Do, File, Plan, Retries
+from inversion_client.sending import send_and_read
+from inversion_client.uploading import Code, Photo, form_of, load, load_code
+
+WAIT_MARGIN_S = 30.0
+"""Beyond the time that the service was asked to wait, before its answer counts as lost."""
+
+
+def submit(
+    retries: Retries,
+    photo: Photo,
+    options: Mapping[str, Any],
+    *,
+    mask: Photo | None,
+    latents: Code | None,
+    wait_s: float | None,
+    idempotency_key: str | None,
+) -> Plan[Inversion]:
+    """Queue a photo."""
+    files: list[File] = [("image", (yield Do(lambda: load(photo))))]
+    if mask is not None:
+        files.append(("mask", (yield Do(lambda: load(mask)))))
+    if latents is not None:
+        files.append(("latents", (yield Do(lambda: load_code(latents)))))
+    headers = _once(idempotency_key)
+    if wait_s is not None:
+        headers["Prefer"] = f"wait={math.ceil(wait_s)}"
+    call = Call(
+        method="POST",
+        path="/v1/inversions",
+        headers=headers,
+        form=form_of(options),
+        files=files,
+        read_timeout_s=None if wait_s is None else wait_s + WAIT_MARGIN_S,
+    )
+    return (yield from send_and_read(Inversion, call, retries))
+
+
+def submit_batch(
+    retries: Retries, photos: Sequence[Photo], options: Mapping[str, Any], *, idempotency_key: str | None
+) -> Plan[Batch]:
+    """Queue many photos: all of them, or none where one is refused."""
+    loaded = yield Do(lambda: [load(photo) for photo in photos])
+    call = Call(
+        method="POST",
+        path="/v1/batches",
+        headers=_once(idempotency_key),
+        form=form_of(options),
+        files=[("image", file) for file in loaded],
+    )
+    return (yield from send_and_read(Batch, call, retries))
+
+
+def _once(key: str | None) -> dict[str, str]:
+    """With it the request can be repeated, and makes one inversion."""
+    return {"Idempotency-Key": key if key is not None else uuid.uuid4().hex}

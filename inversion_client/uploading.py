@@ -1,0 +1,84 @@
+"""From photos, masks, codes and options to a form."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, TypedDict
+
+
+class Readable(Protocol):
+    """A file that was opened for reading bytes."""
+
+    def read(self) -> bytes:
+        """All that is left."""
+
+
+Photo: TypeAlias = str | os.PathLike[str] | bytes | Readable
+"""A file's path, its bytes, or the open file."""
+Code: TypeAlias = Any
+"""A code of shape (layers, w_dim): a numpy array, or a file of one (npy, safetensors, JSON) as a Photo is given."""
+
+
+class Options(TypedDict, total=False):
+    """What may be chosen for an inversion; the service checks it. What is left out, or None, is the service's default.
+
+    /docs of the service describes each, with its range.
+    """
+
+    pack: str | None
+    optimizer: str | None
+    start: str | None
+    """encoder, mean or random."""
+    steps: int
+    seed: int
+    frame_every: int
+    align: bool
+    target_loss: float | None
+    max_seconds: float | None
+    paste: bool
+    priority: str
+    """low, normal or high."""
+    ttl: int | None
+    """Seconds until photo and results are deleted."""
+    webhook: str | None
+    webhook_events: Sequence[str]
+
+
+def load(photo: Photo) -> tuple[str, bytes]:
+    """A name for the file, and its bytes; they are held, so that the request can be repeated."""
+    if isinstance(photo, bytes | bytearray | memoryview):
+        return "photo", bytes(photo)
+    if isinstance(photo, str | os.PathLike):
+        path = Path(photo)
+        return path.name, path.read_bytes()
+    data = photo.read()
+    if not isinstance(data, bytes):
+        raise ValueError("The photo's file gives text: open it with mode 'rb'.")
+    return Path(str(getattr(photo, "name", "photo"))).name, data
+
+
+def load_code(code: Code) -> tuple[str, bytes]:
+    """As `load`, and a numpy array as npy."""
+    if not hasattr(code, "__array__"):
+        return load(code)
+    import numpy as np  # it is there: the array came from it, or from something that needs it
+
+    file = io.BytesIO()
+    np.save(file, np.asarray(code, np.float32), allow_pickle=False)
+    return "latents.npy", file.getvalue()
+
+
+def form_of(options: Mapping[str, Any]) -> dict[str, str]:
+    """Options as form fields."""
+    return {name: _text(value) for name, value in options.items() if value is not None}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return ",".join(str(each) for each in value)
+    return str(value)

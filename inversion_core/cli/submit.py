@@ -1,0 +1,27 @@
+"""`inversion submit PHOTO...`: to a running service. All of it is the client's, and is imported when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+NAME = "submit"
+NEEDED = ("httpx", "tqdm", "inversion_client")
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register `submit`, so that the list of commands has it; its arguments are the client's."""
+    commands.add_parser(NAME, help="send photos to a running service", add_help=False)
+
+
+def run(argv: Sequence[str]) -> int:
+    """The client's command; `argv` is what follows `submit`."""
+    try:
+        from inversion_client.command import main
+    except ModuleNotFoundError as error:
+        if error.name not in NEEDED:
+            raise
+        print(f"error: inversion submit needs {error.name}: pip install 'stylegan-inversion[client]'", file=sys.stderr)
+        return 2
+    return main(argv, prog=f"inversion {NAME}")
