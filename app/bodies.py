@@ -220,8 +220,6 @@ class _Json:
         images = found.pop(IMAGES, [])
         if not isinstance(images, list):
             raise ProblemError("image-missing", "`images` is no list.")
-        if len(images) > MAX_BATCH:
-            raise ProblemError("batch-too-large", f"It has {len(images)} photos.")
         return [(f"{IMAGES}[{index}]", image) for index, image in enumerate(images)]
 
 

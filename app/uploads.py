@@ -16,11 +16,12 @@ from app.bodies import FILES, IMAGE, IMAGES, LATENTS, MASK, Upload
 from app.codes import Code, read_code
 from app.errors import ProblemError, explain
 from worker.client import Submission
-from worker.contract import JobOptions, PackInfo, StartKind
+from worker.contract import MAX_BATCH, JobOptions, PackInfo, StartKind
 
 log = logging.getLogger(__name__)
 
 OPTION_FIELDS = tuple(JobOptions.model_fields)
+_FLAGS = {name for name, field in JobOptions.model_fields.items() if field.annotation is bool}
 
 
 async def check_one(upload: Upload, packs: Sequence[PackInfo], timeout_s: float) -> Submission:
@@ -45,6 +46,8 @@ async def check_batch(upload: Upload, packs: Sequence[PackInfo], timeout_s: floa
             raise ProblemError("option-unknown", f"`{name}` belongs to one photo; submit that photo by itself.")
     if not upload.images:
         raise ProblemError("image-missing")
+    if len(upload.images) > MAX_BATCH:
+        raise ProblemError("batch-too-large", f"It has {len(upload.images)} photos.")
     check_options(_with_start(options, None), packs)
     for index, photo in enumerate(upload.images):
         try:
@@ -69,8 +72,11 @@ def parse_options(upload: Upload, files: Sequence[str]) -> JobOptions:
 
 
 def _of_form(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A form has no lists: their parts stand between commas."""
+    """A form has neither lists nor truth: parts stand between commas, and true and false are words."""
     found = dict(fields)
+    for name in _FLAGS & found.keys():
+        if found[name].lower() not in ("true", "false"):
+            raise ProblemError("option-invalid", f"`{name}`: must be true or false.")
     if isinstance(events := found.get("webhook_events"), str):
         found["webhook_events"] = [part.strip(" ") for part in events.split(",")]
     return found

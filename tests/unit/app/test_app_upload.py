@@ -140,7 +140,7 @@ class TestForm:
         ("field", "value"),
         [
             ("steps", "-1"), ("steps", "1001"), ("steps", "many"), ("seed", "-1"), ("frame_every", "0"),
-            ("align", "perhaps"), ("start", "nowhere"),
+            ("align", "perhaps"), ("align", "1"), ("start", "nowhere"),
         ],
     )  # fmt: skip
     def test_invalid_values_are_named(self, service: Service, field: str, value: str) -> None:
