@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,17 @@ from tiny import rough_pack
 from inversion_core.faces import crop_mask
 from worker.backend import Extras, Prepared
 from worker.contract import FaceInfo, JobOptions, StartKind
-from worker.core_backend import CoreBackend, CorePrepared, mask_tensor, start_codes
+from worker.core_backend import CoreBackend, CorePrepared, mask_tensor, start_code
 from worker.errors import JobRefused
 
 pytestmark = pytest.mark.unit
 
 
 @pytest.fixture(scope="module")
-def backend() -> CoreBackend:
-    return CoreBackend({"tiny": rough_pack()}, "tiny", "cpu")
+def backend() -> Iterator[CoreBackend]:
+    backend = CoreBackend({"tiny": rough_pack()}, "tiny", "cpu")
+    yield backend
+    backend.close()
 
 
 def photo(size: tuple[int, int] = (120, 96)) -> bytes:
@@ -52,7 +55,7 @@ def test_a_code_of_another_shape_is_refused(backend: CoreBackend, shape: tuple[i
     with pytest.raises(JobRefused, match="shape") as caught:
         prepared(backend, Extras(start=np.zeros(shape, np.float32)), start=StartKind.LATENTS)
     assert caught.value.problem.type == "/problems/option-invalid"
-    assert start_codes(rough_pack(), None) is None
+    assert start_code(rough_pack(), None) is None
 
 
 def test_only_what_is_white_must_agree(backend: CoreBackend) -> None:
@@ -61,9 +64,9 @@ def test_only_what_is_white_must_agree(backend: CoreBackend) -> None:
     free, bound = prepared(backend, Extras()), prepared(backend, Extras(mask=mask))
     assert next(iter(bound.steps(None))).loss < next(iter(free.steps(None))).loss
     assert isinstance(bound, CorePrepared)
-    assert bound.mask_B1HW is not None
-    assert bound.mask_B1HW.shape == (1, 1, 16, 16)
-    seen = bound.mask_B1HW[0, 0]
+    assert bound.mask_HW is not None
+    assert bound.mask_HW.shape == (16, 16)
+    seen = bound.mask_HW
     assert torch.all(seen[:, :7] > 0.99)  # resampling rings a little
     assert torch.all(seen[:, 9:] < 0.01)
 
@@ -84,7 +87,7 @@ def test_a_mask_is_cut_out_as_the_face_is_and_free_outside_the_photo() -> None:
     upright = Image.new("RGB", (100, 100))
     whole = mask_tensor(mask, upright, FaceInfo(found=1, quad=quad), 10)
     assert whole is not None
-    torch.testing.assert_close(whole[0, 0], torch.cat([torch.zeros(10, 5), torch.ones(10, 5)], dim=1))
+    torch.testing.assert_close(whole, torch.cat([torch.zeros(10, 5), torch.ones(10, 5)], dim=1))
     turned = np.array([(100.0, 0.0), (0.0, 0.0), (0.0, 100.0), (100.0, 100.0)])  # top left lies on the right
     assert np.asarray(crop_mask(mask, turned, 10))[:5].min() == 255
     beyond = np.array([(50.0, 0.0), (50.0, 100.0), (150.0, 100.0), (150.0, 0.0)])
