@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -157,8 +158,9 @@ sys.exit(main(["submit", "face.jpg"]))
 def test_a_progress_bar_for_whoever_looks(url: str, photo: Path) -> None:
     """A terminal gets a bar; files and pipes do not (the tests above)."""
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
     command = [sys.executable, "-m", "inversion_client", str(photo), "--url", url, "--wait"]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, stderr=theirs, stdout=subprocess.PIPE, env=env, timeout=60, check=False)
     os.close(theirs)
     said = os.read(ours, 65536).decode()
