@@ -24,8 +24,8 @@ from inversion_client.uploading import Options
 EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
 FETCHED = ("aligned", "image", "npy", "strip")
 """What is downloaded where nothing else is said; the files are called as those of `inversion invert`."""
-RETRIES = Retries(times=3)
-"""A person waits for the first answer: a few seconds are enough to say that nobody is there."""
+RETRIES = Retries(times=3, first_s=0.25)
+"""A person waits for the first answer: two seconds are enough to say that nobody is there."""
 EPILOG = """Each photo's id is printed as soon as it is accepted. With --wait each gets a folder DIR/NAME (its file
 name without the ending) with aligned.png, reconstruction.png, latents.npy and strip.png, or what --get names.
 

@@ -20,8 +20,9 @@ def run(argv: Sequence[str]) -> int:
     try:
         from inversion_client.command import main
     except ModuleNotFoundError as error:
-        if error.name not in NEEDED:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in NEEDED:
             raise
-        print(f"error: inversion submit needs {error.name}: pip install 'stylegan-inversion[client]'", file=sys.stderr)
+        print(f"error: inversion submit needs {missing}: pip install 'stylegan-inversion[client]'", file=sys.stderr)
         return 2
     return main(argv, prog=f"inversion {NAME}")

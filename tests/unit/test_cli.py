@@ -25,7 +25,7 @@ from tests.drawn_face import draw_face
 from tests.tiny import rough_pack, save_networks, tiny_targets
 
 COMMANDS = [
-    [], ["invert"], ["pack"], ["pack", "list"], ["pack", "show"], ["pack", "verify"], ["pack", "convert-idinvert"],
+    [], ["invert"], ["submit"], ["pack"], ["pack", "list"], ["pack", "show"], ["pack", "verify"], ["pack", "convert-idinvert"],
     ["pack", "use-imagenet-vgg"], ["benchmark"], ["benchmark", "speed"], ["benchmark", "quality"],
     ["benchmark", "groups"], ["benchmark", "samples"], ["train"], ["train", "directions"],
     ["train", "optimizer"], ["pack", "add-optimizer"],
