@@ -30,14 +30,18 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def skeleton(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The three packages without their contents but the modules that the rules name."""
+    """The packages without their contents but the modules that the rules name."""
     folder = tmp_path_factory.mktemp("skeleton")
     shutil.copy(ROOT / "pyproject.toml", folder)
-    for package in ("app", "worker", "inversion_core"):
+    for package in ("app", "worker", "inversion_core", "inversion_client"):
         (folder / package).mkdir()
         (folder / package / "__init__.py").touch()
     for module in ("tasks", "bootstrap", "frames", "store", "client", "contract"):
         (folder / "worker" / f"{module}.py").touch()
+    (folder / "inversion_client" / "command.py").touch()
+    (folder / "inversion_core" / "cli").mkdir()
+    (folder / "inversion_core" / "cli" / "__init__.py").touch()
+    (folder / "inversion_core" / "cli" / "submit.py").write_text("import inversion_client.command\n")
     (folder / "app" / "good.py").write_text("import worker.client\nimport worker.contract\n")
     assert lint(folder).returncode == 0
     return folder
@@ -54,6 +58,14 @@ def test_rules_hold() -> None:
         ("inversion_core/bad.py", "import fastapi"),
         ("inversion_core/bad.py", "import pydantic"),
         ("inversion_core/bad.py", "import worker.contract"),
+        ("inversion_core/bad.py", "import inversion_client"),
+        ("inversion_core/cli/bad.py", "import inversion_client.command"),
+        ("inversion_client/bad.py", "import inversion_core"),
+        ("inversion_client/bad.py", "import worker.contract"),
+        ("inversion_client/bad.py", "import app"),
+        ("inversion_client/bad.py", "import pydantic"),
+        ("app/bad.py", "import inversion_client"),
+        ("worker/bad.py", "import inversion_client"),
         ("app/bad.py", "import torch"),
         ("app/bad.py", "import inversion_core"),
         ("app/bad.py", "import worker.tasks"),

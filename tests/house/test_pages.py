@@ -37,29 +37,42 @@ def test_make_targets_exist(page: Path) -> None:
 @pytest.mark.parametrize("name", ["architecture.md", "CONTRIBUTING.md", "README.md"])
 def test_files_that_are_named_exist(name: str) -> None:
     page = next(each for each in PAGES if each.name == name)
-    named = re.findall(r"`((?:app|worker|inversion_core|tests|docs)/[\w./-]*)`", page.read_text())
+    named = re.findall(r"`((?:app|worker|inversion_core|inversion_client|tests|docs)/[\w./-]*)`", page.read_text())
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_readme_has_its_parts() -> None:
-    for part in ("docs/images/", "make serve", "make test", "curl", "inversion_core/", "worker/", "app/"):
+    for part in (
+        "docs/images/",
+        "make serve",
+        "make test",
+        "curl",
+        "inversion_core/",
+        "inversion_client/",
+        "worker/",
+        "app/",
+    ):
         assert part in README
 
 
 def test_readme_shell_is_sound() -> None:
-    (script,) = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-    subprocess.run(["bash", "-n"], input=script, text=True, timeout=10, check=True)
+    scripts = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    assert scripts
+    for script in scripts:
+        subprocess.run(["bash", "-n"], input=script, text=True, timeout=10, check=True)
 
 
 def test_readme_python_compiles() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    compile(code, "README.md", "exec")
+    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(examples) == 2
+    for code in examples:
+        compile(code, "README.md", "exec")
 
 
 def test_commands_of_the_readme_are_installed() -> None:
     scripts = PROJECT["project"]["scripts"]
-    assert {"inversion", "inversion-serve"} <= set(scripts)
+    assert {"inversion", "inversion-submit", "inversion-serve"} <= set(scripts)
     assert ".venv/bin/inversion " in README
 
 
