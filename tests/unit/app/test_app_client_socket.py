@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from anyio.from_thread import BlockingPortal
@@ -17,6 +21,7 @@ from inversion_client import AsyncInversionClient, Event, InversionClient, Retri
 
 pytestmark = pytest.mark.unit
 
+README = (Path(__file__).parents[3] / "README.md").read_text()
 FRAMES = 150
 CUTS = 25
 HEAD_BYTES = 650
@@ -75,6 +80,28 @@ def test_nor_for_the_asynchronous_client(portal: BlockingPortal, service: Servic
     working = work(service, job_id)
     check(portal.call(listen), proxy)
     working.join()
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_nor_for_the_javascript_of_the_readme(service: Service, proxy: CuttingProxy, tmp_path: Path) -> None:
+    (script,) = re.findall(r"```js\n(.*?)```", README, re.DOTALL)
+    script = script.replace("127.0.0.1:8000", f"127.0.0.1:{proxy.port}")
+    assert "1000)" in script
+    (tmp_path / "invert.mjs").write_text(script.replace("1000)", "10)"))  # between two connections
+    (tmp_path / "face.jpg").write_bytes(picture_bytes("JPEG"))
+    proxy.cuts = [4000, 900, 1500, 2000]
+    command = ["node", "invert.mjs"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not service.jobs.records:
+            time.sleep(0.01)
+        working = work(service, next(iter(service.jobs.records)))
+        said, complaints = process.communicate(timeout=60)
+        working.join()
+    assert process.returncode == 0, complaints
+    assert proxy.cuts == []
+    lines = [line.split() for line in said.splitlines()]
+    assert [int(line[1]) for line in lines if line[0] == "frame"] == list(range(FRAMES))
+    assert [line[0] for line in lines if line[0] != "frame"] == ["queued", "started", "done", "succeeded"]
 
 
 def test_leaving_a_loop_early_ends_the_connection(service: Service, proxy: CuttingProxy) -> None:
