@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 """Errors after which the service has seen nothing of the request."""
+REMEDY = "Is the service running, and is this its address?"
+REMEDY_IN_DOUBT = "It may have been done all the same: look, before you ask for it again."
 BUSY = "/problems/idempotency-key-in-use"
 TURNED_AWAY = (502, 503, 504)
 """Nobody was there to do it; but a proxy may say so of a request that was done."""
@@ -38,7 +40,8 @@ def send(call: Call, retries: Retries) -> Plan[httpx.Response]:
         except httpx.RequestError as error:
             safe = isinstance(error, httpx.TransportError) and (call.repeatable or isinstance(error, NEVER_SENT))
             if pause_s is None or not safe:
-                raise ServiceUnreachable(_said(call, error)) from error
+                remedy = REMEDY if isinstance(error, NEVER_SENT) else REMEDY_IN_DOUBT
+                raise ServiceUnreachable(f"{_said(call, error)}. {remedy}") from error
             lost = lost or not isinstance(error, NEVER_SENT)
             log.info("%s, again in %.1f s", _said(call, error), pause_s)
         else:

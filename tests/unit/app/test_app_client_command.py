@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 import termios
@@ -156,6 +157,20 @@ for missing in ("inversion_client", "httpx"):
         f"error: inversion submit needs {missing}: pip install 'stylegan-inversion[client]'"
         for missing in ("inversion_client", "httpx")
     ]
+
+
+def test_the_example_of_the_documentation(url: str, photo: Path) -> None:
+    """docs/client.md, as it stands but for the address."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "client.md").read_text(), re.DOTALL)
+    for name in ("a.jpg", "b.jpg"):
+        photo.with_name(name).write_bytes(picture_bytes("JPEG"))
+    code = code.replace("https://inversion.example", url)
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "error", "-c", code]
+    result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "'succeeded': 2" in result.stdout
+    assert len(list(photo.parent.glob("*.safetensors"))) == 2
 
 
 def test_a_progress_bar_for_whoever_looks(url: str, photo: Path) -> None:
