@@ -37,8 +37,8 @@ MAX_TTL_S = 7 * 24 * 3600
 MAX_URL_LENGTH = 2000
 """Longest address of a webhook."""
 _PORT = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})"
-WEBHOOK_PATTERN = rf"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:{_PORT})?([/?][!\"$-~]*)?$"
-"""Shape of a webhook's address: ASCII, without user name, password or fragment."""
+WEBHOOK_PATTERN = rf"^https?://[A-Za-z0-9._-]+(:{_PORT})?([/?][!\"$-~]*)?$"
+"""Shape of a webhook's address: ASCII, without user name, password or fragment; a host by name, or by IPv4."""
 MAX_NAME_LENGTH = 64
 """Longest name of a pack or an optimizer."""
 MAX_BATCH = 64
@@ -176,8 +176,8 @@ class JobOptions(Message):
         """Shape alone: whether the address may be called is decided when it is called."""
         if value is not None and not re.fullmatch(WEBHOOK_PATTERN.strip("^$"), value):
             raise ValueError(
-                "must be an address that begins with https:// or http://, without user name, password, fragment or "
-                "spaces; encode other characters than ASCII"
+                "must be an address that begins with https:// or http://, without IPv6, user name, password, "
+                "fragment or spaces; encode other characters than ASCII"
             )
         return value
 

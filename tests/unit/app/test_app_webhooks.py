@@ -297,7 +297,7 @@ class TestSubmit:
         "url",
         [
             "https://127.0.0.1/x", "https://localhost/x", "https://10.0.0.1/", "https://169.254.169.254/latest/meta-data",
-            "https://[::1]/", "https://[::ffff:10.0.0.1]/", "https://[fd00::1]/", "https://metadata.google.internal/",
+            "https://metadata.google.internal/",
             "https://printer.local/", "https://0.0.0.0/", "https://a.localhost:8000/", "https://100.64.0.1/",
         ],
     )  # fmt: skip
@@ -305,6 +305,12 @@ class TestSubmit:
         settings = AppSettings(webhook_secret=SECRET)  # type: ignore[arg-type]
         with running(portal, settings, FakeJobClient()) as service:
             assert "public internet" in self.detail(service, url)
+
+    @pytest.mark.parametrize(
+        "url", ["https://[::1]/", "https://[::ffff:10.0.0.1]/", "https://[14:::]/", "https://[1C3d]/"]
+    )
+    def test_no_address_in_brackets(self, service: Service, url: str) -> None:
+        assert "IPv6" in self.detail(service, url)
 
     def test_not_without_tls_and_not_without_a_secret(self, portal: BlockingPortal) -> None:
         with running(portal, AppSettings(), FakeJobClient()) as service:
