@@ -23,6 +23,13 @@ ACCEPTED_HEADERS = {
     "Preference-Applied": {"description": "`wait=N`, where that was preferred.", **_TEXT},
     "Idempotent-Replayed": {"description": "`true` when an Idempotency-Key led to what was made before.", **_TEXT},
 }
+
+
+def accepted_as(description: str) -> dict[str, Any]:
+    """What `responses` says of a 202."""
+    return {"description": description, "headers": {**ACCEPTED_HEADERS, "Retry-After": RETRY_AFTER}}
+
+
 LOOK: dict[int | str, dict[str, Any]] = {
     200: {"headers": {"Retry-After": RETRY_AFTER, "ETag": ETAG}},
     304: {"description": "Nothing has changed since the `ETag` in If-None-Match."},

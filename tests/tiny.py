@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 from inversion_core.models import (
     DiscriminatorConfig,
@@ -16,6 +18,7 @@ from inversion_core.models import (
     StyleGANGenerator,
 )
 from inversion_core.packs import Pack, PackManifest, PerceptualSpec, save_pack
+from inversion_core.training.data import pack_pictures
 
 GENERATOR = GeneratorConfig(
     resolution=16, channels=(16, 12, 8), z_dim=10, w_dim=12, mapping_dim=14, mapping_layers=3, final_tanh=True
@@ -58,6 +61,16 @@ def rough_pack() -> Pack:
 def save_networks(folder: Path, pack: Pack) -> None:
     """Write a pack's networks and manifest as a pack folder."""
     save_pack(folder, pack.manifest, generator=pack.generator, perceptual=pack.perceptual, encoder=pack.encoder)
+
+
+def noise_archive(folder: Path, random: np.random.Generator, count: int = 24) -> Path:
+    """An archive of 16 px pictures of noise, `folder`/data.npz; they lie in `folder`/images, numbered from 1."""
+    (folder / "images").mkdir()
+    for i in range(1, count + 1):
+        pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{i:04d}.png")
+    pack_pictures([folder / "images"], folder / "data.npz", 16)
+    return folder / "data.npz"
 
 
 def tiny_targets(count: int = 3, seed: int = 1) -> torch.Tensor:

@@ -26,10 +26,7 @@ _PROBLEMS = [slug for slug in UPLOAD_PROBLEMS if not slug.startswith("inversion-
     dependencies=[Depends(check_room)],
     response_model=schemas.Batch,
     responses={
-        202: {
-            "description": "Accepted, all of them; `Location` is where to follow them.",
-            "headers": {**answers.ACCEPTED_HEADERS, "Retry-After": answers.RETRY_AFTER},
-        },
+        202: answers.accepted_as("Accepted, all of them; `Location` is where to follow them."),
         **responses(*_PROBLEMS, "batch-too-large", "batch-not-found"),
     },
     openapi_extra=many_photos(),

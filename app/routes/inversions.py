@@ -57,10 +57,7 @@ MAX_PAGE = 100
             "model": Inversion,
             "headers": answers.ACCEPTED_HEADERS,
         },
-        202: {
-            "description": "Accepted; `Location` is where to follow it.",
-            "headers": {**answers.ACCEPTED_HEADERS, "Retry-After": answers.RETRY_AFTER},
-        },
+        202: answers.accepted_as("Accepted; `Location` is where to follow it."),
         **responses(*UPLOAD_PROBLEMS, "image-repeated", "mask-invalid", "latents-invalid"),
     },
     openapi_extra=one_photo(),
@@ -161,10 +158,7 @@ async def cancel(client: Client, settings: Settings, record: Record) -> JSONResp
     dependencies=[Depends(check_room)],
     response_model=Inversion,
     responses={
-        202: {
-            "description": "A new inversion of the same photo and options; `Location` is where to follow it.",
-            "headers": {**answers.ACCEPTED_HEADERS, "Retry-After": answers.RETRY_AFTER},
-        },
+        202: answers.accepted_as("A new inversion of the same photo and options; `Location` is where to follow it."),
         **responses(
             "inversion-not-found",
             "inversion-expired",

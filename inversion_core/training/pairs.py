@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -76,7 +77,7 @@ class Mixture:
     codes_NLD: Tensor
     """Codes of pictures, such as an encoder finds them in those that the pack was trained on."""
 
-    @property
+    @cached_property
     def spread_L1(self) -> Tensor:
         """Mean standard deviation of a layer's elements."""
         return self.codes_NLD.std(0).mean(1, keepdim=True)

@@ -12,15 +12,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from inversion_core.benchmark.grouping import THIRDS, pick, rank_correlation, thirds, yaw_deg
 from inversion_core.cli import main
 from inversion_core.errors import OptionInvalid
 from inversion_core.packs.load import PATH_VARIABLE
-from inversion_core.training.data import load_pictures, pack_pictures
+from inversion_core.training.data import load_pictures
 from inversion_core.training.rating_table import read_ratings
-from tests.tiny import rough_pack, save_networks
+from tests.tiny import noise_archive, rough_pack, save_networks
 
 pytestmark = pytest.mark.unit
 
@@ -124,11 +123,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_networks(tmp_path / "packs" / "tiny", rough_pack())
     monkeypatch.setenv(PATH_VARIABLE, str(tmp_path / "packs"))
     random = np.random.default_rng(0)
-    (tmp_path / "images").mkdir()
-    for i in range(1, 25):
-        pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "images" / f"{i:04d}.png")
-    pack_pictures([tmp_path / "images"], tmp_path / "data.npz", 16)
+    noise_archive(tmp_path, random)
     lines = [f"{i},{random.uniform(0, 100):.3f},{i % 5}" for i in range(1, 24)]
     (tmp_path / "ratings.csv").write_text("\n".join(["stimulus,age,shoe-size", *lines]))
     return tmp_path

@@ -34,7 +34,7 @@ from inversion_core.packs import Variant, load_pack, put_learned
 from inversion_core.packs.load import PATH_VARIABLE
 from inversion_core.training.data import load_pictures, pack_pictures
 from tests.drawn_face import draw_face
-from tests.tiny import rough_pack, save_networks, tiny_pack, tiny_targets
+from tests.tiny import noise_archive, rough_pack, save_networks, tiny_pack, tiny_targets
 
 pytestmark = pytest.mark.unit
 STEPS = 6
@@ -340,13 +340,7 @@ def test_timing_gets_over_a_run_that_diverges(place: Path) -> None:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    random = np.random.default_rng(0)
-    (tmp_path / "images").mkdir()
-    for i in range(1, 25):
-        pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "images" / f"{i:04d}.png")
-    pack_pictures([tmp_path / "images"], tmp_path / "data.npz", 16)
-    return tmp_path / "data.npz"
+    return noise_archive(tmp_path, np.random.default_rng(0))
 
 
 def test_photographs_and_archives_go_together(place: Path, archive: Path) -> None:

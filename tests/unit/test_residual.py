@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from inversion_core import InvertConfig, invert
@@ -21,11 +20,10 @@ from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.optimizers.looking import ResidualConfig, ResidualNetwork
 from inversion_core.optimizers.residual import LearnedResidual
 from inversion_core.packs import Pack, load_pack, verify_pack
-from inversion_core.training.data import pack_pictures
 from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining
 from inversion_core.training.pairs import Mixture, draw_pairs
 from inversion_core.training.run import RunFolder
-from tests.tiny import save_networks, tiny_pack, tiny_targets
+from tests.tiny import noise_archive, save_networks, tiny_pack, tiny_targets
 
 pytestmark = pytest.mark.unit
 STEPS = 12
@@ -187,15 +185,10 @@ def test_unknown_objectives_and_targets_are_refused() -> None:
 
 def test_it_comes_from_the_command_line_into_a_pack_and_to_a_job(tmp_path: Path) -> None:
     save_networks(tmp_path / "pack", tiny_pack())
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    draw = np.random.default_rng(0)
-    for index in range(12):
-        Image.fromarray(draw.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(folder / f"{index}.png")
-    pack_pictures([folder], tmp_path / "data.npz", 16)
+    archive = noise_archive(tmp_path, np.random.default_rng(0), count=12)
     run = [
         "train", "optimizer", str(tmp_path / "pack"), "--design", "learned-residual", "--data",
-        str(tmp_path / "data.npz"), "--out", str(tmp_path / "run"), "--batch", "2", "--iterations", "4", "--unroll", "2",
+        str(archive), "--out", str(tmp_path / "run"), "--batch", "2", "--iterations", "4", "--unroll", "2",
         "--max-pictures", "4", "--real", "2", "--held-out", "4", "--hidden", "8",
     ]  # fmt: skip
     assert main(run) == 0
