@@ -44,6 +44,7 @@ COUNTS = {
 WEIGHTS = {
     "rate": "Adam's, for the weights",
     "latent_weight": "of the distance from the true code",
+    "averaging": "decay of a moving average of the weights, which is then what is kept",
     "last_weight": "of the losses after the last update; the first has 1, those between lie on a line",
 }
 """Options that are numbers and fields of OptimizerTraining."""
@@ -54,7 +55,9 @@ def add_optimizer(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = kinds.add_parser("optimizer", help="train a learned optimizer for a pack; goes on where it stopped")
     parser.add_argument("pack", metavar="PACK", help="name or folder")
     parser.add_argument("--design", choices=sorted(DESIGNS), default="learned", help="(default: learned)")
-    parser.add_argument("--start", choices=TRAINED_STARTS, help="(default: encoder where the pack has one)")
+    parser.add_argument(
+        "--start", choices=TRAINED_STARTS, help="(default: the design's; else encoder where the pack has one)"
+    )
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DATA",
         help="archive made by `inversion train data`; its held-out pictures say when to stop",
@@ -109,12 +112,13 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _config(args: argparse.Namespace, pack: Pack) -> OptimizerTraining:
-    start = args.start or ("encoder" if pack.has_encoder else "random")
+    own = DESIGNS[args.design].training.get("start", "encoder" if pack.has_encoder else "random")
+    start = args.start or own
     if start == "encoder" and not pack.has_encoder:
         raise OptionInvalid(f"pack {pack.name} has no encoder; train for --start random")
-    fields = {**DESIGNS[args.design].training, **_given(args, [*COUNTS, *WEIGHTS])}
+    fields = {**DESIGNS[args.design].training, **_given(args, [*COUNTS, *WEIGHTS]), "start": start}
     try:
-        return OptimizerTraining(start=start, batch_size=args.batch, **fields)
+        return OptimizerTraining(batch_size=args.batch, **fields)
     except ValueError as error:
         raise OptionInvalid(str(error)) from error
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from inversion_core.optimizers.basis import BasisConfig, BasisNetwork, LearnedBasis
 from inversion_core.optimizers.learned import Learned, LearnedConfig, UpdateNetwork
 from inversion_core.optimizers.looking import ResidualConfig, ResidualNetwork
 from inversion_core.optimizers.lstm import CoordinateLSTM, LearnedLSTM, LSTMConfig
@@ -59,11 +60,15 @@ DESIGNS: Mapping[str, Design] = {
         training={"unroll": 5, "rate": 3e-4},
     ),
     "learned-residual": Design(
-        config=ResidualConfig, network=ResidualNetwork, optimizer=LearnedResidual, untrained="Adam with a warm-up",
+        config=ResidualConfig, network=ResidualNetwork, optimizer=LearnedResidual, untrained="learned-basis",
         training={
-            "iterations": 8, "unroll": 8, "rate": 5e-4, "latent_weight": 0.0, "last_weight": 4.0,
-            "objective": "log-loss", "targets": "mixed",
+            "start": "any", "iterations": 45, "unroll": 5, "rate": 7e-4, "latent_weight": 0.0, "averaging": 0.98,
+            "objective": "log-loss", "targets": "pictures",
         },
+    ),
+    "learned-basis": Design(
+        config=BasisConfig, network=BasisNetwork, optimizer=LearnedBasis, untrained="the same",
+        training={"start": "any", "targets": "mixed"},
     ),
 }  # fmt: skip
 """Name, as options and pack.json spell it, to design."""

@@ -1,5 +1,5 @@
 """The network of `learned-residual`: from pictures, gradient and code to how Adam's update is scaled, and to one
-beside it.
+beside it. All codes, gradients and updates are in the basis of basis.py.
 
 Three parts: a convolutional trunk looks at what target and picture have apart (as ReStyle's encoder does, Alaluf
 2021); style layers exchange what they know by attention (Vaswani 2017); and a controller, a small network of each
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from inversion_core.optimizers.basis import Basis
 from inversion_core.optimizers.learned import LayerwiseLinear
 from inversion_core.optimizers.seen import Seen
 
@@ -27,8 +28,6 @@ PROGRESS = 9
 """Numbers on progress, see `residual.py`."""
 HEADS = 4
 BLOCKS = 2
-DIRECT_SCALE = 0.3
-"""Of the update beside Adam's: about the spread of the codes of real pictures."""
 LOG_FACTOR = 1.5
 """Adam's update is scaled by exp(-LOG_FACTOR) to exp(LOG_FACTOR), element by element."""
 SMALLEST = 1e-12
@@ -49,9 +48,9 @@ class ResidualConfig:
     """Of the features F; training takes the pack's."""
     learning_rate: float = 0.16
     """Step size of the Adam inside, after its warm-up."""
-    warmup_steps: int = 5
-    looks: int = 8
-    """Updates in which the network has its say; after them Adam goes on alone."""
+    warmup_steps: int = 3
+    looks: int = 45
+    """Updates in which the network has its say, as many as it is trained for; after them Adam goes on alone."""
 
     def __post_init__(self) -> None:
         for name in ("num_layers", "w_dim", "hidden", "context", "feature_channels"):
@@ -127,31 +126,22 @@ class Controller(nn.Module):
 
 
 class ResidualNetwork(nn.Module):
-    """All parts. Untrained it is Adam with a warm-up."""
+    """All parts. Untrained it is Adam in its basis, with a warm-up."""
 
     def __init__(self, config: ResidualConfig):
         super().__init__()
         self.config = config
         layers, dim, hidden = config.num_layers, config.w_dim, config.hidden
+        self.basis = Basis(layers, dim)
         self.controller = Controller(layers)
         self.trunk = Trunk(config.feature_channels, config.context)
-        self.code_in = LayerwiseLinear(layers, 3 * dim, hidden)
+        self.code_in = LayerwiseLinear(layers, 4 * dim, hidden)
         self.progress_in = LayerwiseLinear(layers, PROGRESS, hidden)
         self.context_in = LayerwiseLinear(layers, config.context, hidden)
         self.blocks = nn.ModuleList(Block(hidden) for _ in range(BLOCKS))
         self.norm = nn.LayerNorm(hidden)
         self.code_out = LayerwiseLinear(layers, hidden, 2 * dim)
         _zero(self.code_out)
-        self.register_buffer("code_mean_LD", torch.zeros(layers, dim))
-        self.register_buffer("code_spread_L1", torch.ones(layers, 1))
-        self.code_mean_LD: Tensor
-        self.code_spread_L1: Tensor
-
-    @torch.no_grad()
-    def fit_codes(self, w_NLD: Tensor) -> None:
-        """Take mean and spread of the codes that will occur, so that they come in at about 1 in size."""
-        self.code_mean_LD.copy_(w_NLD.mean(0))
-        self.code_spread_L1.copy_(w_NLD.std(0).mean(1, keepdim=True).clamp(min=SMALLEST))
 
     def forward(
         self, adam_BLD: Tensor, grad_BLD: Tensor, w_BLD: Tensor, progress_BLN: Tensor, seen: Seen
@@ -161,8 +151,13 @@ class ResidualNetwork(nn.Module):
         Args:
             adam_BLD: Adam's update at step size 1.
         """
-        w_BLD = (w_BLD - self.code_mean_LD) / self.code_spread_L1
-        own_BLI = torch.cat([adam_BLD, (grad_BLD / rms(grad_BLD, 2)).clamp(-5, 5), w_BLD], dim=2)
+        basis = self.basis
+        own_BLI = torch.cat(
+            [
+                adam_BLD, _unit(grad_BLD), _unit(grad_BLD * basis.curvature_LD.clamp(min=SMALLEST).rsqrt()),
+                (w_BLD - basis.mean_LD) / basis.spread_LD,
+            ], dim=2,
+        )  # fmt: skip
         context_BLK = self.trunk(seen)[:, None].expand(-1, self.config.num_layers, -1)
         x_LBH = self.code_in(own_BLI.transpose(0, 1)) + self.progress_in(progress_BLN.transpose(0, 1))
         x_LBH = x_LBH + self.context_in(context_BLK.transpose(0, 1))
@@ -172,12 +167,17 @@ class ResidualNetwork(nn.Module):
         out_BLI = self.code_out(self.norm(x_BLH).transpose(0, 1)).transpose(0, 1)
         log_factor_BLD, direct_BLD = out_BLI.chunk(2, dim=2)
         rate_BL1 = self.controller(progress_BLN).clamp(-6, 2).exp()
-        return rate_BL1 * torch.exp(LOG_FACTOR * torch.tanh(log_factor_BLD)), DIRECT_SCALE * direct_BLD
+        return rate_BL1 * torch.exp(LOG_FACTOR * torch.tanh(log_factor_BLD)), basis.spread_LD * direct_BLD
 
 
 def rms(x: Tensor, *dims: int) -> Tensor:
     """Root mean square over the dimensions, which stay with size 1; never 0."""
     return x.square().mean(dims, keepdim=True).sqrt() + SMALLEST
+
+
+def _unit(x_BLD: Tensor) -> Tensor:
+    """Of root mean square 1 in each layer, without its extremes."""
+    return (x_BLD / rms(x_BLD, 2)).clamp(-5, 5)
 
 
 def _picture_channels(seen: Seen) -> Tensor:

@@ -6,14 +6,13 @@ equation 3f)
 
     -alpha c e * f(grad) + d
 
-with f Adam's, c a factor of each layer, e one of each element, d a direction that need not follow the gradient. So it
-goes for the first few updates (`looks`), in which most is won; then Adam goes on alone with the moments that it has.
-Longer, and trained on a few updates at a time, the network learned to hold Adam back: what lowers the loss within
-five updates is a smaller rate than what lowers it within fifty.
+with f Adam's in the basis of basis.py, c a factor of each layer, e one of each element, d a direction that need not
+follow the gradient. So it goes for the first `looks` updates; then Adam goes on alone with the moments that it has.
 
-Safeguard: where an image's loss rises to more than RISE times its best, or is no number, the image goes back to its
-best code, and from there Adam alone goes on, with half the rate, and half of that the next time. So a picture on which
-the network errs is left to Adam.
+Safeguard: where an image's loss rises to more than RISE times its best, or is no number, or the network has led for
+PATIENCE updates without a better code, the image goes back to its best code, and from there Adam alone goes on, with
+half the rate, and half of that the next time. A code counts as best from ANCHOR times the start's loss on: one that
+is hardly better may lie where nothing can be won any more. So a picture on which the network errs is left to Adam.
 
 Suffixes: B image, L style layer, D latent w, N number on progress.
 """
@@ -32,6 +31,10 @@ from inversion_core.optimizers.seen import Seen
 
 RISE = 1.5
 """Of the loss over its best, from which an image is left to Adam."""
+PATIENCE = 8
+"""Updates of the network without a better code after which it is, too."""
+ANCHOR = 0.9
+"""Of the start's loss, below which a code is worth going back to."""
 
 
 class ResidualState(NamedTuple):
@@ -39,14 +42,18 @@ class ResidualState(NamedTuple):
 
     mean_BLD: Tensor
     square_BLD: Tensor
+    """In the basis."""
     count_B: Tensor
     """Updates since the start, or since the safeguard last took an image back."""
     first_loss_B: Tensor
     """Loss at the start; infinite before the first update."""
     last_loss_B: Tensor
     best_loss_B: Tensor
-    best_w_BLD: Tensor
-    best_grad_BLD: Tensor
+    waited_B: Tensor
+    """Updates since the best loss."""
+    anchor_w_BLD: Tensor
+    anchor_grad_BLD: Tensor
+    """Where the safeguard takes an image back to."""
     taken_back_B: Tensor
     """How often the safeguard took the image back."""
 
@@ -56,28 +63,30 @@ class LearnedResidual:
     update with code and moments as they are: what an update does to the inputs of later ones is left out."""
 
     def __init__(self, network: ResidualNetwork):
-        self.network = network
+        self.network, self._basis = network, network.basis
         self._adam = Adam(learning_rate=1.0)
 
     def init(self, w_BLD: Tensor) -> ResidualState:
         zero_BLD, infinite_B = torch.zeros_like(w_BLD), w_BLD.new_full((len(w_BLD),), torch.inf)
         return ResidualState(
             mean_BLD=zero_BLD, square_BLD=zero_BLD, count_B=new_count(w_BLD), first_loss_B=infinite_B,
-            last_loss_B=infinite_B, best_loss_B=infinite_B, best_w_BLD=w_BLD.detach(), best_grad_BLD=zero_BLD,
+            last_loss_B=infinite_B, best_loss_B=infinite_B, waited_B=torch.zeros_like(infinite_B),
+            anchor_w_BLD=w_BLD.detach(), anchor_grad_BLD=zero_BLD,
             taken_back_B=torch.zeros_like(infinite_B),
         )  # fmt: skip
 
     def step_seeing(
         self, w_BLD: Tensor, grad_BLD: Tensor, state: ResidualState, seen: Seen
     ) -> tuple[Tensor, ResidualState]:
-        w_BLD, grad_BLD, state = _safeguarded(w_BLD, grad_BLD, state, seen.loss_B)
+        w_BLD, grad_BLD, state = _safeguarded(w_BLD, grad_BLD, state, seen.loss_B, self.network.config.looks)
+        grad_BLD = self._basis.into(grad_BLD)
         adam_BLD, moments = self._adam.update(grad_BLD, AdamState(state.mean_BLD, state.square_BLD, state.count_B))
         state = state._replace(mean_BLD=moments.mean_BLD, square_BLD=moments.square_BLD, count_B=moments.count_B)
-        update_BLD = self._update(adam_BLD, grad_BLD, w_BLD.detach(), state, seen)
-        return w_BLD + update_BLD, state._replace(last_loss_B=seen.loss_B)
+        update_BLD = self._update(adam_BLD, grad_BLD, self._basis.into(w_BLD.detach()), state, seen)
+        return w_BLD + self._basis.out_of(update_BLD), state._replace(last_loss_B=seen.loss_B)
 
     def _update(self, adam_BLD: Tensor, grad_BLD: Tensor, w_BLD: Tensor, state: ResidualState, seen: Seen) -> Tensor:
-        """`adam_BLD` is Adam's update at step size 1, already downhill."""
+        """`adam_BLD` is Adam's update at step size 1, already downhill; all codes are in the basis."""
         config = self.network.config
         warm_B11 = (state.count_B / max(config.warmup_steps, 1)).clamp(max=1)[:, None, None].to(w_BLD.dtype)
         alone_BLD = config.learning_rate * warm_B11 * adam_BLD
@@ -93,25 +102,31 @@ class LearnedResidual:
 
 
 def _safeguarded(
-    w_BLD: Tensor, grad_BLD: Tensor, state: ResidualState, loss_B: Tensor
+    w_BLD: Tensor, grad_BLD: Tensor, state: ResidualState, loss_B: Tensor, looks: int
 ) -> tuple[Tensor, Tensor, ResidualState]:
     """Keep the best of each image; put those whose loss has risen too far back to it, with fresh moments."""
-    is_back_B = ~(loss_B <= RISE * state.best_loss_B) & state.best_loss_B.isfinite()  # NaN is no loss to go on from
     is_better_B = loss_B < state.best_loss_B
-    better_B11, back_B11 = is_better_B[:, None, None], is_back_B[:, None, None]
-    best_w_BLD = torch.where(better_B11, w_BLD.detach(), state.best_w_BLD)
-    best_grad_BLD = torch.where(better_B11, grad_BLD, state.best_grad_BLD)
+    waited_B = torch.where(is_better_B, 0.0, state.waited_B + 1)
+    is_stuck_B = (state.taken_back_B == 0) & (state.count_B < looks) & (waited_B >= PATIENCE)
+    is_high_B = ~(loss_B <= RISE * state.best_loss_B)  # NaN is no loss to go on from
+    is_back_B = (is_high_B | is_stuck_B) & state.best_loss_B.isfinite()
+    first_loss_B = torch.where(state.first_loss_B.isfinite(), state.first_loss_B, loss_B)
+    better_B11 = (is_better_B & (~state.best_loss_B.isfinite() | (loss_B < ANCHOR * first_loss_B)))[:, None, None]
+    back_B11 = is_back_B[:, None, None]
+    anchor_w_BLD = torch.where(better_B11, w_BLD.detach(), state.anchor_w_BLD)
+    anchor_grad_BLD = torch.where(better_B11, grad_BLD, state.anchor_grad_BLD)
     state = state._replace(
         mean_BLD=torch.where(back_B11, 0.0, state.mean_BLD),
         square_BLD=torch.where(back_B11, 0.0, state.square_BLD),
         count_B=torch.where(is_back_B, 0.0, state.count_B),
-        first_loss_B=torch.where(state.first_loss_B.isfinite(), state.first_loss_B, loss_B),
+        first_loss_B=first_loss_B,
         best_loss_B=torch.where(is_better_B, loss_B, state.best_loss_B),
-        best_w_BLD=best_w_BLD,
-        best_grad_BLD=best_grad_BLD,
+        waited_B=waited_B,
+        anchor_w_BLD=anchor_w_BLD,
+        anchor_grad_BLD=anchor_grad_BLD,
         taken_back_B=state.taken_back_B + is_back_B,
     )
-    return torch.where(back_B11, best_w_BLD, w_BLD), torch.where(back_B11, best_grad_BLD, grad_BLD), state
+    return torch.where(back_B11, anchor_w_BLD, w_BLD), torch.where(back_B11, anchor_grad_BLD, grad_BLD), state
 
 
 def _progress(adam_BLD: Tensor, grad_BLD: Tensor, state: ResidualState, loss_B: Tensor) -> Tensor:

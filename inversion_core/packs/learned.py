@@ -3,6 +3,8 @@
 In pack.json "optimizers" has, under a design's name, settings for each start that the weights were trained for:
 
     "learned": {"encoder": {"hidden": 128, "learning_rate": 0.01}, "random": {...}}
+
+Weights of "any" were trained for both.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
     from inversion_core.packs.manifest import PackManifest
     from inversion_core.packs.reader import Reader
 
-TRAINED_STARTS = ("encoder", "random")
-"""What weights are trained for: codes near the truth, and codes anywhere (section 3.3 of the paper)."""
+TRAINED_STARTS = ("encoder", "random", "any")
+"""What weights are trained for: codes near the truth, codes anywhere (section 3.3 of the paper), or both."""
 
 
 class Variant(NamedTuple):

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from inversion_core.inverter import BestSteps, differentiate, iterate
@@ -33,7 +34,7 @@ class OptimizerTraining:
     """Everything that shapes a run; kept in its checkpoint. The defaults are the paper's where it states one."""
 
     start: str = "encoder"
-    """"encoder" or "random" (section 3.3)."""
+    """"encoder" or "random" (section 3.3); "any": batches of either in turn, for weights that serve both."""
     pairs: int = 5_000
     """Synthetic pictures; drawn from in turn until the run stops."""
     batch_size: int = 8
@@ -42,7 +43,8 @@ class OptimizerTraining:
     objective: str = "loss"
     """"loss", or "log-loss": then a late step, where the loss is small, counts as much as an early one."""
     targets: str = "mapped"
-    """"mapped": pictures of mapped z, as the paper has them; "mixed": harder ones, see pairs.Mixture."""
+    """"mapped": pictures of mapped z, as the paper has them; "mixed": harder ones; "pictures": these and the
+    archive's own training pictures. See pairs.Mixture."""
     unroll: int = 1
     """Updates through which the loss reaches the weights; the paper's is 1."""
     rate: float = 1e-4
@@ -51,6 +53,9 @@ class OptimizerTraining:
     """Of the mean square distance from the true code (the paper's Gt loss)."""
     last_weight: float = 1.0
     """Of both losses after the last update; the first has 1, those between lie on a line."""
+    averaging: float = 0.0
+    """Decay of a moving average of the weights, one step of which is a step of theirs. The average is what is measured
+    and kept; 0: the weights themselves."""
     clip: float = 1.0
     """Largest norm of the weights' gradient; a picture that diverges would else undo what was learned."""
     evaluate_every: int = 100
@@ -62,12 +67,14 @@ class OptimizerTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.start not in ("encoder", "random"):
-            raise ValueError(f"start is {self.start!r}; choose encoder or random")
+        if self.start not in ("encoder", "random", "any"):
+            raise ValueError(f"start is {self.start!r}; choose encoder, random or any")
         if self.objective not in ("loss", "log-loss"):
             raise ValueError(f"objective is {self.objective!r}; choose loss or log-loss")
-        if self.targets not in ("mapped", "mixed"):
-            raise ValueError(f"targets is {self.targets!r}; choose mapped or mixed")
+        if self.targets not in ("mapped", "mixed", "pictures"):
+            raise ValueError(f"targets is {self.targets!r}; choose mapped, mixed or pictures")
+        if not 0 <= self.averaging < 1:
+            raise ValueError(f"averaging is {self.averaging}; it must be from 0 to below 1")
         check_counts(self, "pairs", "batch_size", "iterations", "unroll", "evaluate_every", "patience", "max_pictures")
         if not (self.rate > 0 and self.clip > 0 and self.latent_weight >= 0 and self.last_weight > 0):
             raise ValueError("rate, clip and last_weight must be above 0, latent_weight 0 or more")
@@ -99,9 +106,13 @@ class OptimizerTrainer:
         self.config, self.pack, self.folder = config, pack, folder
         self.network = network.to(pack.device)
         self.best = {key: value.detach().clone() for key, value in network.state_dict().items()}
+        self._make_optimizer = optimizer
         self.optimizer = optimizer(self.network)
         self.real_BCHW = real_BCHW.to(pack.device)
-        self._adam = torch.optim.Adam(self.network.parameters(), lr=config.rate)
+        self._parameters = list(self.network.parameters())
+        self._adam = torch.optim.Adam(self._parameters or [torch.zeros(())], lr=config.rate)
+        self._average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(config.averaging))
+        self._average.requires_grad_(False)
         self.batch, self.best_loss, self.best_pictures = 0, math.inf, 0
         self.untrained_loss = math.nan  # on real pictures
         self.facts = dict(facts or {})
@@ -115,7 +126,9 @@ class OptimizerTrainer:
 
     @property
     def is_done(self) -> bool:
-        """Early stopping, or the end of the budget."""
+        """Early stopping, or the end of the budget; or nothing in the network is trained."""
+        if not self._parameters:
+            return math.isfinite(self.best_loss)
         waited = self.pictures - self.best_pictures
         return self.pictures >= self.config.max_pictures or (self.pictures > 0 and waited > self.config.patience)
 
@@ -185,6 +198,7 @@ class OptimizerTrainer:
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         if norm.isfinite():
             self._adam.step()
+            self._average.update_parameters(self.network)
 
     # -- when to stop --------------------------------------------------------------------------------------------
 
@@ -196,28 +210,43 @@ class OptimizerTrainer:
         """Log the loss on real pictures, keep the best weights, save."""
         if real_loss < self.best_loss:
             self.best_loss, self.best_pictures = real_loss, self.pictures
-            self.best = {key: value.detach().clone() for key, value in self.network.state_dict().items()}
+            self.best = {key: value.detach().clone() for key, value in self._measured.state_dict().items()}
         row = {**losses, "real_loss": real_loss, "best_real_loss": self.best_loss}
         self.folder.log({"pictures": self.pictures, **row})
         self.save()
         return row
 
+    @property
+    def _measured(self) -> nn.Module:
+        """The network whose weights count."""
+        measured: nn.Module = self._average.module if self.config.averaging else self.network
+        return measured
+
     @torch.no_grad()
     def measure(self) -> float:
         """Mean over real pictures of the best loss within the iterations; no latent loss, the truth is not known."""
         loss = self._loss(self.real_BCHW)
-        if self.config.start == "encoder":
-            start_BLD = self.pack.encode(self.real_BCHW)
-        else:
-            start_BLD = next(self._batches(len(self.real_BCHW), seed=self.config.seed + 1)).start_BLD
         best = BestSteps()
         steps = iterate(
-            start_BLD, synthesize=self.pack.synthesize, loss=loss, optimizer=self.optimizer,
-            num_steps=self.config.iterations,
+            self._real_starts(), synthesize=self.pack.synthesize, loss=loss,
+            optimizer=self._make_optimizer(self._measured), num_steps=self.config.iterations,
         )  # fmt: skip
         for step in steps:
             best.update(step)
         return float(best.loss_B.mean())
+
+    def _real_starts(self) -> Tensor:
+        """Of start "any" every second picture begins at random."""
+        if self.config.start == "encoder":
+            return self.pack.encode(self.real_BCHW)
+        z_NZ = torch.randn(
+            len(self.real_BCHW), self.pack.z_dim, generator=torch.Generator().manual_seed(self.config.seed + 1)
+        )
+        random_BLD = self.pack.map(z_NZ.to(self.pack.device))
+        if self.config.start == "random" or not self.pack.has_encoder:
+            return random_BLD
+        odd_B11 = (torch.arange(len(random_BLD), device=random_BLD.device) % 2 == 1)[:, None, None]
+        return torch.where(odd_B11, random_BLD, self.pack.encode(self.real_BCHW))
 
     # -- keeping ---------------------------------------------------------------------------------------------------
 
@@ -233,11 +262,13 @@ class OptimizerTrainer:
         self.folder.save(self._modules(), {"theta": self._adam}, facts)
 
     def _modules(self) -> dict[str, nn.Module]:
-        return {"network": self.network, "best": _Kept(self.best)}
+        return {"network": self.network, "average": self._average, "best": _Kept(self.best)}
 
     def _restore(self) -> None:
         kept = _Kept(self.best)
-        facts = self.folder.load({"network": self.network, "best": kept}, {"theta": self._adam})
+        facts = self.folder.load(
+            {"network": self.network, "average": self._average, "best": kept}, {"theta": self._adam}
+        )
         if facts is not None:
             self.best = kept.tensors()
             self.batch, self.best_loss = int(facts["batch"]), float(facts["best_loss"])

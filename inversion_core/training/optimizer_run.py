@@ -7,21 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from inversion_core.errors import OptionInvalid, PackInvalid
+from inversion_core.optimizers.basis import Basis
 from inversion_core.optimizers.designs import DESIGNS
-from inversion_core.optimizers.looking import ResidualNetwork
 from inversion_core.packs import Pack, PackManifest, Variant, put_learned, read_manifest
+from inversion_core.training.curvature import layer_curvature
 from inversion_core.training.data import PictureSet
 from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining
-from inversion_core.training.pairs import mixture_of
+from inversion_core.training.pairs import Mixture, mixed_codes, mixture_of
 from inversion_core.training.run import CHECKPOINT, RunFolder, read_checkpoint, read_facts, tensors_below
 
 FIXED = ("start", "batch_size", "seed", "pairs")
 """Fields of the configuration that a resumed run keeps: what a number of pictures means depends on them."""
 GENERATOR = "generator_sha256"
 """The fact that ties a run to its generator."""
+CURVATURE_BATCH = 16
+CURVATURE_SAMPLES = 8
+"""Samples of a basis's matrices, for each dimension of w."""
 
 
 def make_trainer(
@@ -60,15 +64,25 @@ def make_trainer(
         torch.manual_seed(config.seed)
         network = DESIGNS[design].build(kept, **size)
     mixture = None
-    if config.targets == "mixed":
+    if config.targets != "mapped":
         if pictures is None:
-            raise OptionInvalid("targets is 'mixed', and there are no pictures to make them of; choose 'mapped'")
-        mixture = mixture_of(pack, pictures)
-    if isinstance(network, ResidualNetwork) and mixture is not None:
-        network.fit_codes(mixture.codes_NLD)
+            raise OptionInvalid(
+                f"targets is {config.targets!r}, and there are no pictures to make them of; choose 'mapped'"
+            )
+        mixture = mixture_of(pack, pictures, with_pictures=config.targets == "pictures")
+        if read_facts(out / CHECKPOINT) is None:
+            _fit_bases(network, pack, mixture, config.seed)
     return OptimizerTrainer(
         config, pack, network, DESIGNS[design].optimizer, real_BCHW, RunFolder(out), mixture=mixture, facts=facts
     )
+
+
+def _fit_bases(network: nn.Module, pack: Pack, mixture: Mixture, seed: int) -> None:
+    for part in network.modules():
+        if isinstance(part, Basis):
+            codes = mixed_codes(pack, mixture, batch_size=CURVATURE_BATCH, seed=seed)
+            curvature_LDE = layer_curvature(pack, codes, samples=CURVATURE_SAMPLES * pack.w_dim, seed=seed)
+            part.fit(curvature_LDE, mixture.codes_NLD)
 
 
 def put_best(run: Path, folder: Path) -> Variant:

@@ -25,6 +25,8 @@ JITTERED = 0.8
 """Probability of each change of place and light."""
 FOREIGN_SHARE = 0.3
 """Of pictures, those with a part of another picture."""
+PICTURE_SHARE = 0.6
+"""Of mixed targets, those that are real pictures, where the mixture has some."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +46,14 @@ def draw_pairs(pack: Pack, start: str, *, pairs: int, batch_size: int, seed: int
     """Endless batches of the same `pairs` pictures, from batch number `first` on; nothing depends on how it is reached.
 
     Picture k is that of the z drawn with seed (`seed`, k), so the set is never held in memory. Its random start is
-    another mapped z. With a mixture the pictures are harder ones: then the batch is drawn as a whole.
+    another mapped z; of start "any" the batches begin at the encoder's codes and there in turn. With a mixture the
+    pictures are harder ones: then the batch is drawn as a whole.
     """
     batch = first
     while True:
         index_B = [(batch * batch_size + i) % pairs for i in range(batch_size)]
-        yield _pairs(pack, start, index_B, seed) if mixture is None else _mixed(pack, start, index_B, seed, mixture)
+        own = start if start != "any" else ("encoder" if pack.has_encoder and batch % 2 == 0 else "random")
+        yield _pairs(pack, own, index_B, seed) if mixture is None else _mixed(pack, own, index_B, seed, mixture)
         batch += 1
 
 
@@ -76,6 +80,8 @@ class Mixture:
 
     codes_NLD: Tensor
     """Codes of pictures, such as an encoder finds them in those that the pack was trained on."""
+    pictures: PictureSet | None = None
+    """Those pictures, where some targets are to be pictures themselves; their codes are in the same order."""
 
     @cached_property
     def spread_L1(self) -> Tensor:
@@ -84,13 +90,28 @@ class Mixture:
 
 
 @torch.no_grad()
-def mixture_of(pack: Pack, pictures: PictureSet, batch_size: int = 32) -> Mixture:
+def mixture_of(pack: Pack, pictures: PictureSet, *, with_pictures: bool = False, batch_size: int = 32) -> Mixture:
     """A mixture of the encoder's codes of pictures; without an encoder, of mapped codes, as many."""
-    if not pack.has_encoder:
+    if pack.has_encoder:
+        parts = torch.arange(len(pictures)).split(batch_size)
+        codes_NLD = torch.cat([pack.encode(pictures.take(part).to(pack.device)) for part in parts])
+    else:
         z_NZ = torch.randn(len(pictures), pack.z_dim, generator=torch.Generator().manual_seed(0))
-        return Mixture(codes_NLD=pack.map(z_NZ.to(pack.device)))
-    parts = torch.arange(len(pictures)).split(batch_size)
-    return Mixture(codes_NLD=torch.cat([pack.encode(pictures.take(part).to(pack.device)) for part in parts]))
+        codes_NLD = pack.map(z_NZ.to(pack.device))
+    return Mixture(codes_NLD=codes_NLD, pictures=pictures if with_pictures else None)
+
+
+def mixed_codes(pack: Pack, mixture: Mixture, *, batch_size: int, seed: int) -> Iterator[Tensor]:
+    """Endless batches (B, L, D) of the mixture's codes, mapped ones among them."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+    while True:
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.set_rng_state(state)
+            w_BLD = _mixed_codes(pack, batch_size, mixture)
+            state = torch.get_rng_state()
+        yield w_BLD
 
 
 @torch.no_grad()
@@ -98,12 +119,26 @@ def _mixed(pack: Pack, start: str, index_B: list[int], seed: int, mixture: Mixtu
     with torch.random.fork_rng():  # `jitter` draws from the common generator, on the device
         torch.manual_seed(seed * 1_000_003 + index_B[0])
         w_BLD = _mixed_codes(pack, len(index_B), mixture)
-        target_BCHW = _with_foreign_part(jitter(pack.synthesize(w_BLD), JITTERED))
+        image_BCHW = pack.synthesize(w_BLD)
+        if mixture.pictures is not None:
+            image_BCHW, w_BLD = _with_pictures(image_BCHW, w_BLD, mixture, mixture.pictures)
+        target_BCHW = _with_foreign_part(jitter(image_BCHW, JITTERED))
         if start == "encoder":
             start_BLD = pack.encode(target_BCHW)
         else:
             start_BLD = pack.map(torch.randn(len(index_B), pack.z_dim, device=pack.device))
     return Pairs(w_BLD=w_BLD, target_BCHW=target_BCHW, start_BLD=start_BLD)
+
+
+def _with_pictures(image_BCHW: Tensor, w_BLD: Tensor, mixture: Mixture, pictures: PictureSet) -> tuple[Tensor, Tensor]:
+    """Pictures of the set, mirrored or not, in the place of PICTURE_SHARE of the drawn ones; with their codes."""
+    index_B = torch.randint(len(pictures), (len(image_BCHW),))
+    real_BCHW = pictures.take(index_B).to(image_BCHW.device)
+    is_mirrored_B111 = torch.rand(len(real_BCHW), 1, 1, 1, device=real_BCHW.device) < 0.5
+    real_BCHW = torch.where(is_mirrored_B111, real_BCHW.flip(3), real_BCHW)
+    is_real_B = torch.rand(len(real_BCHW), device=real_BCHW.device) < PICTURE_SHARE
+    image_BCHW = torch.where(is_real_B[:, None, None, None], real_BCHW, image_BCHW)
+    return image_BCHW, torch.where(is_real_B[:, None, None], mixture.codes_NLD[index_B.to(w_BLD.device)], w_BLD)
 
 
 def _mixed_codes(pack: Pack, batch: int, mixture: Mixture) -> Tensor:

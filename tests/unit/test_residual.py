@@ -15,7 +15,7 @@ from inversion_core import InvertConfig, invert
 from inversion_core.cli import main
 from inversion_core.inverter import BestSteps, Checkpoint, iterate
 from inversion_core.loss import InversionLoss
-from inversion_core.optimizers import build_optimizer
+from inversion_core.optimizers.basis import BasisConfig, BasisNetwork, LearnedBasis
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.optimizers.looking import ResidualConfig, ResidualNetwork
 from inversion_core.optimizers.residual import LearnedResidual
@@ -72,13 +72,16 @@ def trainer(pack: Pack, folder: Path, config: OptimizerTraining = CONFIG) -> Opt
 # -- what it computes ----------------------------------------------------------------------------------------
 
 
-def test_untrained_it_is_adam_with_a_warm_up() -> None:
-    pack = tiny_pack()
-    adam = build_optimizer("adam", {"learning_rate": 0.05, "warmup_steps": 5})
-    expected = steps(pack, adam, tiny_targets())
-    found = steps(pack, LearnedResidual(network(pack)), tiny_targets())
+def test_untrained_it_is_adam_in_its_basis() -> None:
+    pack, made = tiny_pack(), network(tiny_pack())
+    codes_NLD = torch.randn(9, pack.num_layers, pack.w_dim, generator=torch.Generator().manual_seed(1))
+    made.basis.fit(torch.einsum("nld,nle->lde", codes_NLD, codes_NLD), codes_NLD)
+    plain = BasisNetwork(BasisConfig(num_layers=pack.num_layers, w_dim=pack.w_dim, learning_rate=0.05, warmup_steps=3))
+    plain.basis = made.basis
+    expected = steps(pack, LearnedBasis(plain), tiny_targets(), 4)
+    found = steps(pack, LearnedResidual(made), tiny_targets(), 4)
     for mine, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(mine.w_BLD, theirs.w_BLD)
+        torch.testing.assert_close(mine.w_BLD, theirs.w_BLD, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("looks", [0, 3])
@@ -126,6 +129,14 @@ def test_where_the_network_errs_adam_goes_on_from_the_best_code() -> None:
         kept.update(step)
     assert (kept.loss_B < 0.9 * found[0].loss_B).all()
     assert (found[-1].state.taken_back_B >= 1).all()  # type: ignore[attr-defined]
+
+
+def test_a_network_that_gets_nowhere_is_left_too() -> None:
+    pack = tiny_pack()
+    for looks, expected in ((20, 1), (0, 0)):
+        idle = LearnedResidual(network(pack, learning_rate=1e-12, looks=looks))  # from which nothing is ever better
+        *_, last = steps(pack, idle, tiny_targets(), 12)
+        assert (last.state.taken_back_B == expected).all()
 
 
 def test_a_loss_that_is_no_number_is_survived() -> None:
@@ -179,7 +190,7 @@ def test_a_resumed_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
 def test_unknown_objectives_and_targets_are_refused() -> None:
     with pytest.raises(ValueError, match="objective is 'mse'; choose loss or log-loss"):
         OptimizerTraining(objective="mse")
-    with pytest.raises(ValueError, match="targets is 'real'; choose mapped or mixed"):
+    with pytest.raises(ValueError, match="targets is 'real'; choose mapped, mixed or pictures"):
         OptimizerTraining(targets="real")
 
 

@@ -1,0 +1,101 @@
+"""A basis of the code space, layer by layer, in which curvature couples the coordinates least; and Adam in it.
+
+Adam scales each coordinate on its own. That is worth most where the loss's second derivatives are nearly diagonal,
+and the coordinates of W+ are nothing special: in the eigenvectors of the mean Gauss-Newton matrix (docs/math.md,
+equation 3g) Adam needs a third fewer steps. The matrix is found on synthetic pictures (training/curvature.py) and
+changes little between them; what each picture has of its own is left to Adam's second moments. Shampoo and SOAP
+(Gupta 2018; Vyas 2024) follow such a basis while they train; here it is known before.
+
+Suffixes: B image, L style layer, D E latent w.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from inversion_core.optimizers.adam import Adam, AdamState
+from inversion_core.optimizers.schedule import Schedule
+
+SMALLEST = 1e-12
+
+
+class Basis(nn.Module):
+    """An orthonormal basis of each layer's space, and what is known along its axes. The standard basis until fitted."""
+
+    def __init__(self, num_layers: int, w_dim: int):
+        super().__init__()
+        self.register_buffer("axes_LDE", torch.eye(w_dim).repeat(num_layers, 1, 1))
+        self.register_buffer("curvature_LD", torch.ones(num_layers, w_dim))
+        self.register_buffer("mean_LD", torch.zeros(num_layers, w_dim))
+        self.register_buffer("spread_LD", torch.ones(num_layers, w_dim))
+        self.axes_LDE: Tensor
+        """Columns are the axes."""
+        self.curvature_LD: Tensor
+        """Mean Gauss-Newton curvature along each axis; ascending."""
+        self.mean_LD: Tensor
+        self.spread_LD: Tensor
+        """Mean and standard deviation of codes along the axes."""
+
+    @torch.no_grad()
+    def fit(self, curvature_LDE: Tensor, w_NLD: Tensor) -> None:
+        """Take the eigenvectors of the layers' Gauss-Newton matrices, and what codes `w_NLD` are like along them."""
+        values_LD, axes_LDE = torch.linalg.eigh(curvature_LDE.double().cpu())
+        self.axes_LDE.copy_(axes_LDE)
+        self.curvature_LD.copy_(values_LD.clamp(min=SMALLEST))
+        w_NLD = self.into(w_NLD)
+        self.mean_LD.copy_(w_NLD.mean(0))
+        self.spread_LD.copy_(w_NLD.std(0).clamp(min=SMALLEST))
+
+    def into(self, x_BLD: Tensor) -> Tensor:
+        """Codes, gradients or updates (B, L, D) in this basis."""
+        return torch.bmm(x_BLD.transpose(0, 1), self.axes_LDE).transpose(0, 1)
+
+    def out_of(self, x_BLE: Tensor) -> Tensor:
+        """The inverse of `into`."""
+        return torch.bmm(x_BLE.transpose(0, 1), self.axes_LDE.transpose(1, 2)).transpose(0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BasisConfig:
+    """The Adam inside."""
+
+    num_layers: int
+    """Number L of style layers."""
+    w_dim: int
+    learning_rate: float = 0.16
+    """Step size, after the warm-up."""
+    warmup_steps: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
+        if self.warmup_steps < 0:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}; it must be 0 or more")
+
+
+class BasisNetwork(nn.Module):
+    """No network but the basis: nothing in it is trained by gradients."""
+
+    def __init__(self, config: BasisConfig):
+        super().__init__()
+        self.config = config
+        self.basis = Basis(config.num_layers, config.w_dim)
+
+
+class LearnedBasis:
+    """Adam in the basis. Its moments are kept in it, too; no image sees another."""
+
+    def __init__(self, network: BasisNetwork):
+        self.basis, config = network.basis, network.config
+        schedule = Schedule(warmup_steps=config.warmup_steps)
+        self._adam = Adam(learning_rate=config.learning_rate, schedule=schedule)
+
+    def init(self, w_BLD: Tensor) -> AdamState:
+        return self._adam.init(w_BLD)
+
+    def step(self, w_BLD: Tensor, grad_BLD: Tensor, state: AdamState) -> tuple[Tensor, AdamState]:
+        update_BLD, state = self._adam.update(self.basis.into(grad_BLD), state)
+        return w_BLD + self.basis.out_of(update_BLD), state
