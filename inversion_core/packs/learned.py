@@ -54,11 +54,11 @@ def variants(optimizers: Mapping[str, Mapping[str, Any]]) -> dict[Variant, Mappi
 def pick_variant(optimizers: Mapping[str, Mapping[str, Any]], name: str, start: str) -> Variant:
     """The weights for a start: of the encoder and of a code handed in, those for the encoder; else those for random.
 
-    Where a pack has one of the two alone, that one serves every start.
+    Those for any start come next, and where a pack has one set alone, that one serves every start.
     """
     wanted = "random" if start in ("mean", "random") else "encoder"
     offered = optimizers[name]
-    return Variant(name, wanted if wanted in offered else next(iter(offered)))
+    return Variant(name, next(each for each in (wanted, "any", *offered) if each in offered))
 
 
 def read_variants(reader: Reader, name: str) -> dict[str, dict[str, Any]]:

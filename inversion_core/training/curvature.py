@@ -56,6 +56,5 @@ def _samples(pack: Pack, w_BLD: Tensor, generator: torch.Generator) -> Iterator[
 
 def _noise(like_BCHW: Tensor, weight: float, generator: torch.Generator) -> Tensor:
     """Of the variance that a mean square with `weight` gives each element."""
-    scale = (weight / like_BCHW[0].numel()) ** 0.5
-    noise_BCHW = torch.randn(like_BCHW.shape, generator=generator, device=like_BCHW.device)
-    return scale * noise_BCHW
+    scale: float = (weight / like_BCHW[0].numel()) ** 0.5
+    return scale * torch.randn(like_BCHW.shape, generator=generator, device=like_BCHW.device)
