@@ -14,7 +14,7 @@ from torch import Tensor
 from inversion_core.errors import OptionInvalid
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.packs import Pack, load_pack
-from inversion_core.packs.learned import TRAINED_STARTS
+from inversion_core.packs.by_start import TRAINED_STARTS
 from inversion_core.training.data import PictureSet, load_pictures
 from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining
 from inversion_core.training.optimizer_run import make_trainer

@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import nn
 
 from inversion_core.optimizers.designs import DESIGNS
+from inversion_core.packs.by_start import TRAINED_STARTS, pick_start
 
 if TYPE_CHECKING:
     from inversion_core.packs.manifest import PackManifest
     from inversion_core.packs.reader import Reader
-
-TRAINED_STARTS = ("encoder", "random")
-"""What weights are trained for: codes near the truth, and codes anywhere (section 3.3 of the paper)."""
 
 
 class Variant(NamedTuple):
@@ -54,9 +52,7 @@ def pick_variant(optimizers: Mapping[str, Mapping[str, Any]], name: str, start: 
 
     Where a pack has one of the two alone, that one serves every start.
     """
-    wanted = "random" if start in ("mean", "random") else "encoder"
-    offered = optimizers[name]
-    return Variant(name, wanted if wanted in offered else next(iter(offered)))
+    return Variant(name, pick_start(optimizers[name], start))
 
 
 def read_variants(reader: Reader, name: str) -> dict[str, dict[str, Any]]:
