@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from inversion_core import InvertConfig, invert
+from inversion_core.cli import main
 from inversion_core.errors import OptionInvalid, PackInvalid, PackNotFound
 from inversion_core.inverter import STARTS, make_optimizer
 from inversion_core.optimizers import LBFGS, Scheduled
@@ -86,6 +87,37 @@ def test_settings_may_differ_by_start(folder: Path) -> None:
     assert rate("random", has_code=True) == 0.16  # a code handed in is near the truth, as an encoder's
     assert {rate(start, optimizer="nag") for start in STARTS} == {0.08}  # the only ones serve every start
     assert json.loads(pack.manifest.to_json())["optimizers"]["adam"] == {"encoder": near, "random": far}
+
+
+def test_a_pack_is_given_another_version_card_and_settings(folder: Path, tmp_path: Path) -> None:
+    before = read_manifest(folder)
+    (tmp_path / "card.md").write_text("tiny faces", encoding="utf-8")
+    changes = ["--version", "2", "--card", str(tmp_path / "card.md"), "--optimizer", 'nag={"learning_rate": 3}']
+    assert main(["pack", "change", str(folder), *changes]) == 0
+    after = verify_pack(folder)
+    assert (after.version, after.optimizers) == ("2", {**before.optimizers, "nag": {"learning_rate": 3}})
+    assert (folder / "README.md").read_text(encoding="utf-8") == "tiny faces"
+    kept = {name: after.files[name] for name in before.files if name != "README.md"}
+    assert kept == {name: sha for name, sha in before.files.items() if name != "README.md"}
+    assert main(["pack", "change", str(folder), "--description", "small"]) == 0
+    assert verify_pack(folder) == dataclasses.replace(after, description="small")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (["--version", "two words"], "version is 'two words'"),
+        (["--optimizer", 'adam={"rate": 1}'], "'optimizers.adam' has settings"),
+        (["--card", "nowhere.md"], "nowhere.md cannot be read"),
+    ],
+)
+def test_a_change_that_cannot_be_leaves_the_pack(
+    folder: Path, capsys: pytest.CaptureFixture[str], wrong: list[str], says: str
+) -> None:
+    before = read_manifest(folder)
+    assert main(["pack", "change", str(folder), *wrong]) == 2
+    assert says in capsys.readouterr().err
+    assert verify_pack(folder) == before
 
 
 def test_a_loaded_pack_inverts_and_leaves_the_random_state_alone(folder: Path) -> None:
