@@ -19,7 +19,7 @@ from inversion_core.training.encoder import EncoderTrainer, EncoderTraining
 from inversion_core.training.generator import GeneratorTrainer, GeneratorTraining
 from inversion_core.training.growing import Architectures, grown
 from inversion_core.training.options import PRECISIONS, architecture
-from inversion_core.training.precision import allow_tf32, faster_precision
+from inversion_core.training.precision import faster_precision, prepare
 from inversion_core.training.recipes import RECIPES, recipe_fields
 from inversion_core.training.run import CHECKPOINT, RunFolder, read_checkpoint, tensors_below
 
@@ -222,7 +222,7 @@ def _recipe(kind: Any, args: argparse.Namespace, **fields: Any) -> Any:
     """A configuration from the options that both commands have, `--recipe`, those of one, and `--set`."""
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    allow_tf32(args.device)
+    prepare(args.device)
     adapts = args.augment == "adaptive"
     try:
         config = kind(

@@ -18,7 +18,7 @@ from inversion_core.packs.by_start import TRAINED_STARTS
 from inversion_core.training.data import PictureSet, load_pictures
 from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining
 from inversion_core.training.optimizer_run import make_trainer
-from inversion_core.training.precision import allow_tf32
+from inversion_core.training.precision import prepare
 
 SETTINGS: dict[str, tuple[type, str]] = {
     "hidden": (int, "width of the network's layers"),
@@ -97,7 +97,7 @@ def _given(args: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
 def _run(args: argparse.Namespace) -> int:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    allow_tf32(args.device)
+    prepare(args.device)
     pack = load_pack(args.pack, device=args.device)
     pictures, real_BCHW = _pictures(args, pack)
     trainer = make_trainer(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -53,7 +54,7 @@ class Means:
 
     def take(self) -> dict[str, float]:
         """The means, each over the steps that had this loss; begins anew."""
-        means = {name: round(sum(map(float, values)) / len(values), 5) for name, values in self._values.items()}
+        means = {name: round(float(torch.stack(values).mean()), 5) for name, values in self._values.items()}
         self._values.clear()
         return means
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from inversion_core import InvertConfig, invert
 from inversion_core.benchmark.samples import SamplesConfig, measure_samples
@@ -236,6 +237,30 @@ def test_bfloat16_keeps_pictures_logits_and_r1_in_float32(archive: Path, tmp_pat
     assert losses["reconstruction"] != in_float32["reconstruction"]
 
 
+class Questions(TorchDispatchMode):
+    """Counts what makes the host wait for the device: it asks for a number, or for a shape that depends on one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if op.overloadpacket.__name__ in ("_local_scalar_dense", "nonzero", "equal", "masked_select"):
+            self.asked.append(str(op))
+        return op(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("step", [0, 6, 16], ids=["reconstruction", "adversarial", "with R1"])
+def test_a_step_lets_the_host_run_ahead(archive: Path, tmp_path: Path, step: int) -> None:
+    learner = trainer(archive, tmp_path, **ADAPTIVE, mapping_fit_steps=0, jitter_probability=0.5, face_weight=2.0)
+    learner.step = step
+    with Questions() as questions:
+        losses = learner.train_step(learner.pictures.batch(step, 4, 0))
+        assert questions.asked == []
+        float(losses["reconstruction"])
+    assert len(questions.asked) == 1
+
+
 def test_the_precision_is_measured() -> None:
     chosen, times_ms = faster_precision("cpu", repeats=1)
     assert times_ms.keys() == {"float32", "bfloat16"}
@@ -424,6 +449,15 @@ def test_minibatch_stddev_tells_equal_pictures_from_different_ones() -> None:
     different = minibatch_stddev(torch.randn(4, 2, 3, 3))[:, 2]
     assert equal.max() < 1e-3
     assert different.min() > 0.3
+
+
+@pytest.mark.parametrize("batch", [2, 6, 8, 9, 12])
+def test_the_groups_of_minibatch_stddev_are_interleaved(batch: int) -> None:
+    x = torch.randn(batch, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+    groups = max(1, batch // 4)
+    for k, value in enumerate(minibatch_stddev(x)[:, 2, 0, 0]):
+        group = x[[i for i in range(batch) if i % groups == k % groups]]
+        assert float(value) == pytest.approx(float((group.var(dim=0, unbiased=False) + 1e-8).sqrt().mean()), rel=1e-5)
 
 
 def test_the_discriminator_takes_any_batch() -> None:
