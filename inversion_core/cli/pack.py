@@ -1,4 +1,4 @@
-"""`inversion pack list|show|verify|convert-idinvert|use-imagenet-vgg|add-optimizer|change`."""
+"""`inversion pack list|show|verify|convert-idinvert|use-imagenet-vgg|use-encoder|add-optimizer|change`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from inversion_core.errors import PackInvalid
 from inversion_core.packs import PackManifest, change_pack, find_pack, list_packs, read_manifest, verify_pack
 from inversion_core.packs.convert import convert_idinvert
 from inversion_core.packs.imagenet import use_imagenet_vgg
+from inversion_core.training.encoder_run import put_trained
 from inversion_core.training.optimizer_run import put_best
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
@@ -30,6 +31,7 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
         kind.set_defaults(run=run)
     _add_convert(kinds)
     _add_imagenet(kinds)
+    _add_encoder(kinds)
     _add_optimizer(kinds)
     _add_change(kinds)
 
@@ -62,6 +64,13 @@ def _add_imagenet(kinds: Commands[argparse.ArgumentParser]) -> None:
         "--weight", type=float, metavar="LAMBDA", help="weight of the term (default: it counts as much as before)"
     )
     parser.set_defaults(run=_run_imagenet)
+
+
+def _add_encoder(kinds: Commands[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser("use-encoder", help="give a pack the encoder of a run")
+    parser.add_argument("pack", metavar="PACK", help="name or folder; it is changed where it is")
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of `inversion train encoder`")
+    parser.set_defaults(run=_run_encoder)
 
 
 def _add_optimizer(kinds: Commands[argparse.ArgumentParser]) -> None:
@@ -148,6 +157,13 @@ def _run_imagenet(args: argparse.Namespace) -> int:
         f"{args.out or find_pack(args.pack)}: {manifest.name} {manifest.version}, perceptual weight "
         f"{manifest.perceptual.weight:.3g}"
     )
+    return 0
+
+
+def _run_encoder(args: argparse.Namespace) -> int:
+    folder = find_pack(args.pack)
+    steps = put_trained(args.run_folder, folder)
+    print(f"{folder}: the encoder of {args.run_folder}, after {steps} steps")
     return 0
 
 

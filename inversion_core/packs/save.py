@@ -90,6 +90,29 @@ def put_directions(folder: str | Path, directions: Sequence[Direction]) -> PackM
     return _put(target, manifest, changed, DIRECTIONS_FILE, lambda staged: _write_directions(staged, steps))
 
 
+def put_encoder(folder: str | Path, encoder: Encoder) -> PackManifest:
+    """Give a pack folder an encoder, in place of its own, stored in float32 or float16 as its generator is.
+
+    Rates and the loss weight, which were tuned for codes of the encoder before, stay. For the rest see
+    `put_directions`.
+
+    Raises:
+        PackInvalid: the pack is broken, or the encoder makes other codes or takes other pictures.
+    """
+    target = Path(folder).absolute()
+    manifest = read_manifest(target)
+    try:
+        changed = dataclasses.replace(manifest, encoder=encoder.config)
+    except ValueError as error:
+        raise PackInvalid(f"pack {manifest.name}: {error}") from error
+    file = changed.weight_files["encoder"]
+
+    def write(staged: Path) -> None:
+        _write_weights(staged / file, encoder, is_half(staged / manifest.weight_files["generator"]))
+
+    return _put(target, manifest, changed, file, write)
+
+
 def put_learned(folder: str | Path, variant: Variant, settings: Mapping[str, Any], network: nn.Module) -> PackManifest:
     """Give a pack folder a learned optimizer, in place of one of the same design for the same start.
 

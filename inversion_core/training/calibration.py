@@ -43,7 +43,7 @@ def calibrate(
     with the lowest median of the best loss in `num_steps` steps, Adam's with or without a schedule. About 20
     inversions: for a pack of 64 px two and a half minutes on one busy CPU core, of which Adam's take three quarters.
     """
-    target_BCHW = held_out.take(torch.arange(min(pictures, len(held_out))))
+    target_BCHW = held_out.take(torch.arange(min(pictures, len(held_out)))).to(pack.device)
     pack = pack.changed(
         perceptual=dataclasses.replace(pack.manifest.perceptual, weight=_loss_weight(pack, target_BCHW))
     )

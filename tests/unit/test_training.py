@@ -23,7 +23,7 @@ from inversion_core.models.discriminator import minibatch_stddev
 from inversion_core.models.layers import EqualizedConv2d
 from inversion_core.models.lpips import LPIPSSqueeze, load_lpips
 from inversion_core.optimizers import CLASSIC
-from inversion_core.packs import load_pack
+from inversion_core.packs import load_pack, verify_pack
 from inversion_core.training.calibration import calibrate, lowest_by_steps
 from inversion_core.training.data import likeness_groups, load_pictures, pack_pictures
 from inversion_core.training.encoder import EncoderTrainer, EncoderTraining
@@ -32,7 +32,7 @@ from inversion_core.training.generator import GeneratorTrainer, GeneratorTrainin
 from inversion_core.training.precision import faster_precision
 from inversion_core.training.run import CHECKPOINT, RunFolder, read_checkpoint
 from inversion_core.training.schedule import rate_factor
-from tests.tiny import DISCRIMINATOR, ENCODER, GENERATOR, tiny_pack
+from tests.tiny import DISCRIMINATOR, ENCODER, GENERATOR, save_networks, tiny_pack
 
 
 @pytest.fixture(scope="session")
@@ -355,7 +355,55 @@ def test_the_commands_lead_from_pictures_to_a_pack(archive: Path, tmp_path: Path
         main(["train", "encoder", str(data), "--out", str(tmp_path / "judged"), *encoder, "--discriminator", str(run)])
         == 0
     )
-    assert main(["pack", "verify", str(pack)]) == 0
+    before = verify_pack(pack)
+    assert main(["pack", "use-encoder", str(pack), str(tmp_path / "judged")]) == 0
+    after = verify_pack(pack)
+    assert after.encoder is not None
+    assert (after.encoder.channels_base, after.encoder.channels_max) == (4, 8)
+    changed = {name for name, digest in before.files.items() if after.files[name] != digest}
+    assert changed == {"encoder.safetensors"}
+
+
+def test_the_same_commands_make_the_same_pack(archive: Path, tmp_path: Path) -> None:
+    """Also where one of the runs is stopped and goes on; what a pack records of itself agrees too."""
+    small = ["--w-dim", "16", "--width", "0.1", "--reconstruction-steps", "6", "--adversarial-steps", "4", "--batch", "4",
+             "--set", "mapping_fit_steps=20", "--held-out", "8", "--device", "cpu"]  # fmt: skip
+    export = ["--name", "discs", "--licence", "CC0-1.0", "--provenance", "drawn", "--held-out", "8", "--until-px", "8",
+              "--calibration-steps", "3"]  # fmt: skip
+    for name, stops in (("first", []), ("second", [["--minutes", "0"], ["--until", "5"]])):
+        for stop in [*stops, []]:
+            assert (
+                main(["train", "generator", str(archive), "--out", str(tmp_path / f"run-{name}"), *small, *stop]) == 0
+            )
+        assert (
+            main(
+                ["train", "export", str(tmp_path / f"run-{name}"), str(archive), "--out", str(tmp_path / name), *export]
+            )
+            == 0
+        )
+    first, second = (load_pack(tmp_path / name) for name in ("first", "second"))
+    assert second.perceptual_weight == pytest.approx(first.perceptual_weight, rel=0.01)
+    z_BZ = torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
+    image_BCHW = first.synthesize(first.map(z_BZ))
+    torch.testing.assert_close(second.synthesize(second.map(z_BZ)), image_BCHW, rtol=0, atol=0.01)
+    torch.testing.assert_close(second.encode(image_BCHW), first.encode(image_BCHW), rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize("kind", ["no run", "a generator run", "an encoder run for another pack"])
+def test_an_encoder_of_elsewhere_is_refused(
+    archive: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_networks(tmp_path / "pack", tiny_pack())
+    if kind == "a generator run":
+        trainer(archive, tmp_path / "run").save()
+    elif kind != "no run":
+        save_networks(tmp_path / "other", tiny_pack(seed=1))
+        data = load_pictures(archive, held_out=8)
+        config = EncoderTraining(encoder=ENCODER)
+        EncoderTrainer(config, load_pack(tmp_path / "other"), *data, RunFolder(tmp_path / "run")).save()
+    assert main(["pack", "use-encoder", str(tmp_path / "pack"), str(tmp_path / "run")]) == 2
+    says = "another generator" if kind.startswith("an encoder") else "inversion train encoder"
+    assert says in capsys.readouterr().err
 
 
 def test_one_command_states_a_whole_recipe(archive: Path, tmp_path: Path) -> None:
