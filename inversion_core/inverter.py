@@ -196,19 +196,20 @@ def make_optimizer(pack: Pack, config: InvertConfig, *, has_code: bool = False) 
 
     A learning rate that was chosen is taken as it is: the pack's schedule was tuned for the pack's rate, and who names
     a rate (the paper's Adam has 0.01) means just that. A resumed run follows the schedule of its own `num_steps`.
-    Of a learned optimizer's weights, those for the start are taken.
+    Where a pack has settings by start, or weights of a learned optimizer, those for the start are taken.
 
     Args:
-        has_code: the start is a code handed in; to a learned optimizer that is like an encoder's.
+        has_code: the start is a code handed in; to an optimizer that is like an encoder's.
     Raises:
         OptionInvalid: the pack does not offer it, or it takes no learning rate and one is given.
     """
     name = config.optimizer or pack.default_optimizer
     if name not in pack.optimizers or name not in {*OPTIMIZERS, *DESIGNS}:
         raise OptionInvalid(f"optimizer is {name!r}; pack {pack.name} offers {', '.join(sorted(pack.optimizers))}")
+    start = "encoder" if has_code else start_kind(pack, config)
     if name in DESIGNS:
-        return _make_learned(pack, config, name, "encoder" if has_code else start_kind(pack, config))
-    settings = dict(pack.optimizers[name])
+        return _make_learned(pack, config, name, start)
+    settings = dict(pack.settings(name, start))
     if config.learning_rate is not None:
         settings = {key: value for key, value in settings.items() if key not in SCHEDULE_SETTINGS}
         settings["learning_rate"] = config.learning_rate

@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from inversion_core.benchmark.facts import facts_list, machine_facts
-from inversion_core.benchmark.methods import start_name
+from inversion_core.benchmark.methods import OPTIMIZER, start_name
 from inversion_core.packs import Pack
 from inversion_core.pictures import grid
 
@@ -69,7 +69,8 @@ def write_report(
     facts = machine_facts(str(pack.device))
     data: dict[str, Any] = {
         "pack": pack.name, "version": pack.version, "resolution": pack.resolution, "photos": photos,
-        "skipped": list(skipped), "batch": batch, "optimizer": dict(pack.optimizers["adam"]), "facts": facts,
+        "skipped": list(skipped), "batch": batch, "optimizer": dict(pack.settings(OPTIMIZER, start_name(pack))),
+        "facts": facts,
         "methods": methods,
     }  # fmt: skip
     table = (

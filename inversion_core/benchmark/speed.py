@@ -187,7 +187,7 @@ def _our_config(pack: Pack, regulariser_weight: float) -> InvertConfig:
 
 
 def _learning_rate(pack: Pack) -> float:
-    return float(pack.optimizers.get("adam", {}).get("learning_rate", 0.01))
+    return float(pack.settings("adam", "mean").get("learning_rate", 0.01))
 
 
 def _compare(loops: Mapping[str, Callable[[], float]]) -> float:

@@ -1,14 +1,17 @@
-"""`inversion pack list|show|verify|convert-idinvert|use-imagenet-vgg|add-optimizer`."""
+"""`inversion pack list|show|verify|convert-idinvert|use-imagenet-vgg|use-encoder|add-optimizer|change`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+from typing import Any
 
 from inversion_core.errors import PackInvalid
-from inversion_core.packs import PackManifest, find_pack, list_packs, read_manifest, verify_pack
+from inversion_core.packs import PackManifest, change_pack, find_pack, list_packs, read_manifest, verify_pack
 from inversion_core.packs.convert import convert_idinvert
 from inversion_core.packs.imagenet import use_imagenet_vgg
+from inversion_core.training.encoder_run import put_trained
 from inversion_core.training.optimizer_run import put_best
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
@@ -28,7 +31,9 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
         kind.set_defaults(run=run)
     _add_convert(kinds)
     _add_imagenet(kinds)
+    _add_encoder(kinds)
     _add_optimizer(kinds)
+    _add_change(kinds)
 
 
 def _add_convert(kinds: Commands[argparse.ArgumentParser]) -> None:
@@ -61,11 +66,41 @@ def _add_imagenet(kinds: Commands[argparse.ArgumentParser]) -> None:
     parser.set_defaults(run=_run_imagenet)
 
 
+def _add_encoder(kinds: Commands[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser("use-encoder", help="give a pack the encoder of a run")
+    parser.add_argument("pack", metavar="PACK", help="name or folder; it is changed where it is")
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of `inversion train encoder`")
+    parser.set_defaults(run=_run_encoder)
+
+
 def _add_optimizer(kinds: Commands[argparse.ArgumentParser]) -> None:
     parser = kinds.add_parser("add-optimizer", help="put the learned optimizer of a run into a pack")
     parser.add_argument("pack", metavar="PACK", help="name or folder; it is changed where it is")
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of `inversion train optimizer`")
     parser.set_defaults(run=_run_optimizer)
+
+
+def _add_change(kinds: Commands[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser("change", help="give a pack another version, card or settings of an optimizer")
+    parser.add_argument("pack", metavar="PACK", help="name or folder; it is changed where it is")
+    parser.add_argument("--version")
+    parser.add_argument("--description")
+    parser.add_argument("--card", type=Path, metavar="FILE.md", help="model card, goes in as README.md")
+    parser.add_argument(
+        "--optimizer", action="append", default=[], type=_settings, metavar="NAME=JSON",
+        help="settings as pack.json has them, such as adam='{\"learning_rate\": 0.1}'; again for more",
+    )  # fmt: skip
+    parser.set_defaults(run=_run_change)
+
+
+def _settings(text: str) -> tuple[str, Any]:
+    name, sign, settings = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=JSON")
+    try:
+        return name, json.loads(settings)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{settings!r} is no JSON: {error}") from error
 
 
 def _run_list(args: argparse.Namespace) -> int:
@@ -125,8 +160,27 @@ def _run_imagenet(args: argparse.Namespace) -> int:
     return 0
 
 
+def _run_encoder(args: argparse.Namespace) -> int:
+    folder = find_pack(args.pack)
+    steps = put_trained(args.run_folder, folder)
+    print(f"{folder}: the encoder of {args.run_folder}, after {steps} steps")
+    return 0
+
+
 def _run_optimizer(args: argparse.Namespace) -> int:
     folder = find_pack(args.pack)
     variant = put_best(args.run_folder, folder)
     print(f"{folder}: {variant.file}; use it with: inversion invert --optimizer {variant.optimizer}")
+    return 0
+
+
+def _run_change(args: argparse.Namespace) -> int:
+    folder = find_pack(args.pack)
+    texts = {key: value for key in ("version", "description") if (value := getattr(args, key)) is not None}
+    try:
+        card = None if args.card is None else args.card.read_bytes()
+    except OSError as error:
+        raise PackInvalid(f"--card {args.card} cannot be read: {error.strerror or error}") from error
+    manifest = change_pack(folder, card=card, optimizers=dict(args.optimizer), **texts)
+    print(f"{folder}: {manifest.name} {manifest.version}")
     return 0

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+import torch
+
 from inversion_core.cli import train_networks
 from inversion_core.cli.directions import add_directions
 from inversion_core.cli.train_optimizer import add_optimizer
@@ -53,6 +55,7 @@ def _add_export(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--calibration-steps", type=int, default=100, metavar="N",
         help="updates of each inversion that optimizers are tuned with (default: 100)",
     )  # fmt: skip
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="for the tuning")
     parser.add_argument("--overwrite", action="store_true", help="replace a pack that is there")
     parser.set_defaults(run=_run_export)
 
@@ -67,7 +70,7 @@ def _run_export(args: argparse.Namespace) -> int:
     _, held_out = load_pictures(args.data, held_out=args.held_out)
     pack = assemble(
         args.run_folder, name=args.name, version=args.version, description=args.description,
-        licence=args.licence, provenance=args.provenance, until_px=args.until_px,
+        licence=args.licence, provenance=args.provenance, until_px=args.until_px, device=args.device,
     )  # fmt: skip
     pack, losses = calibrate(pack, held_out, num_steps=args.calibration_steps)
     for trial, loss in losses.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from inversion_core.training.encoder import EncoderTrainer, EncoderTraining
 from inversion_core.training.generator import GeneratorTrainer, GeneratorTraining
 from inversion_core.training.growing import Architectures, grown
 from inversion_core.training.options import PRECISIONS, architecture
-from inversion_core.training.precision import allow_tf32, faster_precision
+from inversion_core.training.precision import faster_precision, prepare
 from inversion_core.training.recipes import RECIPES, recipe_fields
 from inversion_core.training.run import CHECKPOINT, RunFolder, read_checkpoint, tensors_below
 
@@ -117,6 +118,10 @@ def _add_common(parser: argparse.ArgumentParser, rate: float, adversarial_weight
     )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--until", type=int, metavar="STEP", help="stop here, with the schedule of the whole run")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, metavar="N",
+        help="stop after so long, with the schedule of the whole run; the same command goes on",
+    )  # fmt: skip
     parser.add_argument("--sample-every", type=int, default=500, metavar="N", help="steps between two sample sheets")
 
 
@@ -139,7 +144,7 @@ def _run_generator(args: argparse.Namespace) -> int:
     trainer = GeneratorTrainer(
         config, training, held_out, RunFolder(args.out), lpips=lpips, device=args.device, grow_from=args.grow_from
     )
-    trainer.run(until=args.until, sample_every=args.sample_every)
+    trainer.run(until=args.until, sample_every=args.sample_every, stop_after_s=60 * args.minutes)
     print(f"step {trainer.step} of {config.total_steps} in {args.out}: {trainer.measure()}")
     return 0
 
@@ -186,7 +191,7 @@ def _run_encoder(args: argparse.Namespace) -> int:
     )  # fmt: skip
     folder = RunFolder(args.out)
     trainer = EncoderTrainer(config, pack, training, held_out, folder, lpips=lpips, discriminator=weights)
-    trainer.run(until=args.until, sample_every=args.sample_every)
+    trainer.run(until=args.until, sample_every=args.sample_every, stop_after_s=60 * args.minutes)
     print(f"step {trainer.step} of {config.steps} in {args.out}: {trainer.measure()}")
     return 0
 
@@ -222,7 +227,7 @@ def _recipe(kind: Any, args: argparse.Namespace, **fields: Any) -> Any:
     """A configuration from the options that both commands have, `--recipe`, those of one, and `--set`."""
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    allow_tf32(args.device)
+    prepare(args.device)
     adapts = args.augment == "adaptive"
     try:
         config = kind(

@@ -14,11 +14,11 @@ from torch import Tensor
 from inversion_core.errors import OptionInvalid
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.packs import Pack, load_pack
-from inversion_core.packs.learned import TRAINED_STARTS
+from inversion_core.packs.by_start import ANY_START, TRAINED_STARTS
 from inversion_core.training.data import PictureSet, load_pictures
 from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining
 from inversion_core.training.optimizer_run import make_trainer
-from inversion_core.training.precision import allow_tf32
+from inversion_core.training.precision import prepare
 
 SETTINGS: dict[str, tuple[type, str]] = {
     "hidden": (int, "width of the network's layers"),
@@ -56,7 +56,7 @@ def add_optimizer(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("pack", metavar="PACK", help="name or folder")
     parser.add_argument("--design", choices=sorted(DESIGNS), default="learned", help="(default: learned)")
     parser.add_argument(
-        "--start", choices=TRAINED_STARTS, help="(default: the design's; else encoder where the pack has one)"
+        "--start", choices=(*TRAINED_STARTS, ANY_START), help="(default: the design's; else encoder where the pack has one)"
     )
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DATA",
@@ -100,7 +100,7 @@ def _given(args: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
 def _run(args: argparse.Namespace) -> int:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    allow_tf32(args.device)
+    prepare(args.device)
     pack = load_pack(args.pack, device=args.device)
     pictures, real_BCHW = _pictures(args, pack)
     trainer = make_trainer(

@@ -1,6 +1,6 @@
 """StyleGAN's discriminator with residual blocks (Karras 2020 section 4.1), used in training and, cut short, as F.
 
-Suffixes: B image, C channel, H W height and width.
+Suffixes: B image, C channel, H W height and width, M member and G group of a batch.
 """
 
 from __future__ import annotations
@@ -96,7 +96,15 @@ def minibatch_stddev(x_BCHW: Tensor, group_size: int = 4) -> Tensor:
     Group g takes the images g, g + n, g + 2n, ... with n groups, so the batch need not be a multiple of the group.
     """
     groups = max(1, len(x_BCHW) // group_size)
-    stddev = [(x_BCHW[g::groups].var(dim=0, unbiased=False) + 1e-8).sqrt().mean() for g in range(groups)]
+    if len(x_BCHW) % groups:
+        stddev_G = torch.stack([_mean_stddev(x_BCHW[g::groups].unsqueeze(1)) for g in range(groups)]).flatten()
+    else:  # all groups at once: on a GPU the number of calls counts, not their size
+        stddev_G = _mean_stddev(x_BCHW.unflatten(0, (-1, groups)))
     member_B = torch.arange(len(x_BCHW), device=x_BCHW.device) % groups
-    extra_B = torch.stack(stddev)[member_B]
+    extra_B = stddev_G[member_B]
     return torch.cat([x_BCHW, extra_B.view(-1, 1, 1, 1).expand(-1, 1, *x_BCHW.shape[2:])], dim=1)
+
+
+def _mean_stddev(x_MGCHW: Tensor) -> Tensor:
+    """For each group the standard deviation over its members, averaged over channels and pixels."""
+    return (x_MGCHW.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))

@@ -131,7 +131,7 @@ class StyleLayer(nn.Module):
 
     def fold(self) -> None:
         """Compute kernel, bias and noise once, for a frozen network; later changes of the weights go unseen."""
-        self.folded_shift_CHW = self._shift(self.noise_HW).detach()
+        self.folded_shift_CHW = self._shift(self.noise_HW, self.noise_HW.dtype).detach()
         if not self.is_constant:
             self.folded_kernel = self._kernel().detach()
 
@@ -143,16 +143,20 @@ class StyleLayer(nn.Module):
         `style_BS` is what the layer would make of `w_BD`, where that is known already.
         """
         x = self._convolve(x_BCHW)
+        # In x's own precision: one float32 term would make all that follows float32, of twice the size.
         if random_noise:
             shape = self.noise_HW.expand(len(w_BD), 1, -1, -1)
-            shift = self._shift(torch.randn_like(shape, memory_format=torch.contiguous_format))
+            shift = self._shift(torch.randn_like(shape, memory_format=torch.contiguous_format), x.dtype)
+        elif self.folded_shift_CHW is None:
+            shift = self._shift(self.noise_HW, x.dtype)
         else:
-            shift = self._shift(self.noise_HW) if self.folded_shift_CHW is None else self.folded_shift_CHW
+            shift = self.folded_shift_CHW.to(x.dtype)
         return adain(leaky_relu(x + shift), self.style(w_BD) if style_BS is None else style_BS)
 
-    def _shift(self, noise: Tensor) -> Tensor:
+    def _shift(self, noise: Tensor, dtype: torch.dtype) -> Tensor:
         """Bias and noise, added together: they are added to the same."""
-        return self.bias[:, None, None] + noise * self.noise_strength[:, None, None]
+        bias_C11, strength_C11 = (each.to(dtype)[:, None, None] for each in (self.bias, self.noise_strength))
+        return bias_C11 + noise.to(dtype) * strength_C11
 
     def _convolve(self, x_BCHW: Tensor | None) -> Tensor:
         if x_BCHW is None:

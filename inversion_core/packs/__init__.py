@@ -5,7 +5,7 @@ from inversion_core.packs.learned import Variant
 from inversion_core.packs.load import DEFAULT_PACK, find_pack, list_packs, load_pack, verify_pack
 from inversion_core.packs.manifest import PackManifest, PerceptualSpec, read_manifest
 from inversion_core.packs.pack import Pack
-from inversion_core.packs.save import put_directions, put_learned, save_pack
+from inversion_core.packs.save import change_pack, put_directions, put_encoder, put_learned, save_pack
 
 __all__ = [
     "DEFAULT_PACK",
@@ -15,10 +15,12 @@ __all__ = [
     "PackManifest",
     "PerceptualSpec",
     "Variant",
+    "change_pack",
     "find_pack",
     "list_packs",
     "load_pack",
     "put_directions",
+    "put_encoder",
     "put_learned",
     "read_manifest",
     "save_pack",

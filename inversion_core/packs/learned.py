@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import nn
 
 from inversion_core.optimizers.designs import DESIGNS
+from inversion_core.packs.by_start import ANY_START, TRAINED_STARTS, pick_start
 
 if TYPE_CHECKING:
     from inversion_core.packs.manifest import PackManifest
     from inversion_core.packs.reader import Reader
-
-TRAINED_STARTS = ("encoder", "random", "any")
-"""What weights are trained for: codes near the truth, codes anywhere (section 3.3 of the paper), or both."""
 
 
 class Variant(NamedTuple):
@@ -30,7 +28,7 @@ class Variant(NamedTuple):
     optimizer: str
     """Name of the design."""
     start: str
-    """One of TRAINED_STARTS."""
+    """One of TRAINED_STARTS, or ANY_START."""
 
     @property
     def file(self) -> str:
@@ -56,9 +54,7 @@ def pick_variant(optimizers: Mapping[str, Mapping[str, Any]], name: str, start: 
 
     Those for any start come next, and where a pack has one set alone, that one serves every start.
     """
-    wanted = "random" if start in ("mean", "random") else "encoder"
-    offered = optimizers[name]
-    return Variant(name, next(each for each in (wanted, "any", *offered) if each in offered))
+    return Variant(name, pick_start(optimizers[name], start))
 
 
 def read_variants(reader: Reader, name: str) -> dict[str, dict[str, Any]]:
@@ -68,11 +64,12 @@ def read_variants(reader: Reader, name: str) -> dict[str, dict[str, Any]]:
         PackInvalid: a start or a setting is missing, unknown or wrong.
     """
     starts = reader.every_key()
+    known = (*TRAINED_STARTS, ANY_START)
     for start in starts:
-        if start not in TRAINED_STARTS:
-            raise reader.fault(start, f"is no start; weights are for one of {', '.join(TRAINED_STARTS)}")
+        if start not in known:
+            raise reader.fault(start, f"is no start; weights are for one of {', '.join(known)}")
     if not starts:
-        raise reader.fault(TRAINED_STARTS[0], f"is missing, and so are all others of {', '.join(TRAINED_STARTS)}")
+        raise reader.fault(known[0], f"is missing, and so are all others of {', '.join(known)}")
     return {start: _read_settings(reader.section(start), name) for start in starts}
 
 

@@ -16,6 +16,7 @@ from inversion_core.loss import PERCEPTUAL_WEIGHT
 from inversion_core.models import EncoderConfig, GeneratorConfig
 from inversion_core.optimizers import CLASSIC, OPTIMIZERS, build_optimizer
 from inversion_core.optimizers.designs import DESIGNS
+from inversion_core.packs.by_start import TRAINED_STARTS, is_by_start
 from inversion_core.packs.directions import DIRECTIONS_FILE, DirectionSpec, read_spec
 from inversion_core.packs.learned import Variant, read_variants, variants
 from inversion_core.packs.reader import Reader
@@ -72,8 +73,8 @@ class PackManifest:
     provenance: str = ""
     """Where the weights come from: data, program, command."""
     optimizers: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"adam": {"learning_rate": 0.01}})
-    """Name of an optimizer -> the settings that suit this pack, see `offered`; of a learned one: start -> settings of
-    the weights that were trained for it."""
+    """Name of an optimizer -> the settings that suit this pack, or start -> such settings, see `offered` and
+    `by_start.py`; of a learned one: start -> settings of the weights that were trained for it."""
     default_optimizer: str = "adam"
     directions: tuple[DirectionSpec, ...] = ()
     """Editing directions; their tensors lie in directions.safetensors."""
@@ -265,14 +266,25 @@ def _settings(reader: Reader, name: str) -> dict[str, Any]:
     section = reader.section(name)
     if name in DESIGNS:
         return read_variants(section, name)
-    settings: dict[str, Any] = {key: section.scalar(key) for key in section.every_key()}
     if name not in OPTIMIZERS:
         known = ", ".join(sorted([*OPTIMIZERS, *DESIGNS]))
         raise reader.fault(name, f"is an optimizer that this program does not know (it knows {known})")
+    keys = section.every_key()
+    if not is_by_start(dict.fromkeys(keys)):
+        return _classic_settings(reader, name, name)
+    if unknown := sorted(set(keys) - {*TRAINED_STARTS}):
+        raise section.fault(unknown[0], f"stands beside settings by start, which are {', '.join(TRAINED_STARTS)}")
+    return {start: _classic_settings(section, start, name) for start in keys}
+
+
+def _classic_settings(reader: Reader, key: str, name: str) -> dict[str, Any]:
+    """Settings of the optimizer `name`, which stand under `key`."""
+    section = reader.section(key)
+    settings: dict[str, Any] = {key: section.scalar(key) for key in section.every_key()}
     try:
         build_optimizer(name, settings)
     except (TypeError, ValueError) as error:
-        raise reader.fault(name, f"has settings that it does not take: {error}") from error
+        raise reader.fault(key, f"has settings that it does not take: {error}") from error
     return settings
 
 

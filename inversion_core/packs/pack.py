@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from inversion_core.errors import OptionInvalid
 from inversion_core.loss import InversionLoss
 from inversion_core.models import Encoder, StyleGANGenerator
+from inversion_core.packs.by_start import settings_for
 from inversion_core.packs.directions import Direction, check_steps
 from inversion_core.packs.learned import Variant, check_learned, pick_variant
 from inversion_core.packs.manifest import PackManifest
@@ -90,8 +91,12 @@ class Pack:
 
     @property
     def optimizers(self) -> Mapping[str, Mapping[str, Any]]:
-        """Name -> settings of the optimizers that the pack offers."""
+        """Name -> settings of the optimizers that the pack offers, or start -> such settings."""
         return self.manifest.offered
+
+    def settings(self, name: str, start: str) -> Mapping[str, Any]:
+        """The settings of a classic optimizer that suit a start."""
+        return settings_for(self.optimizers[name], start)
 
     @property
     def default_optimizer(self) -> str:

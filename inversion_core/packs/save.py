@@ -21,6 +21,9 @@ from inversion_core.packs.learned import Variant, check_learned
 from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, parse_manifest, read_manifest
 from inversion_core.packs.networks import GENERATOR_KEY, cpu_state, is_half
 
+CARD_FILE = "README.md"
+"""A pack's model card."""
+
 
 def save_pack(folder: str | Path, manifest: PackManifest, *, generator: StyleGANGenerator, perceptual: nn.Module,
               encoder: Encoder | None = None, direction_steps: Mapping[str, Tensor] | None = None,
@@ -87,6 +90,29 @@ def put_directions(folder: str | Path, directions: Sequence[Direction]) -> PackM
     return _put(target, manifest, changed, DIRECTIONS_FILE, lambda staged: _write_directions(staged, steps))
 
 
+def put_encoder(folder: str | Path, encoder: Encoder) -> PackManifest:
+    """Give a pack folder an encoder, in place of its own, stored in float32 or float16 as its generator is.
+
+    Rates and the loss weight, which were tuned for codes of the encoder before, stay. For the rest see
+    `put_directions`.
+
+    Raises:
+        PackInvalid: the pack is broken, or the encoder makes other codes or takes other pictures.
+    """
+    target = Path(folder).absolute()
+    manifest = read_manifest(target)
+    try:
+        changed = dataclasses.replace(manifest, encoder=encoder.config)
+    except ValueError as error:
+        raise PackInvalid(f"pack {manifest.name}: {error}") from error
+    file = changed.weight_files["encoder"]
+
+    def write(staged: Path) -> None:
+        _write_weights(staged / file, encoder, is_half(staged / manifest.weight_files["generator"]))
+
+    return _put(target, manifest, changed, file, write)
+
+
 def put_learned(folder: str | Path, variant: Variant, settings: Mapping[str, Any], network: nn.Module) -> PackManifest:
     """Give a pack folder a learned optimizer, in place of one of the same design for the same start.
 
@@ -104,6 +130,33 @@ def put_learned(folder: str | Path, variant: Variant, settings: Mapping[str, Any
         _write_weights(staged / variant.file, network, is_half(staged / generator), made_for)
 
     return _put(target, manifest, changed, variant.file, write)
+
+
+def change_pack(folder: str | Path, *, card: bytes | None = None,
+                optimizers: Mapping[str, Mapping[str, Any]] | None = None, **fields: str) -> PackManifest:  # fmt: skip
+    """Give a pack folder another card, settings of optimizers, version or other texts; its weights stay as they are.
+
+    The folder changes whole or not at all, as in `save_pack`.
+
+    Args:
+        card: becomes README.md.
+        optimizers: name -> settings, as pack.json has them; those of other optimizers stay.
+        fields: version, description, licence, provenance or default_optimizer.
+    Returns:
+        the manifest as written.
+    Raises:
+        PackInvalid: the pack is broken, or the changed pack.json would not be valid.
+    """
+    target = Path(folder).absolute()
+    manifest = read_manifest(target)
+    try:
+        settings = {**manifest.optimizers, **(optimizers or {})}
+        changed = dataclasses.replace(manifest, optimizers=settings, **fields)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise PackInvalid(f"pack {manifest.name}: {error}") from error
+    if card is None:
+        return _put(target, manifest, changed, "", lambda staged: None)
+    return _put(target, manifest, changed, CARD_FILE, lambda staged: _write_extra(staged / CARD_FILE, card))
 
 
 def _put(target: Path, manifest: PackManifest, changed: PackManifest, file: str,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -82,12 +83,14 @@ class BaseTrainer(ABC, Generic[O]):
 
     # -- the run ---------------------------------------------------------------------------------------------
 
-    def run(self, *, until: int | None = None, sample_every: int = 500) -> None:
-        """Train to the last step, or to `until`."""
+    def run(self, *, until: int | None = None, sample_every: int = 500, stop_after_s: float = math.inf) -> None:
+        """Train to the last step, or to `until`, or for so many seconds."""
         last = min(self.total_steps if until is None else until, self.total_steps)
         steps = itertools.count(self.step)
         batches = (self.pictures.batch(k, self.batch_size_at(k), self.config.seed) for k in steps)
-        train(self, batches, until=last, sample_every=sample_every, title=self.title)
+        train(
+            self, batches, until=last, sample_every=sample_every, stop_after_s=stop_after_s, title=self.title
+        )  # fmt: skip
 
     def train_step(self, real_BCHW: Tensor) -> dict[str, Tensor]:
         """One step on pictures in [-1, 1]; the losses by name, still on the device."""

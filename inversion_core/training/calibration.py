@@ -16,6 +16,7 @@ from tqdm import tqdm
 from inversion_core.inverter import BestSteps, InvertConfig, invert
 from inversion_core.optimizers import CLASSIC, Scheduled
 from inversion_core.packs import Pack
+from inversion_core.packs.by_start import TRAINED_STARTS
 from inversion_core.training.data import PictureSet
 
 PERCEPTUAL_SHARE = 1 / 3
@@ -28,6 +29,8 @@ SCHEDULES: Mapping[str, Mapping[str, Any]] = {
 few: what falls to a twentieth does worse than what falls to a third (docs/log.md)."""
 ADAM_FIRST_RATE = 0.08
 """Where the search begins; it goes on from there by factors, so it does not have to be near."""
+FIRST_START = TRAINED_STARTS[0]
+"""For which the optimizers other than Adam are tuned."""
 OTHERS = ("sgd", "nag", "adagrad", "rmsprop")
 """L-BFGS is not among them: it learns a pack's scale from the gradients, so its built-in rate suits every pack."""
 OTHER_STEPS, OTHER_PICTURES = 30, 2
@@ -40,17 +43,17 @@ def calibrate(
     """The pack with its loss weight and every optimizer's rate set on held-out pictures, and what was measured.
 
     The weight makes the perceptual term PERCEPTUAL_SHARE of the pixel term at the encoder's start. A rate is the one
-    with the lowest median of the best loss in `num_steps` steps, Adam's with or without a schedule. About 20
-    inversions: for a pack of 64 px two and a half minutes on one busy CPU core, of which Adam's take three quarters.
+    with the lowest median of the best loss in `num_steps` steps, Adam's with or without a schedule and for each start
+    on its own. About 30 inversions: for a pack of 64 px some four minutes on one busy CPU core, most of them Adam's.
     """
-    target_BCHW = held_out.take(torch.arange(min(pictures, len(held_out))))
+    target_BCHW = held_out.take(torch.arange(min(pictures, len(held_out)))).to(pack.device)
     pack = pack.changed(
         perceptual=dataclasses.replace(pack.manifest.perceptual, weight=_loss_weight(pack, target_BCHW))
     )
     with tqdm(desc="calibrating", unit="run") as bar:
         trials = _Trials(pack, bar)
-        adam = trials.best_adam(target_BCHW, num_steps)
-        course = {key: value for key, value in adam.items() if key != "learning_rate"}
+        adam = {start: trials.best_adam(start, target_BCHW, num_steps) for start in TRAINED_STARTS}
+        course = {key: value for key, value in adam[FIRST_START].items() if key != "learning_rate"}
         few_BCHW, few_steps = target_BCHW[:OTHER_PICTURES], min(num_steps, OTHER_STEPS)
         others = {name: trials.best_other(name, course, few_BCHW, few_steps) for name in OTHERS}
     return pack.changed(optimizers={"adam": adam, **others}), trials.losses
@@ -64,11 +67,11 @@ class _Trials:
         self.losses: dict[str, float] = {}
         """What was tried, for people -> median of the best loss."""
 
-    def best_adam(self, target_BCHW: Tensor, num_steps: int) -> dict[str, Any]:
+    def best_adam(self, start: str, target_BCHW: Tensor, num_steps: int) -> dict[str, Any]:
         """Adam's best settings; a schedule bears a higher rate, so it is begun at twice the best rate before it."""
         first, found = ADAM_FIRST_RATE, []
         for course in SCHEDULES.values():
-            rate, loss = self._best_rate("adam", course, first, target_BCHW, num_steps, factor=2)
+            rate, loss = self._best_rate("adam", start, course, first, target_BCHW, num_steps, factor=2)
             found.append((loss, {"learning_rate": rate, **course}))
             first = 2 * rate
         return min(found, key=lambda pair: pair[0])[1]
@@ -76,27 +79,29 @@ class _Trials:
     def best_other(self, name: str, course: Mapping[str, Any], target_BCHW: Tensor, num_steps: int) -> dict[str, Any]:
         built_in = CLASSIC[name]()
         assert isinstance(built_in, Scheduled)
-        rate, _ = self._best_rate(name, course, built_in.learning_rate, target_BCHW, num_steps, factor=3)
+        rate, _ = self._best_rate(name, FIRST_START, course, built_in.learning_rate, target_BCHW, num_steps, factor=3)
         return {"learning_rate": rate, **course}
 
-    def _best_rate(self, name: str, course: Mapping[str, Any], first: float, target_BCHW: Tensor, num_steps: int, *,
-                   factor: float) -> tuple[float, float]:  # fmt: skip
+    def _best_rate(self, name: str, start: str, course: Mapping[str, Any], first: float, target_BCHW: Tensor,
+                   num_steps: int, *, factor: float) -> tuple[float, float]:  # fmt: skip
         def rate(exponent: int) -> float:
             return float(f"{first * factor**exponent:.3g}")
 
         def loss(exponent: int) -> float:
-            return self._try(name, {"learning_rate": rate(exponent), **course}, target_BCHW, num_steps)
+            return self._try(name, start, {"learning_rate": rate(exponent), **course}, target_BCHW, num_steps)
 
         exponent, lowest = lowest_by_steps(loss)
         return rate(exponent), lowest
 
-    def _try(self, name: str, settings: Mapping[str, Any], target_BCHW: Tensor, num_steps: int) -> float:
+    def _try(
+        self, name: str, start: str, settings: Mapping[str, Any], target_BCHW: Tensor, num_steps: int
+    ) -> float:  # fmt: skip
         pack, best = self.pack.changed(optimizers={"adam": {}, name: settings}), BestSteps()
-        for step in invert(pack, target_BCHW, InvertConfig(num_steps=num_steps, optimizer=name)):
+        for step in invert(pack, target_BCHW, InvertConfig(num_steps=num_steps, optimizer=name, start=start)):
             best.update(step)
         loss = float(best.loss_B.quantile(0.5).nan_to_num(nan=float("inf")))
         values = " ".join(f"{key} {value:g}" for key, value in settings.items())
-        self.losses[f"{name} {values}, {len(target_BCHW)} pictures, {num_steps} steps"] = loss
+        self.losses[f"{name} {values}, {start} start, {len(target_BCHW)} pictures, {num_steps} steps"] = loss
         self.bar.set_postfix_str(f"{name} {settings['learning_rate']:g}: {loss:.5f}", refresh=False)
         self.bar.update()
         return loss

@@ -92,15 +92,15 @@ class PictureSet:
         return dataclasses.replace(self, pictures_NCHW=self.pictures_NCHW.to(device))
 
     def take(self, index_N: Tensor) -> Tensor:
-        """The pictures at these indices as float32 in [-1, 1], where the pictures lie."""
-        return self.pictures_NCHW[index_N.to(self.pictures_NCHW.device)].float() / 127.5 - 1
+        """The pictures at these indices as float32 in [-1, 1], where the pictures lie; the host does not wait."""
+        return self.pictures_NCHW[index_N.to(self.pictures_NCHW.device, non_blocking=True)].float() / 127.5 - 1
 
     def batch(self, number: int, size: int, seed: int) -> Tensor:
         """Pictures in [-1, 1], drawn by weight and mirrored at random; the same for the same number and seed."""
         generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
         picked = self.take(torch.multinomial(self.weight_N, size, replacement=True, generator=generator))
         mirrored = torch.rand(size, 1, 1, 1, generator=generator) < 0.5
-        return torch.where(mirrored.to(picked.device), picked.flip(3), picked)
+        return torch.where(mirrored.to(picked.device, non_blocking=True), picked.flip(3), picked)
 
 
 def load_pictures(archive: Path, *, held_out: int, seed: int = 0) -> tuple[PictureSet, PictureSet]:

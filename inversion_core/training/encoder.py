@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,9 @@ from inversion_core.training.objectives import picture_distance
 from inversion_core.training.options import TrainingOptions
 from inversion_core.training.run import RunFolder
 from inversion_core.training.schedule import move_average, rate_factor, set_rates
+
+GENERATOR = "generator_sha256"
+"""The fact that ties a run to its generator."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +94,10 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         own: dict[str, torch.optim.Optimizer] = {"e": self.optimizer}
         return own if self.adversary is None else {**own, "d": self.adversary.optimizer}
+
+    def facts(self) -> dict[str, Any]:
+        manifest = self.pack.manifest
+        return {**super().facts(), GENERATOR: manifest.files.get(manifest.weight_files["generator"])}
 
     # -- one step --------------------------------------------------------------------------------------------
 

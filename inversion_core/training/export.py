@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from inversion_core.errors import OptionInvalid, PackInvalid
 from inversion_core.models import (
     DiscriminatorConfig,
@@ -22,8 +24,9 @@ from inversion_core.training.run import CHECKPOINT, read_checkpoint, tensors_bel
 
 
 def assemble(
-    run: Path, *, name: str, version: str, description: str, licence: str, provenance: str, until_px: int = 16
-) -> Pack:
+    run: Path, *, name: str, version: str, description: str, licence: str, provenance: str, until_px: int = 16,
+    device: str | torch.device = "cpu",
+) -> Pack:  # fmt: skip
     """Build a pack in memory from a generator run's checkpoint; loss weight and rates are still to be calibrated.
 
     Args:
@@ -62,7 +65,7 @@ def assemble(
             "no ImageNet network can be shipped. `inversion pack use-imagenet-vgg` puts one in its place.",
         ),
     )  # fmt: skip
-    return Pack(manifest, generator=generator, perceptual=perceptual, encoder=encoder)
+    return Pack(manifest, generator=generator, perceptual=perceptual, encoder=encoder, device=device)
 
 
 def write(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -53,7 +55,7 @@ class Means:
 
     def take(self) -> dict[str, float]:
         """The means, each over the steps that had this loss; begins anew."""
-        means = {name: round(sum(map(float, values)) / len(values), 5) for name, values in self._values.items()}
+        means = {name: round(float(torch.stack(values).mean()), 5) for name, values in self._values.items()}
         self._values.clear()
         return means
 
@@ -66,13 +68,17 @@ def train(
     save_every_s: float = 120.0,
     log_every: int = 50,
     sample_every: int = 500,
+    stop_after_s: float = math.inf,
     title: str = "training",
 ) -> None:
-    """Go on from `trainer.step` to step `until`; `batches` starts where the trainer stands."""
-    saved_at = time.monotonic()
+    """Go on from `trainer.step` to step `until`; `batches` starts where the trainer stands.
+
+    After `stop_after_s` it ends sooner, with its checkpoint written: a machine may be lent for so long.
+    """
+    started = saved_at = time.monotonic()
     means = Means()
     with tqdm(total=until, initial=trainer.step, unit="step", desc=title, mininterval=1.0) as bar:
-        while trainer.step < until:
+        while trainer.step < until and time.monotonic() - started < stop_after_s:
             means.add(trainer.train_step(next(batches)))
             trainer.step += 1
             bar.update()

@@ -32,5 +32,5 @@ def move_average(average: nn.Module, live: nn.Module, *, batch: int, images: flo
     half_life = min(half_life, max(1.0, images * 0.05))
     weight = 1 - 0.5 ** (batch / half_life)
     torch._foreach_lerp_([*average.parameters()], [*live.parameters()], weight)
-    for buffer, live_buffer in zip(average.buffers(), live.buffers(), strict=True):
-        buffer.copy_(live_buffer)
+    if buffers := [*average.buffers()]:
+        torch._foreach_copy_(buffers, [*live.buffers()])

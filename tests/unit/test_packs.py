@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from inversion_core import InvertConfig, invert
+from inversion_core.cli import main
 from inversion_core.errors import OptionInvalid, PackInvalid, PackNotFound
-from inversion_core.inverter import make_optimizer
-from inversion_core.optimizers import LBFGS
+from inversion_core.inverter import STARTS, make_optimizer
+from inversion_core.optimizers import LBFGS, Scheduled
 from inversion_core.packs import Pack, list_packs, load_pack, read_manifest, save_pack, verify_pack
 from inversion_core.packs.imagenet import MEAN_BGR, convert_torchvision, use_imagenet_vgg
 from inversion_core.packs.load import PATH_VARIABLE
@@ -70,6 +71,53 @@ def test_every_classic_optimizer_is_offered_and_the_pack_settles_some(folder: Pa
     assert pack.optimizers == {"sgd": {}, "nag": {}, "adagrad": {}, "rmsprop": {}, "adam": tuned, "lbfgs": {}}
     assert isinstance(make_optimizer(pack, InvertConfig()), LBFGS)
     assert json.loads(pack.manifest.to_json())["optimizers"] == {"adam": tuned}
+
+
+def test_settings_may_differ_by_start(folder: Path) -> None:
+    near, far = {"learning_rate": 0.16, "warmup_steps": 5}, {"learning_rate": 0.08}
+    edit_json(folder, set_at("optimizers", value={"adam": {"encoder": near, "random": far}, "nag": {"random": far}}))
+    pack = load_pack(folder)
+
+    def rate(start: str, *, optimizer: str = "adam", has_code: bool = False) -> float:
+        made = make_optimizer(pack, InvertConfig(optimizer=optimizer, start=start), has_code=has_code)
+        assert isinstance(made, Scheduled)
+        return made.learning_rate
+
+    assert [rate(start) for start in STARTS] == [0.16, 0.08, 0.08]
+    assert rate("random", has_code=True) == 0.16  # a code handed in is near the truth, as an encoder's
+    assert {rate(start, optimizer="nag") for start in STARTS} == {0.08}  # the only ones serve every start
+    assert json.loads(pack.manifest.to_json())["optimizers"]["adam"] == {"encoder": near, "random": far}
+
+
+def test_a_pack_is_given_another_version_card_and_settings(folder: Path, tmp_path: Path) -> None:
+    before = read_manifest(folder)
+    (tmp_path / "card.md").write_text("tiny faces", encoding="utf-8")
+    changes = ["--version", "2", "--card", str(tmp_path / "card.md"), "--optimizer", 'nag={"learning_rate": 3}']
+    assert main(["pack", "change", str(folder), *changes]) == 0
+    after = verify_pack(folder)
+    assert (after.version, after.optimizers) == ("2", {**before.optimizers, "nag": {"learning_rate": 3}})
+    assert (folder / "README.md").read_text(encoding="utf-8") == "tiny faces"
+    kept = {name: after.files[name] for name in before.files if name != "README.md"}
+    assert kept == {name: sha for name, sha in before.files.items() if name != "README.md"}
+    assert main(["pack", "change", str(folder), "--description", "small"]) == 0
+    assert verify_pack(folder) == dataclasses.replace(after, description="small")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (["--version", "two words"], "version is 'two words'"),
+        (["--optimizer", 'adam={"rate": 1}'], "'optimizers.adam' has settings"),
+        (["--card", "nowhere.md"], "nowhere.md cannot be read"),
+    ],
+)
+def test_a_change_that_cannot_be_leaves_the_pack(
+    folder: Path, capsys: pytest.CaptureFixture[str], wrong: list[str], says: str
+) -> None:
+    before = read_manifest(folder)
+    assert main(["pack", "change", str(folder), *wrong]) == 2
+    assert says in capsys.readouterr().err
+    assert verify_pack(folder) == before
 
 
 def test_a_loaded_pack_inverts_and_leaves_the_random_state_alone(folder: Path) -> None:
@@ -232,6 +280,8 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "unknown optimizer": (lambda f: edit_json(f, set_at("optimizers", value={"magic": {}})), "pack.json", "'optimizers.magic'"),
     "bad optimizer setting": (lambda f: edit_json(f, set_at("optimizers", "adam", value={"rate": 1})), "pack.json", "'optimizers.adam'"),
     "bad schedule": (lambda f: edit_json(f, set_at("optimizers", "adam", "final_factor", value=2)), "pack.json", "'optimizers.adam' has settings that it does not take: final_factor"),
+    "bad schedule of a start": (lambda f: edit_json(f, set_at("optimizers", "adam", value={"random": {"final_factor": 2}})), "pack.json", "'optimizers.adam.random' has settings that it does not take: final_factor"),
+    "settings beside starts": (lambda f: edit_json(f, set_at("optimizers", "adam", value={"random": {}, "learning_rate": 1})), "pack.json", "'optimizers.adam.learning_rate' stands beside"),
     "schedule's length": (lambda f: edit_json(f, set_at("optimizers", "adam", "total_steps", value=9)), "pack.json", "total_steps"),
     "default not offered": (lambda f: edit_json(f, set_at("default_optimizer", value="magic")), "pack.json", "'default_optimizer'"),
     "path out of the pack": (lambda f: edit_json(f, set_at("files", "../x", value="0" * 64)), "pack.json", "no path inside"),

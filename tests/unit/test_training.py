@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from inversion_core import InvertConfig, invert
 from inversion_core.benchmark.samples import SamplesConfig, measure_samples
@@ -22,7 +23,7 @@ from inversion_core.models.discriminator import minibatch_stddev
 from inversion_core.models.layers import EqualizedConv2d
 from inversion_core.models.lpips import LPIPSSqueeze, load_lpips
 from inversion_core.optimizers import CLASSIC
-from inversion_core.packs import load_pack
+from inversion_core.packs import load_pack, verify_pack
 from inversion_core.training.calibration import calibrate, lowest_by_steps
 from inversion_core.training.data import likeness_groups, load_pictures, pack_pictures
 from inversion_core.training.encoder import EncoderTrainer, EncoderTraining
@@ -31,7 +32,7 @@ from inversion_core.training.generator import GeneratorTrainer, GeneratorTrainin
 from inversion_core.training.precision import faster_precision
 from inversion_core.training.run import CHECKPOINT, RunFolder, read_checkpoint
 from inversion_core.training.schedule import rate_factor
-from tests.tiny import DISCRIMINATOR, ENCODER, GENERATOR, tiny_pack
+from tests.tiny import DISCRIMINATOR, ENCODER, GENERATOR, save_networks, tiny_pack
 
 
 @pytest.fixture(scope="session")
@@ -236,6 +237,30 @@ def test_bfloat16_keeps_pictures_logits_and_r1_in_float32(archive: Path, tmp_pat
     assert losses["reconstruction"] != in_float32["reconstruction"]
 
 
+class Questions(TorchDispatchMode):
+    """Counts what makes the host wait for the device: it asks for a number, or for a shape that depends on one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if op.overloadpacket.__name__ in ("_local_scalar_dense", "nonzero", "equal", "masked_select"):
+            self.asked.append(str(op))
+        return op(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("step", [0, 6, 16], ids=["reconstruction", "adversarial", "with R1"])
+def test_a_step_lets_the_host_run_ahead(archive: Path, tmp_path: Path, step: int) -> None:
+    learner = trainer(archive, tmp_path, **ADAPTIVE, mapping_fit_steps=0, jitter_probability=0.5, face_weight=2.0)
+    learner.step = step
+    with Questions() as questions:
+        losses = learner.train_step(learner.pictures.batch(step, 4, 0))
+        assert questions.asked == []
+        float(losses["reconstruction"])
+    assert len(questions.asked) == 1
+
+
 def test_the_precision_is_measured() -> None:
     chosen, times_ms = faster_precision("cpu", repeats=1)
     assert times_ms.keys() == {"float32", "bfloat16"}
@@ -280,9 +305,12 @@ def test_a_run_ends_in_a_pack_that_inverts(archive: Path, tmp_path: Path) -> Non
     write(pack, tmp_path / "discs", extra_files={"README.md": b"a card"})
     loaded = load_pack(tmp_path / "discs")
     assert loaded.manifest.optimizers.keys() == CLASSIC.keys() - {"lbfgs"}
-    for name, settings in loaded.manifest.optimizers.items():
-        tried = {trial: loss for trial, loss in losses.items() if trial.startswith(f"{name} ")}
-        assert f"{name} learning_rate {settings['learning_rate']:g}" in min(tried, key=lambda trial: tried[trial])
+    assert loaded.manifest.optimizers["adam"].keys() == {"encoder", "random"}
+    for name in loaded.manifest.optimizers:
+        for start in ("encoder", "random") if name == "adam" else ("encoder",):
+            tried = {t: loss for t, loss in losses.items() if t.startswith(f"{name} ") and f", {start} start," in t}
+            rate = loaded.settings(name, start)["learning_rate"]
+            assert f"{name} learning_rate {rate:g}" in min(tried, key=lambda trial: tried[trial])
     target = load_pictures(archive, held_out=8)[1].take(torch.arange(2))
     share = loaded.perceptual_weight * (
         (loaded.features(loaded.synthesize(loaded.encode(target))) - loaded.features(target)).square().mean()
@@ -330,7 +358,55 @@ def test_the_commands_lead_from_pictures_to_a_pack(archive: Path, tmp_path: Path
         main(["train", "encoder", str(data), "--out", str(tmp_path / "judged"), *encoder, "--discriminator", str(run)])
         == 0
     )
-    assert main(["pack", "verify", str(pack)]) == 0
+    before = verify_pack(pack)
+    assert main(["pack", "use-encoder", str(pack), str(tmp_path / "judged")]) == 0
+    after = verify_pack(pack)
+    assert after.encoder is not None
+    assert (after.encoder.channels_base, after.encoder.channels_max) == (4, 8)
+    changed = {name for name, digest in before.files.items() if after.files[name] != digest}
+    assert changed == {"encoder.safetensors"}
+
+
+def test_the_same_commands_make_the_same_pack(archive: Path, tmp_path: Path) -> None:
+    """Also where one of the runs is stopped and goes on; what a pack records of itself agrees too."""
+    small = ["--w-dim", "16", "--width", "0.1", "--reconstruction-steps", "6", "--adversarial-steps", "4", "--batch", "4",
+             "--set", "mapping_fit_steps=20", "--held-out", "8", "--device", "cpu"]  # fmt: skip
+    export = ["--name", "discs", "--licence", "CC0-1.0", "--provenance", "drawn", "--held-out", "8", "--until-px", "8",
+              "--calibration-steps", "3"]  # fmt: skip
+    for name, stops in (("first", []), ("second", [["--minutes", "0"], ["--until", "5"]])):
+        for stop in [*stops, []]:
+            assert (
+                main(["train", "generator", str(archive), "--out", str(tmp_path / f"run-{name}"), *small, *stop]) == 0
+            )
+        assert (
+            main(
+                ["train", "export", str(tmp_path / f"run-{name}"), str(archive), "--out", str(tmp_path / name), *export]
+            )
+            == 0
+        )
+    first, second = (load_pack(tmp_path / name) for name in ("first", "second"))
+    assert second.perceptual_weight == pytest.approx(first.perceptual_weight, rel=0.01)
+    z_BZ = torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
+    image_BCHW = first.synthesize(first.map(z_BZ))
+    torch.testing.assert_close(second.synthesize(second.map(z_BZ)), image_BCHW, rtol=0, atol=0.01)
+    torch.testing.assert_close(second.encode(image_BCHW), first.encode(image_BCHW), rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize("kind", ["no run", "a generator run", "an encoder run for another pack"])
+def test_an_encoder_of_elsewhere_is_refused(
+    archive: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_networks(tmp_path / "pack", tiny_pack())
+    if kind == "a generator run":
+        trainer(archive, tmp_path / "run").save()
+    elif kind != "no run":
+        save_networks(tmp_path / "other", tiny_pack(seed=1))
+        data = load_pictures(archive, held_out=8)
+        config = EncoderTraining(encoder=ENCODER)
+        EncoderTrainer(config, load_pack(tmp_path / "other"), *data, RunFolder(tmp_path / "run")).save()
+    assert main(["pack", "use-encoder", str(tmp_path / "pack"), str(tmp_path / "run")]) == 2
+    says = "another generator" if kind.startswith("an encoder") else "inversion train encoder"
+    assert says in capsys.readouterr().err
 
 
 def test_one_command_states_a_whole_recipe(archive: Path, tmp_path: Path) -> None:
@@ -424,6 +500,15 @@ def test_minibatch_stddev_tells_equal_pictures_from_different_ones() -> None:
     different = minibatch_stddev(torch.randn(4, 2, 3, 3))[:, 2]
     assert equal.max() < 1e-3
     assert different.min() > 0.3
+
+
+@pytest.mark.parametrize("batch", [2, 6, 8, 9, 12])
+def test_the_groups_of_minibatch_stddev_are_interleaved(batch: int) -> None:
+    x = torch.randn(batch, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+    groups = max(1, batch // 4)
+    for k, value in enumerate(minibatch_stddev(x)[:, 2, 0, 0]):
+        group = x[[i for i in range(batch) if i % groups == k % groups]]
+        assert float(value) == pytest.approx(float((group.var(dim=0, unbiased=False) + 1e-8).sqrt().mean()), rel=1e-5)
 
 
 def test_the_discriminator_takes_any_batch() -> None:

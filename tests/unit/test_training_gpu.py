@@ -1,0 +1,70 @@
+"""Training on a CUDA device: both precisions learn, nothing strays to the host, and a run goes on elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from inversion_core.training.data import PictureSet
+from inversion_core.training.generator import GeneratorTrainer, GeneratorTraining
+from inversion_core.training.precision import faster_precision, prepare
+from inversion_core.training.run import RunFolder
+from tests.tiny import DISCRIMINATOR, ENCODER, GENERATOR
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+
+def pictures() -> PictureSet:
+    draw = torch.Generator().manual_seed(0)
+    pictures_NCHW = torch.randint(0, 256, (24, 3, 16, 16), generator=draw, dtype=torch.uint8)
+    return PictureSet(pictures_NCHW=pictures_NCHW, weight_N=torch.ones(24), names=tuple(map(str, range(24))))
+
+
+def trainer(run: Path, device: str, precision: str = "float32") -> GeneratorTrainer:
+    config = GeneratorTraining(
+        generator=GENERATOR, encoder=ENCODER, discriminator=DISCRIMINATOR, reconstruction_steps=4, adversarial_steps=4,
+        batch_size=8, r1_every=2, mapping_fit_steps=5, augment_target=0.6, jitter_probability=0.5, face_weight=2.0,
+        precision=precision,
+    )  # fmt: skip
+    return GeneratorTrainer(config, pictures(), pictures(), RunFolder(run), device=device)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_learns_on_the_device(tmp_path: Path, precision: str) -> None:
+    prepare("cuda")
+    learner = trainer(tmp_path, "cuda", precision)
+    before = [value.clone() for value in learner.g.parameters()]
+    learner.run(sample_every=4)
+    assert learner.step == 8
+    assert all(value.isfinite().all() for value in learner.g_ema.state_dict().values())
+    assert any(not torch.equal(old, new) for old, new in zip(before, learner.g.parameters(), strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
+@pytest.mark.parametrize("kind", ["reconstruction", "adversarial", "with R1"])
+def test_a_step_waits_for_nothing(tmp_path: Path, kind: str) -> None:
+    learner = trainer(tmp_path, "cuda")
+    learner.step = {"reconstruction": 0, "adversarial": 5, "with R1": 6}[kind]
+    learner.train_step(learner.pictures.batch(0, 8, 0))  # the first one plans and allocates
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        learner.train_step(learner.pictures.batch(1, 8, 0))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_run_goes_on_on_another_device(tmp_path: Path) -> None:
+    trainer(tmp_path, "cpu").run(until=5)
+    trainer(tmp_path, "cuda").run(until=7)
+    last = trainer(tmp_path, "cpu")
+    last.run()
+    assert last.step == 8
+    assert all(value.isfinite().all() for value in last.g.state_dict().values())
+
+
+def test_the_precision_of_the_device_is_measured() -> None:
+    chosen, times_ms = faster_precision("cuda")
+    assert chosen in times_ms
+    assert min(times_ms.values()) > 0
