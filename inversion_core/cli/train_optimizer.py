@@ -56,7 +56,9 @@ def add_optimizer(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("pack", metavar="PACK", help="name or folder")
     parser.add_argument("--design", choices=sorted(DESIGNS), default="learned", help="(default: learned)")
     parser.add_argument(
-        "--start", choices=(*TRAINED_STARTS, ANY_START), help="(default: the design's; else encoder where the pack has one)"
+        "--start",
+        choices=(*TRAINED_STARTS, ANY_START),
+        help="(default: the design's; else encoder where the pack has one)",
     )
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DATA",
