@@ -15,8 +15,9 @@ from app import pictures
 from app.bodies import FILES, IMAGE, IMAGES, LATENTS, MASK, Upload
 from app.codes import Code, read_code
 from app.errors import ProblemError, explain
+from app.terms import Terms
 from worker.client import Submission
-from worker.contract import MAX_BATCH, JobOptions, PackInfo, StartKind
+from worker.contract import MAX_BATCH, JobOptions, StartKind
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ OPTION_FIELDS = tuple(JobOptions.model_fields)
 _FLAGS = {name for name, field in JobOptions.model_fields.items() if field.annotation is bool}
 
 
-async def check_one(upload: Upload, packs: Sequence[PackInfo], timeout_s: float) -> Submission:
+async def check_one(upload: Upload, terms: Terms) -> Submission:
     """The one photo of an upload with all that came along, checked. Raises: ProblemError."""
     options = parse_options(upload, (*FILES,))
     if len(upload.images) > 1:
@@ -33,12 +34,12 @@ async def check_one(upload: Upload, packs: Sequence[PackInfo], timeout_s: float)
         raise ProblemError("image-missing")
     code = read_code(upload.latents) if upload.latents is not None else None
     options = _with_start(options, code)
-    check_options(options, packs, code)
-    mask = await check_picture(upload.images[0], upload.mask, timeout_s)
+    terms.check(options, code)
+    mask = await check_picture(upload.images[0], upload.mask, terms.settings.decode_timeout_s)
     return Submission(photo=upload.images[0], options=options, mask=mask, start=code.npy() if code else None)
 
 
-async def check_batch(upload: Upload, packs: Sequence[PackInfo], timeout_s: float) -> list[Submission]:
+async def check_batch(upload: Upload, terms: Terms) -> list[Submission]:
     """Every photo of a batch, all with the same options, checked. Raises: ProblemError of the first unsound one."""
     options = parse_options(upload, (IMAGE if upload.is_form else IMAGES,))
     for name, given in ((MASK, upload.mask), (LATENTS, upload.latents)):
@@ -48,10 +49,10 @@ async def check_batch(upload: Upload, packs: Sequence[PackInfo], timeout_s: floa
         raise ProblemError("image-missing")
     if len(upload.images) > MAX_BATCH:
         raise ProblemError("batch-too-large", f"It has {len(upload.images)} photos.")
-    check_options(_with_start(options, None), packs)
+    terms.check(_with_start(options, None))
     for index, photo in enumerate(upload.images):
         try:
-            await check_picture(photo, None, timeout_s)
+            await check_picture(photo, None, terms.settings.decode_timeout_s)
         except ProblemError as error:
             raise ProblemError(error.kind.slug, f"Of photo {index}, counted from 0: {error.said or ''}") from error
     return [Submission(photo=photo, options=options) for photo in upload.images]
@@ -127,44 +128,3 @@ async def warm_up() -> None:
         await to_process.run_sync(pictures.check, b"", cancellable=True)
     except BrokenWorkerProcess:
         log.exception("the decoding process does not start; uploads will be refused")
-
-
-def check_options(options: JobOptions, packs: Sequence[PackInfo], code: Code | None = None) -> None:
-    """Raise ProblemError where no pack that a live worker announced can do this.
-
-    With no worker alive nothing is known, and the job is queued: the worker that takes it checks again.
-    """
-    if not packs:
-        return
-    names = ", ".join(sorted({pack.name for pack in packs}))
-    if options.pack is not None:
-        packs = [pack for pack in packs if pack.name == options.pack]
-        if not packs:
-            raise ProblemError("pack-not-found", f"`{options.pack[:100]}` is not among the packs: {names}.")
-    else:
-        packs = [pack for pack in packs if pack.default] or packs
-    _check_choice("optimizer", options.optimizer, sorted({name for pack in packs for name in pack.optimizers}))
-    if options.start is not None and options.start is not StartKind.LATENTS:
-        _check_choice("start", options.start.value, sorted({kind.value for pack in packs for kind in pack.starts}))
-    if code is not None:
-        _check_code(code, packs)
-
-
-def _check_choice(field: str, chosen: str, offered: Sequence[str]) -> None:
-    if chosen not in offered:
-        raise ProblemError(
-            "option-invalid",
-            f"`{field}`: `{chosen[:100]}` is not offered by this pack. Offered: {', '.join(offered)}.",
-        )
-
-
-def _check_code(code: Code, packs: Sequence[PackInfo]) -> None:
-    """A code of another pack would be a face, but not this one."""
-    if code.pack is not None and code.pack not in {pack.name for pack in packs}:
-        raise ProblemError("latents-invalid", f"It is of pack {code.pack[:100]!r}, not of {packs[0].name}.")
-    digests = {pack.digest for pack in packs if pack.digest}
-    if code.digest and digests and code.digest not in digests:
-        raise ProblemError("latents-invalid", f"It is of other weights of pack {packs[0].name} than those at work.")
-    if code.w_LD.shape not in {(pack.layers, pack.w_dim) for pack in packs}:
-        wanted = (packs[0].layers, packs[0].w_dim)
-        raise ProblemError("latents-invalid", f"Its shape is {code.w_LD.shape}, and pack {packs[0].name} has {wanted}.")

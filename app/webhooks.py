@@ -15,18 +15,16 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import httpcore
 
-from app.egress import Forbidden, looks_local
-from app.errors import ProblemError
+from app.egress import Forbidden
 from app.outages import OUTAGES
 from app.routes.events import public
 from app.settings import AppSettings
 from app.signing import signed_headers
 from worker.client import Unsent
-from worker.contract import FINAL_EVENTS, EventKind, FrameReady, JobEvent, JobOptions
+from worker.contract import FINAL_EVENTS, EventKind, FrameReady, JobEvent
 
 log = logging.getLogger(__name__)
 
@@ -191,16 +189,3 @@ class Courier:
 def backoff_s(tries: int, first_s: float) -> float:
     """How long to wait after so many failures: doubled each time, and from half to one and a half of that by chance."""
     return min(_LONGEST_WAIT_S, first_s * 2.0 ** (tries - 1)) * random.uniform(0.5, 1.5)
-
-
-def check_webhook(options: JobOptions, tenant: str, settings: AppSettings) -> None:
-    """Raise ProblemError for a webhook that would never be called; its name is resolved when it is."""
-    if options.webhook is None:
-        return
-    parts = urlsplit(options.webhook)
-    if parts.scheme != "https" and not settings.webhook_allow_http:
-        raise ProblemError("option-invalid", "`webhook`: the address must begin with https://.")
-    if (parts.hostname or "") not in settings.webhook_allow_hosts and looks_local(parts.hostname or ""):
-        raise ProblemError("option-invalid", "`webhook`: the address is not one of the public internet.")
-    if not tenant and settings.webhook_secret is None:
-        raise ProblemError("option-invalid", "`webhook`: this service has no INVERSION_WEBHOOK_SECRET to sign with.")

@@ -207,9 +207,10 @@ class AsyncInversionClient:
         """Stop all of it that has not ended."""
         return await self._run(managing.cancel(self._retries, Batch, batch_path(batch)))
 
-    async def retry(self, inversion: Inversion | str) -> Inversion:
-        """A new inversion in the place of one that failed or was canceled."""
-        return await self._run(managing.retry(self._retries, inversion_path(inversion)))
+    async def retry(self, inversion: Inversion | str, *, idempotency_key: str | None = None) -> Inversion:
+        """A new inversion in the place of one that failed or was canceled; `idempotency_key` as in `submit`."""
+        plan = managing.retry(self._retries, inversion_path(inversion), idempotency_key=idempotency_key)
+        return await self._run(plan)
 
     async def delete(self, inversion: Inversion | str) -> None:
         """Delete the photo and all that was made of it, at once."""

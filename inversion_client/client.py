@@ -235,9 +235,10 @@ class InversionClient:
         """Stop all of it that has not ended."""
         return self._run(managing.cancel(self._retries, Batch, batch_path(batch)))
 
-    def retry(self, inversion: Inversion | str) -> Inversion:
-        """A new inversion in the place of one that failed or was canceled."""
-        return self._run(managing.retry(self._retries, inversion_path(inversion)))
+    def retry(self, inversion: Inversion | str, *, idempotency_key: str | None = None) -> Inversion:
+        """A new inversion in the place of one that failed or was canceled; `idempotency_key` as in `submit`."""
+        plan = managing.retry(self._retries, inversion_path(inversion), idempotency_key=idempotency_key)
+        return self._run(plan)
 
     def delete(self, inversion: Inversion | str) -> None:
         """Delete the photo and all that was made of it, at once."""

@@ -12,7 +12,7 @@ from inversion_client.errors import Gone, NotFound
 from inversion_client.models import Batch, Frame, Inversion, Pack
 from inversion_client.plan import Call, Emit, Plan, Retries
 from inversion_client.reading import AnswerInvalid
-from inversion_client.sending import send, send_and_read
+from inversion_client.sending import send, send_and_read, under_key
 
 T = TypeVar("T")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -45,9 +45,10 @@ def cancel(retries: Retries, kind: type[T], path: str) -> Plan[T]:
     return (yield from send_and_read(kind, Call(method="POST", path=f"{path}/cancel"), retries))
 
 
-def retry(retries: Retries, path: str) -> Plan[Inversion]:
-    """Queue a new inversion in the place of one that failed. Each request makes one, so none is repeated in doubt."""
-    return (yield from send_and_read(Inversion, Call(method="POST", path=f"{path}/retry", repeatable=False), retries))
+def retry(retries: Retries, path: str, *, idempotency_key: str | None) -> Plan[Inversion]:
+    """Queue a new inversion in the place of one that failed."""
+    call = Call(method="POST", path=f"{path}/retry", headers=under_key(idempotency_key))
+    return (yield from send_and_read(Inversion, call, retries))
 
 
 def delete(retries: Retries, path: str) -> Plan[None]:

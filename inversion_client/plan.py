@@ -34,8 +34,6 @@ class Call:
     files: Sequence[File] = ()
     read_timeout_s: float | None = None
     """Longest silence before the answer or between its parts; None takes the client's."""
-    repeatable: bool = True
-    """Whether sending it once more is safe when the first answer was lost."""
     stream: bool = False
     """The body is read by Chunk, and ended by Close; one stream at a time."""
 

@@ -1,8 +1,12 @@
-"""One request and its answer: repeated where that is safe, refused answers as errors."""
+"""One request and its answer: repeated where that may help, refused answers as errors.
+
+Repeating does no harm: whatever makes something carries an Idempotency-Key, and all else can be done twice.
+"""
 
 from __future__ import annotations
 
 import logging
+import uuid
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
@@ -38,8 +42,7 @@ def send(call: Call, retries: Retries) -> Plan[httpx.Response]:
         try:
             response: httpx.Response = yield call
         except httpx.RequestError as error:
-            safe = isinstance(error, httpx.TransportError) and (call.repeatable or isinstance(error, NEVER_SENT))
-            if pause_s is None or not safe:
+            if pause_s is None or not isinstance(error, httpx.TransportError):
                 remedy = REMEDY if isinstance(error, NEVER_SENT) else REMEDY_IN_DOUBT
                 raise ServiceUnreachable(f"{_said(call, error)}. {remedy}") from error
             lost = lost or not isinstance(error, NEVER_SENT)
@@ -49,12 +52,17 @@ def send(call: Call, retries: Retries) -> Plan[httpx.Response]:
                 return response
             problem = _refusal(response, repeated=lost)
             wait_s = pause_s if problem.retry_after_s is None else problem.retry_after_s
-            if pause_s is None or wait_s is None or wait_s > retries.longest_s or not _passes(problem, call):
+            if pause_s is None or wait_s is None or wait_s > retries.longest_s or not _passes(problem):
                 raise problem
             log.info("%s %s: %s, again in %.1f s", call.method, call.path, problem.title, wait_s)
             pause_s = wait_s
         yield Pause(pause_s)
     raise AssertionError("the last pause is None")
+
+
+def under_key(key: str | None) -> dict[str, str]:
+    """Header fields of a request that makes something: however often it is sent, it makes it once."""
+    return {"Idempotency-Key": key if key is not None else uuid.uuid4().hex}
 
 
 def send_and_read(kind: type[T], call: Call, retries: Retries) -> Plan[T]:
@@ -89,10 +97,9 @@ def _refusal(response: httpx.Response, *, repeated: bool) -> ProblemError:
     return problem_of(response, retry_after_s=retry_after_s(response), repeated=repeated)
 
 
-def _passes(problem: ProblemError, call: Call) -> bool:
-    """Whether the same request may go well in a while, and repeating it does no harm."""
-    turned_away = problem.status in TURNED_AWAY and call.repeatable
-    return problem.status == 429 or problem.type == BUSY or turned_away
+def _passes(problem: ProblemError) -> bool:
+    """Whether the same request may go well in a while."""
+    return problem.status == 429 or problem.type == BUSY or problem.status in TURNED_AWAY
 
 
 def _said(call: Call, error: httpx.RequestError) -> str:

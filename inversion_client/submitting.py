@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inversion_client.models import Batch, Inversion
 from inversion_client.plan import Call, Do, File, Plan, Retries
-from inversion_client.sending import send_and_read
+from inversion_client.sending import send_and_read, under_key
 from inversion_client.uploading import Code, Photo, form_of, load, load_code
 
 WAIT_MARGIN_S = 30.0
@@ -32,7 +31,7 @@ def submit(
         files.append(("mask", (yield Do(lambda: load(mask)))))
     if latents is not None:
         files.append(("latents", (yield Do(lambda: load_code(latents)))))
-    headers = _once(idempotency_key)
+    headers = under_key(idempotency_key)
     if wait_s is not None:
         headers["Prefer"] = f"wait={math.ceil(wait_s)}"
     call = Call(
@@ -54,13 +53,8 @@ def submit_batch(
     call = Call(
         method="POST",
         path="/v1/batches",
-        headers=_once(idempotency_key),
+        headers=under_key(idempotency_key),
         form=form_of(options),
         files=[("image", file) for file in loaded],
     )
     return (yield from send_and_read(Batch, call, retries))
-
-
-def _once(key: str | None) -> dict[str, str]:
-    """With it the request can be repeated, and makes one inversion."""
-    return {"Idempotency-Key": key if key is not None else uuid.uuid4().hex}

@@ -218,7 +218,7 @@ class JobClient:
         """Give an Idempotency-Key back because nothing was made; harmless when something was."""
         await once_.release(self._redis, claim)
 
-    async def retry(self, record: JobRecord) -> JobRecord | None:
+    async def retry(self, record: JobRecord, *, once: Claim | None = None) -> JobRecord | None:
         """A new job of the same photo and options as an ended one; None when its photo is gone.
 
         A final state stays final: those who were told of it, by an event or a webhook, were told the truth.
@@ -228,7 +228,7 @@ class JobClient:
         if photo is None:
             return None
         submission = Submission(photo=photo, options=record.options, mask=mask, start=start)
-        return await self.submit_one(submission, tenant=record.tenant, retry_of=record.id)
+        return await self.submit_one(submission, tenant=record.tenant, once=once, retry_of=record.id)
 
     async def wait(self, job_id: str, timeout_s: float) -> JobRecord | None:
         """The job's record as soon as it has ended, or as it is after `timeout_s`; None when it is gone."""

@@ -12,8 +12,8 @@ from app.errors import ProblemError, responses
 from app.forms import many_photos
 from app.preferences import IdempotencyKey, fingerprint, only_once
 from app.routes.inversions import UPLOAD_PROBLEMS
+from app.terms import Terms
 from app.uploads import check_batch
-from app.webhooks import check_webhook
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 _PROBLEMS = [slug for slug in UPLOAD_PROBLEMS if not slug.startswith("inversion-")]
@@ -51,9 +51,7 @@ async def submit(
                 if batch is None:
                     raise ProblemError("batch-not-found")
             else:
-                packs = [pack for worker in await client.workers() for pack in worker.packs]
-                submissions = await check_batch(upload, packs, settings.decode_timeout_s)
-                check_webhook(submissions[0].options, tenant, settings)
+                submissions = await check_batch(upload, await Terms.now(client, tenant, settings))
                 batch = await client.submit_batch(submissions, tenant=tenant, once=claim)
     return await answers.submitted_batch(client, settings, batch, replayed=isinstance(claim, str))
 

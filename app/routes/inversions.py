@@ -17,8 +17,8 @@ from app.errors import ProblemError, responses
 from app.forms import one_photo
 from app.preferences import IdempotencyKey, Prefer, fingerprint, only_once, wait_s
 from app.schemas import Inversion, Inversions, as_json
+from app.terms import Terms
 from app.uploads import check_one
-from app.webhooks import check_webhook
 from worker.client import Filters, Place
 from worker.contract import JobStatus
 
@@ -84,9 +84,7 @@ async def submit(
             if isinstance(claim, str):
                 record = await require(client, tenant, claim, await client.get(claim))
             else:
-                packs = [pack for worker in await client.workers() for pack in worker.packs]
-                submission = await check_one(upload, packs, settings.decode_timeout_s)
-                check_webhook(submission.options, tenant, settings)
+                submission = await check_one(upload, await Terms.now(client, tenant, settings))
                 record = await client.submit_one(submission, tenant=tenant, once=claim)
     if waited_s is not None:
         record = await require(client, tenant, record.id, await client.wait(record.id, waited_s))
@@ -164,22 +162,31 @@ async def cancel(client: Client, settings: Settings, record: Record) -> JSONResp
             "inversion-expired",
             "not-retryable",
             "storage-full",
+            "idempotency-key-in-use",
+            "idempotency-key-reused",
             "rate-limited",
             "queue-full",
             "too-many-jobs",
         ),
     },
 )
-async def retry(client: Client, settings: Settings, record: Record) -> JSONResponse:
+async def retry(
+    client: Client, tenant: Tenant, settings: Settings, record: Record, idempotency_key: IdempotencyKey = None
+) -> JSONResponse:
     """Queue a new inversion in the place of one that failed or was canceled; `retry_of` names the old one.
 
     The old one stays as it is: who was told that it failed was told the truth.
     """
     if record.status not in (JobStatus.FAILED, JobStatus.CANCELED):
         raise ProblemError("not-retryable", f"Its status is {record.status.value}.")
-    if (again := await client.retry(record)) is None:
-        raise ProblemError("inversion-not-found")
-    return await answers.submitted(client, settings, again)
+    async with only_once(client, tenant, idempotency_key, f"retry {record.id}") as claim:
+        if isinstance(claim, str):
+            again = await require(client, tenant, claim, await client.get(claim))
+        elif (made := await client.retry(record, once=claim)) is not None:
+            again = made
+        else:
+            raise ProblemError("inversion-not-found")
+    return await answers.submitted(client, settings, again, replayed=isinstance(claim, str))
 
 
 @router.delete(

@@ -163,13 +163,13 @@ class FakeJobClient:
         if self.once.get(claim.key, ("", ""))[1] == "":
             self.once.pop(claim.key, None)
 
-    async def retry(self, record: JobRecord) -> JobRecord | None:
+    async def retry(self, record: JobRecord, *, once: Claim | None = None) -> JobRecord | None:
         self._fail_if_out()
         photo = self.files.get(ArtifactKey.photo(record.id))
         if photo is None:
             return None
         submission = Submission(photo=photo, options=record.options)
-        return await self.submit_one(submission, tenant=record.tenant, retry_of=record.id)
+        return await self.submit_one(submission, tenant=record.tenant, once=once, retry_of=record.id)
 
     async def wait(self, job_id: str, timeout_s: float) -> JobRecord | None:
         with suppress(TimeoutError):

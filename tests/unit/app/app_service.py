@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -20,6 +21,20 @@ from app.stores import Stores
 
 LIMIT_BYTES = 200_000
 """Longest body in tests."""
+
+
+def url_of(data: bytes, kind: str = "image/png") -> str:
+    """A data URL."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def refused(answer: httpx.Response, status: int, slug: str) -> str:
+    """The detail of a problem document, which the answer must be."""
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    body = answer.json()
+    assert (body["status"], body["type"]) == (status, f"/problems/{slug}"), body
+    detail: str = body["detail"]
+    return detail
 
 
 class Service:

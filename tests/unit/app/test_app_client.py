@@ -216,14 +216,15 @@ def test_waiting_for_one_that_fails(client: AnyClient, service: Service) -> None
         client.wait(again)
 
 
-def test_a_second_try_of_repeating_is_not_made(client: AnyClient, line: Line, service: Service) -> None:
-    """The service makes an inversion for each such request: whoever doubts must look."""
+def test_repeating_once_more_after_a_lost_answer(client: AnyClient, line: Line, service: Service) -> None:
     inversion = client.submit(picture_bytes())
     service.jobs.fail(inversion.id)
     line.faults = [LOST]
-    with pytest.raises(ic.ServiceUnreachable):
-        client.retry(inversion)
-    assert len(service.jobs.records) == 2
+    again = client.retry(inversion)
+    assert list(service.jobs.records) == [inversion.id, again.id]
+    assert client.retry(inversion).id != again.id  # each call is a wish of its own, unless one says otherwise
+    mine = [client.retry(inversion, idempotency_key="order-18").id for _ in range(2)]
+    assert len(set(mine)) == 1
 
 
 def test_deleting_once_more_after_a_lost_answer(client: AnyClient, line: Line) -> None:

@@ -18,6 +18,7 @@ from safetensors.numpy import load
 
 from app.negotiation import chosen
 from app.sheets import animation, evenly, strip
+from worker.client import QueueFull
 from worker.contract import ArtifactKey, JobStatus
 
 URL = "/v1/inversions"
@@ -107,6 +108,21 @@ class TestRetry:
         job_id = service.submitted()
         service.post(f"{URL}/{job_id}/cancel")
         assert service.post(f"{URL}/{job_id}/retry").status_code == 202
+
+    def test_once_under_a_key(self, service: Service) -> None:
+        failed, other = service.submitted(), service.submitted(steps="3")
+        for job_id in (failed, other):
+            service.jobs.fail(job_id)
+        key = {"Idempotency-Key": "r1"}
+        first = service.post(f"{URL}/{failed}/retry", headers=key)
+        assert "idempotent-replayed" not in first.headers
+        service.jobs.no_room = QueueFull("At most 5.")  # what is there already needs no room
+        again = service.post(f"{URL}/{failed}/retry", headers=key)
+        assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+        assert again.headers["idempotent-replayed"] == "true"
+        reused = service.post(f"{URL}/{other}/retry", headers=key)
+        assert (reused.status_code, slug(reused)) == (422, "idempotency-key-reused")
+        assert len(service.jobs.records) == 3
 
     def test_no_other(self, service: Service) -> None:
         for job_id in (service.submitted(), finished(service)):

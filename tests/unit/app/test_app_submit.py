@@ -1,41 +1,24 @@
-"""Submitting as JSON, with a mask, a start code and preferences; twice; and many at once."""
+"""Submitting as JSON or as a form, with a mask or a start code."""
 
 from __future__ import annotations
 
-import base64
 import io
 import json
-from concurrent.futures import Future
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from app_fakes import FACES, npy, picture_bytes
-from app_service import Service
+from app_service import Service, refused, url_of
 from PIL import Image
 from safetensors.numpy import save
 
-from app.preferences import wait_s
 from worker.contract import ArtifactKey, JobOptions, JobStatus, Priority, StartKind
 
 URL = "/v1/inversions"
 CODE = np.linspace(-1, 1, 10 * 128, dtype=np.float32).reshape(10, 128)
-
-
-def url_of(data: bytes, kind: str = "image/png") -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
 PHOTO = url_of(picture_bytes())
-
-
-def refused(answer: httpx.Response, status: int, slug: str) -> str:
-    assert answer.headers["content-type"] == "application/problem+json", answer.text
-    body = answer.json()
-    assert (body["status"], body["type"]) == (status, f"/problems/{slug}"), body
-    detail: str = body["detail"]
-    return detail
 
 
 class TestJson:
@@ -241,213 +224,6 @@ class TestMask:
 
     def test_all_black(self, service: Service) -> None:
         assert "black" in refused(self.sent(service, Image.new("L", (96, 80), 0)), 422, "mask-invalid")
-
-
-class TestPrefer:
-    def waited(self, service: Service, *prefer: str) -> httpx.Response:
-        headers = [("Prefer", value) for value in prefer]
-        return service.request("POST", URL, files={"image": ("a", picture_bytes())}, headers=headers)
-
-    def test_ready_in_time(self, service: Service) -> None:
-        service.jobs.runs = True
-        answer = self.waited(service, "wait=30")
-        assert (answer.status_code, answer.json()["status"]) == (200, "succeeded")
-        assert answer.headers["preference-applied"] == "wait=30"
-        assert answer.headers["location"] == f"{URL}/{answer.json()['id']}"
-        assert "retry-after" not in answer.headers
-
-    def test_it_ends_while_it_is_waited_for(self, service: Service) -> None:
-        waiting: Future[httpx.Response] = service.start(URL, "POST", files={"image": ("a", picture_bytes())},
-                                                        headers={"Prefer": "wait=30"})  # fmt: skip
-        while not service.jobs.records:
-            service.pause(0.01)
-        (job_id,) = service.jobs.records
-        service.jobs.fail(job_id)
-        answer = waiting.result(timeout=10)
-        assert (answer.status_code, answer.json()["status"]) == (200, "failed")
-
-    def test_not_ready_in_time(self, service: Service) -> None:
-        answer = self.waited(service, "wait=0")
-        assert (answer.status_code, answer.json()["status"]) == (202, "queued")
-        assert answer.headers["preference-applied"] == "wait=0"
-        assert answer.headers["retry-after"] == "3"
-
-    def test_without_it_nothing_is_waited_for(self, service: Service) -> None:
-        service.jobs.runs = True
-        for prefer in ((), ("respond-async",), ("wait=soon", "handling=strict")):
-            answer = self.waited(service, *prefer)
-            assert (answer.status_code, "preference-applied" in answer.headers) == (202, False)
-
-    @pytest.mark.parametrize(
-        ("lines", "seconds"),
-        [
-            (["wait=5"], 5), (["WAIT = 5"], 5), (['wait="5"'], 5), (["foo, wait=5"], 5), (["foo; bar=1, wait=5;x"], 5),
-            (["foo", "wait=5"], 5), (["wait=5", "wait=6"], 5), (["wait=99999"], 60), (["wait=-1"], None),
-            (["wait=1.5"], None), (["wait"], None), (["respond-async, wait=5"], None), (["wait=5, respond-async"], 5),
-            ([""], None), (["wait=" + "9" * 400], None),
-        ],
-    )  # fmt: skip
-    def test_how_it_is_read(self, lines: list[str], seconds: int | None) -> None:
-        class Request:
-            headers = httpx.Headers([("prefer", line) for line in lines])
-
-        Request.headers.getlist = Request.headers.get_list  # type: ignore[attr-defined]
-        assert wait_s(Request, 60) == seconds  # type: ignore[arg-type]
-
-
-class TestIdempotency:
-    def send(self, service: Service, key: str = "k1", url: str = URL, **fields: str) -> httpx.Response:
-        files = {"image": ("a.png", picture_bytes())}  # with a boundary of its own each time
-        return service.post(url, files=files, data=fields, headers={"Idempotency-Key": key})
-
-    def test_the_same_again(self, service: Service) -> None:
-        first = self.send(service, steps="5")
-        assert "idempotent-replayed" not in first.headers
-        for key in ("k1", '"k1"'):
-            again = self.send(service, key, steps="5")
-            assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
-            assert again.headers["idempotent-replayed"] == "true"
-            assert again.headers["location"] == first.headers["location"]
-        assert len(service.jobs.records) == 1
-
-    def test_another_body(self, service: Service) -> None:
-        self.send(service, steps="5")
-        refused(self.send(service, steps="6"), 422, "idempotency-key-reused")
-        other = {"image": ("a.png", picture_bytes(size=(100, 100)))}
-        answer = service.post(URL, files=other, data={"steps": "5"}, headers={"Idempotency-Key": "k1"})
-        refused(answer, 422, "idempotency-key-reused")
-        refused(self.send(service, url="/v1/batches", steps="5"), 422, "idempotency-key-reused")
-        assert self.send(service, "k2", steps="6").status_code == 202
-
-    def test_still_being_accepted(self, service: Service) -> None:
-        first = self.send(service)
-        (print_, _) = service.jobs.once[":k1"]
-        service.jobs.once[":k1"] = (print_, "")
-        answer = self.send(service)
-        refused(answer, 409, "idempotency-key-in-use")
-        assert answer.headers["retry-after"] == "1"
-        service.jobs.once[":k1"] = (print_, first.json()["id"])
-        assert self.send(service).status_code == 202
-
-    def test_what_was_refused_may_be_corrected(self, service: Service) -> None:
-        assert self.send(service, steps="-1").status_code == 422
-        assert self.send(service, steps="1").status_code == 202
-
-    def test_what_was_made_is_gone(self, service: Service) -> None:
-        job_id = self.send(service).json()["id"]
-        service.jobs.expire(job_id)
-        refused(self.send(service), 410, "inversion-expired")
-
-    def test_with_waiting(self, service: Service) -> None:
-        job_id = self.send(service).json()["id"]
-        service.jobs.run(job_id)
-        answer = service.post(URL, files={"image": ("a.png", picture_bytes())},
-                              headers={"Idempotency-Key": "k1", "Prefer": "wait=5"})  # fmt: skip
-        assert (answer.status_code, answer.json()["id"]) == (200, job_id)
-
-    @pytest.mark.parametrize("key", ["", "a b", "x" * 256, "ä"])
-    def test_wrong_keys(self, service: Service, key: str) -> None:
-        answer = service.post(URL, files={"image": ("a.png", picture_bytes())},
-                              headers={"Idempotency-Key": key.encode("latin-1")})  # fmt: skip
-        refused(answer, 422, "option-invalid")
-
-
-class TestBatch:
-    BATCHES = "/v1/batches"
-
-    def submitted(self, service: Service, count: int = 3, **fields: str) -> dict[str, Any]:
-        files = [("image", (f"{n}.png", picture_bytes(size=(90 + n, 80)))) for n in range(count)]
-        answer = service.post(self.BATCHES, files=files, data=fields)
-        assert answer.status_code == 202, answer.text
-        body: dict[str, Any] = answer.json()
-        assert answer.headers["location"] == f"{self.BATCHES}/{body['id']}" == body["links"]["self"]
-        return body
-
-    def test_a_form(self, service: Service) -> None:
-        body = self.submitted(service, 3, steps="7")
-        assert (body["status"], body["total"], body["counts"]["queued"]) == ("queued", 3, 3)
-        for index, inversion in enumerate(body["inversions"]):
-            assert inversion["steps"] == 7
-            assert inversion["links"]["batch"] == body["links"]["self"]
-            photo = service.jobs.files[ArtifactKey.photo(inversion["id"])]
-            assert photo == picture_bytes(size=(90 + index, 80))
-
-    def test_json(self, service: Service) -> None:
-        answer = service.post(self.BATCHES, json={"images": [PHOTO] * 64, "steps": 3})
-        assert (answer.status_code, answer.json()["total"]) == (202, 64)
-
-    def test_too_many(self, service: Service) -> None:
-        refused(service.post(self.BATCHES, json={"images": [PHOTO] * 65}), 422, "batch-too-large")
-        for count in (65, 66, 67, 100):
-            tiny = [("image", (f"{n}", b"x")) for n in range(count)]
-            refused(service.post(self.BATCHES, files=tiny), 422, "batch-too-large")
-
-    def test_all_or_none(self, service: Service) -> None:
-        answer = service.post(self.BATCHES, json={"images": [PHOTO, PHOTO, url_of(b"x")]})
-        assert "photo 2" in refused(answer, 415, "picture-unsupported")
-        assert not service.jobs.records
-
-    @pytest.mark.parametrize("body", [{}, {"images": []}, {"images": 5}, {"images": None}])
-    def test_none_at_all(self, service: Service, body: dict[str, Any]) -> None:
-        refused(service.post(self.BATCHES, json=body), 422, "image-missing")
-
-    def test_no_mask_and_no_start(self, service: Service) -> None:
-        for extra in ({"mask": PHOTO}, {"latents": CODE.tolist()}):
-            refused(service.post(self.BATCHES, json={"images": [PHOTO], **extra}), 422, "option-unknown")
-        refused(service.post(self.BATCHES, json={"images": [PHOTO], "start": "latents"}), 422, "option-invalid")
-
-    def test_its_status_is_that_of_the_whole(self, service: Service) -> None:
-        body = self.submitted(service)
-        url = body["links"]["self"]
-        first, second, third = [inversion["id"] for inversion in body["inversions"]]
-        service.jobs.start(first)
-        assert service.get(url).json()["status"] == "running"
-        service.jobs.succeed(first)
-        assert service.get(url).json()["status"] == "running"
-        service.jobs.run(second)
-        answer = service.get(url)
-        assert answer.headers["retry-after"] == "3"
-        assert service.get(url, headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
-        service.jobs.fail(third)
-        answer = service.get(url)
-        assert (answer.json()["status"], "retry-after" in answer.headers) == ("failed", False)
-        assert answer.json()["counts"] | {"queued": 0} == {
-            "queued": 0, "running": 0, "succeeded": 2, "failed": 1, "canceled": 0, "deleted": 0,
-        }  # fmt: skip
-        service.request("DELETE", f"{URL}/{third}")
-        body = service.get(url).json()
-        assert (body["status"], body["inversions"][2], body["counts"]["deleted"]) == ("succeeded", None, 1)
-
-    def test_cancel_all(self, service: Service) -> None:
-        body = self.submitted(service)
-        service.jobs.run(body["inversions"][0]["id"])
-        answer = service.post(body["links"]["cancel"])
-        assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
-        assert answer.json()["counts"]["canceled"] == 2
-        assert "cancel" not in answer.json()["links"]
-
-    def test_delete_all(self, service: Service) -> None:
-        body = self.submitted(service)
-        url = body["links"]["self"]
-        assert service.request("DELETE", url).status_code == 204
-        assert (service.jobs.records, service.jobs.files) == ({}, {})
-        refused(service.get(url), 404, "batch-not-found")
-
-    def test_expired_and_unknown(self, service: Service) -> None:
-        body = self.submitted(service)
-        del service.jobs.batches[body["id"]]
-        service.jobs.tombstones.add(("", body["id"]))
-        refused(service.get(body["links"]["self"]), 410, "batch-expired")
-        for wrong in ("x", "0" * 32, "a" * 65, "..%2f"):
-            assert service.get(f"{self.BATCHES}/{wrong}").status_code == 404
-
-    def test_idempotency(self, service: Service) -> None:
-        answers = [
-            service.post(self.BATCHES, json={"images": [PHOTO]}, headers={"Idempotency-Key": "k"}) for _ in range(2)
-        ]
-        assert answers[0].json()["id"] == answers[1].json()["id"]
-        assert answers[1].headers["idempotent-replayed"] == "true"
-        assert len(service.jobs.records) == 1
 
 
 def test_another_tenants_are_as_if_they_were_not(service: Service) -> None:

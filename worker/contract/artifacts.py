@@ -1,0 +1,55 @@
+"""Where the bytes of a job lie."""
+
+from __future__ import annotations
+
+
+class ArtifactKey:
+    """Keys in the artifact store. All of a job's lie under its id, so deleting the prefix deletes everything."""
+
+    @staticmethod
+    def prefix(job_id: str) -> str:
+        return f"{job_id}/"
+
+    @staticmethod
+    def photo(job_id: str) -> str:
+        return f"{job_id}/photo"
+
+    @staticmethod
+    def mask(job_id: str) -> str:
+        """As large as the upright photo, 8-bit grey: white where the pictures must agree."""
+        return f"{job_id}/mask.png"
+
+    @staticmethod
+    def start(job_id: str) -> str:
+        """The code to start from, float32, (L, D)."""
+        return f"{job_id}/start.npy"
+
+    @staticmethod
+    def metrics(job_id: str) -> str:
+        """`worker.metrics.Metrics` of every step so far."""
+        return f"{job_id}/metrics.npy"
+
+    @staticmethod
+    def pasted(job_id: str) -> str:
+        """The upright photo with the reconstruction in it."""
+        return f"{job_id}/pasted.jpg"
+
+    @staticmethod
+    def aligned(job_id: str) -> str:
+        return f"{job_id}/aligned.png"
+
+    @staticmethod
+    def frame(job_id: str, step: int) -> str:
+        return f"{job_id}/frames/{step:06d}.webp"
+
+    @staticmethod
+    def image(job_id: str) -> str:
+        return f"{job_id}/image.png"
+
+    @staticmethod
+    def latents(job_id: str) -> str:
+        return f"{job_id}/latents.npy"
+
+    @staticmethod
+    def checkpoint(job_id: str) -> str:
+        return f"{job_id}/checkpoint.safetensors"

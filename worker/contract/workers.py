@@ -1,0 +1,73 @@
+"""What a worker says of itself: its packs, and what it has counted."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from worker.contract.message import Message
+from worker.contract.options import StartKind
+
+
+class DirectionInfo(Message):
+    """One editing direction of a pack."""
+
+    name: str
+    label: str = Field(description="What a positive strength does.")
+    low: float = Field(description="Lowest strength at which pictures stay plausible.")
+    high: float = Field(description="Highest such strength.")
+
+
+class PackInfo(Message):
+    """One pack, as a live worker announces it."""
+
+    name: str
+    version: str
+    digest: str = Field(
+        "",
+        description="sha256:... of the generator's weights: codes of one digest render the same faces, whatever else "
+        "of the pack changes. Workers of before say none.",
+    )
+    resolution: int
+    layers: int
+    w_dim: int
+    starts: list[StartKind]
+    optimizers: list[str]
+    directions: list[DirectionInfo] = Field(
+        default_factory=list, description="Directions in which its codes can be edited; workers of before say none."
+    )
+    licence: str
+    description: str
+    default: bool
+
+
+class WorkerInfo(Message):
+    """A live worker's announcement; gone when its heartbeat stops."""
+
+    id: str
+    packs: list[PackInfo]
+    slots: int
+    device: str
+
+
+STEP_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+"""Upper bounds of the step times that a worker counts apart."""
+
+
+class WorkerFigures(BaseModel):
+    """What a worker has counted since it started; unknown fields of a newer one are left aside."""
+
+    model_config = ConfigDict(frozen=True)
+
+    worker: str
+    device: str
+    slots: int = Field(ge=1)
+    running: int = Field(description="Jobs at this moment.")
+    frames: int
+    step_seconds: float = Field(description="Sum of all step times.")
+    steps_by_bucket: list[int] = Field(
+        description="Steps by STEP_BUCKETS_S; the last is of those above all.",
+        min_length=len(STEP_BUCKETS_S) + 1,
+        max_length=len(STEP_BUCKETS_S) + 1,
+    )
+    process_memory_bytes: int | None = None
+    device_memory_bytes: int | None = None
