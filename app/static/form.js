@@ -89,8 +89,7 @@ export class UploadForm {
 
   offer() {
     const pack = this.packs.find(({ name }) => name === $("pack").value);
-    fill($("optimizer"), (pack?.optimizers ?? []).map((name) => [name, name]), pack ? null : "The default");
-    if (pack?.optimizers.includes("adam")) $("optimizer").value = "adam";
+    fill($("optimizer"), (pack?.optimizers ?? []).map((name) => [name, name]), "The default");
     fill($("start-kind"), (pack?.starts ?? []).map((kind) => [kind, STARTS[kind] ?? kind]), "the pack’s default");
     $("pack-note").textContent = pack
       ? `${pack.description} Licence: ${pack.licence}.`
