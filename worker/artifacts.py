@@ -98,8 +98,11 @@ def _replace(path: Path, data: bytes) -> None:
     """Write beside `path`, then rename: atomic, and nothing is left behind by a write that fails."""
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
+        try:
+            part.write_bytes(data)
+        except FileNotFoundError:  # the first file of its folder
+            part.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(data)
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """One attempt at a job: prepare, step, write, finish. Read this first.
 
-Every Step renews the lease, reads the cancel flag and may be the last one this process does.
+Every Step may be the last one this process does. Every tenth of a second or so, one of them renews the lease, tells
+how far the job is, and reads the cancel flag.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Context:
     stopping: Event
     """Set when the process is asked to stop."""
     checkpoint_s: float
+    report_s: float = 0.1
+    """Seconds between two reports of a job's progress; also the longest that a cancel waits for, beside a Step."""
     meters: Meters = field(default_factory=Meters)
 
 
@@ -55,6 +58,7 @@ class Attempt:
         self._record = record
         self._began = time.monotonic() - (record.seconds or 0.0)
         self._checkpointed = time.monotonic()
+        self._reported = -math.inf
 
     def run(self) -> None:
         """Do the whole job, from its checkpoint where there is one."""
@@ -71,13 +75,16 @@ class Attempt:
             for step in self._context.meters.timed(prepared.steps(saved.state if saved else None)):
                 best = better(best, step)
                 metrics.add(step.index, step.loss, self._seconds())
-                self._report(step, best)
+                if time.monotonic() - self._reported >= self._context.report_s:
+                    self._report(step, best)
                 reason = stopped_by(self._record.options, step.index, step.loss, self._seconds())
                 self._write(writer, step, best, metrics)
                 if reason is not None:
                     break
-            if step is not None and math.isfinite(step.loss):
-                writer.frame(step)
+            if step is not None:
+                self._report(step, best)
+                if math.isfinite(step.loss):
+                    writer.frame(step)
             writer.metrics(metrics.to_bytes())
         with tracing.span("finish"):
             self._finish(prepared, best, reason or StopReason.NOT_FINITE)
@@ -129,6 +136,7 @@ class Attempt:
         loss = step.loss if math.isfinite(step.loss) else None  # JSON has no NaN
         found = {"best_step": best.step, "best_loss": best.loss} if best else {}
         self._update(None, step=step.index, loss=loss, seconds=self._seconds(), **found)
+        self._reported = time.monotonic()
 
     def _write(self, writer: FrameWriter, step: BackendStep, best: Best | None, metrics: Metrics) -> None:
         if step.index % self._record.options.frame_every == 0 and math.isfinite(step.loss):
@@ -136,8 +144,7 @@ class Attempt:
             self._context.meters.frame()
         stopping = self._context.stopping.is_set()
         if stopping or time.monotonic() - self._checkpointed >= self._context.checkpoint_s:
-            writer.metrics(metrics.to_bytes())  # before it: whoever goes on from the checkpoint lacks no row
-            writer.checkpoint(Checkpoint(step=step.index, state=step.checkpoint(), best=best))
+            writer.checkpoint(Checkpoint(step=step.index, state=step.checkpoint(), best=best), metrics.to_bytes())
             self._checkpointed = time.monotonic()
         if stopping:
             writer.drain()
@@ -146,9 +153,9 @@ class Attempt:
     def _finish(self, prepared: Prepared, best: Best | None, reason: StopReason) -> None:
         if best is None:
             raise JobRefused(NOT_FINITE)
-        image = best.source.image() if best.source else prepared.render(best.code)
+        image = best.source.image() if best.source else prepared.render(best.code())
         self._store(ArtifactKey.image(self._lease.job_id), png(image))
-        self._store(ArtifactKey.latents(self._lease.job_id), npy(best.code))
+        self._store(ArtifactKey.latents(self._lease.job_id), npy(best.code()))
         pasted = self._paste(prepared, image)
         done = JobDone(step=best.step, loss=best.loss)
         found = {"best_step": best.step, "best_loss": best.loss, "stopped_by": reason, "pasted": pasted}

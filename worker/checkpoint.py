@@ -23,16 +23,27 @@ class Best:
 
     step: int
     loss: float
-    code: Code
-    source: BackendStep | None
+    source: BackendStep | None = None
     """The Step itself; None for one from a checkpoint, whose picture must be rendered again."""
+    stored: Code | None = None
+    """The code of one from a checkpoint."""
+
+    def __post_init__(self) -> None:
+        assert (self.source is None) != (self.stored is None), "either from a Step or from a checkpoint"
+
+    def code(self) -> Code:
+        """The code; of a Step it is fetched from the device only now, and not for every Step that was the best."""
+        if self.stored is not None:
+            return self.stored
+        assert self.source is not None
+        return self.source.code()
 
 
 def better(best: Best | None, step: BackendStep) -> Best | None:
     """The better one of the best so far and a new Step; of equals the earlier, None while none was finite."""
     if not math.isfinite(step.loss) or (best is not None and best.loss <= step.loss):
         return best
-    return Best(step=step.index, loss=step.loss, code=step.code(), source=step)
+    return Best(step=step.index, loss=step.loss, source=step)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +62,7 @@ class Checkpoint:
             "state": np.frombuffer(self.state, dtype=np.uint8),
         }
         if self.best is not None:
-            tensors["best_code"] = np.ascontiguousarray(self.best.code, dtype=np.float32)
+            tensors["best_code"] = np.ascontiguousarray(self.best.code(), dtype=np.float32)
             tensors["best_step"] = _number(self.best.step)
             tensors["best_loss"] = np.array([self.best.loss], dtype=np.float64)
         return save(tensors)
@@ -74,4 +85,4 @@ def _number(value: int) -> NDArray[np.int64]:
 
 def _best(tensors: dict[str, NDArray[Any]]) -> Best:
     step, loss = int(tensors["best_step"][0]), float(tensors["best_loss"][0])
-    return Best(step=step, loss=loss, code=tensors["best_code"], source=None)
+    return Best(step=step, loss=loss, stored=tensors["best_code"])

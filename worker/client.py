@@ -28,6 +28,7 @@ from worker.admission import Admission, Room
 from worker.artifacts import ArtifactStore
 from worker.connection import connect_async, connect_streams
 from worker.contract import (
+    FINAL_EVENTS,
     ArtifactKey,
     BatchRecord,
     JobEvent,
@@ -280,13 +281,16 @@ class JobClient:
         An `after_id` that is no event id replays from the start.
         """
         last = after_id if _EVENT_ID.fullmatch(after_id) else "0"
+        entries: list[tuple[str, JobEvent]] = []
         while True:
-            status = await self._status(job_id)  # read before the events: a final one is then among them
-            over = status is None or status.is_final
+            over = False
+            if not entries:  # at first, and when nothing has come for long: it may have ended before, or be gone
+                status = await self._status(job_id)  # read before the events: a final one is then among them
+                over = status is None or status.is_final
             entries = await self._entries(job_id, last, None if over else _BLOCK_MS)
             for last, event in entries:
                 yield last, event
-            if over:
+            if over or any(event.kind in FINAL_EVENTS for _, event in entries):
                 return
 
     async def cancel(self, job_id: str) -> JobRecord | None:

@@ -48,9 +48,9 @@ class FrameWriter:
         self._taken.add(step.index)
         self._later(lambda: self._write_frame(step))
 
-    def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Store a checkpoint in place of the one before."""
-        self._later(lambda: self._write(ArtifactKey.checkpoint(self._lease.job_id), checkpoint.to_bytes()))
+    def checkpoint(self, checkpoint: Checkpoint, metrics: bytes) -> None:
+        """Store a checkpoint in place of the one before, and the metrics first: whoever goes on lacks no row."""
+        self._later(lambda: self._write_checkpoint(checkpoint, metrics))
 
     def metrics(self, data: bytes) -> None:
         """Store the metrics so far in place of those before."""
@@ -85,6 +85,10 @@ class FrameWriter:
         self._stored = sorted([*self._stored, step.index])
         event = FrameReady(step=step.index, loss=step.loss, frame_key=key)
         self._store.update(self._lease, event, frames=self._stored)
+
+    def _write_checkpoint(self, checkpoint: Checkpoint, metrics: bytes) -> None:
+        self._write(ArtifactKey.metrics(self._lease.job_id), metrics)
+        self._artifacts.write(ArtifactKey.checkpoint(self._lease.job_id), checkpoint.to_bytes())
 
     def _write(self, key: str, data: bytes) -> None:
         self._store.update(self._lease)  # a job that was deleted meanwhile gets no new file

@@ -115,6 +115,7 @@ class House:
             backend=FakeBackend(step_s=0),
             stopping=self.stopping,
             checkpoint_s=1e-9,  # one at every Step
+            report_s=0,
         )
         self.runner = JobRunner(context, LeaseKeeper(self.memory, self.stopping))  # type: ignore[arg-type]
 
