@@ -63,12 +63,16 @@ class Authenticator:
         key = await self._by_id(key_id) if key_id is not None else None
         return key if key is not None and key.opens(token) else None
 
+    def has_seen(self, token: str) -> bool:
+        """Whether this process knows a key of this id, so that the caller is no guesser; says nothing of the secret."""
+        return id_of(token) in self._known
+
     async def _by_id(self, key_id: str) -> Key | None:
         until_s, known = self._known.get(key_id, (0.0, None))
         if known is not None and monotonic() < until_s:
             return known
-        self._known.pop(key_id, None)
         found = await self._find(key_id)
+        self._known.pop(key_id, None)
         if found is not None:  # what is not there is not remembered: guesses would fill the memory
             if len(self._known) >= _CACHED_MOST:
                 self._known.clear()

@@ -12,7 +12,7 @@ from starlette.types import Scope as AsgiScope
 from app.caller import Caller, is_on_this_machine, token_of
 from app.errors import ProblemError, problem_response
 from app.keys import Key, Scope
-from app.limits import Policy
+from app.limits import Policy, Verdict, address_name
 from app.outages import OUTAGES, unavailable
 from app.settings import AppSettings
 from app.stores import Stores
@@ -31,6 +31,7 @@ class Guard:
         self._settings = settings
         limited = settings.rate_per_s > 0
         self._policy = Policy(per_s=settings.rate_per_s, burst=settings.rate_burst) if limited else None
+        self._guesses = Guesses(settings)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or is_public(scope["path"]):
@@ -56,7 +57,7 @@ class Guard:
         address = client[0] if client else ""
         if self._settings.auth == "off" or (self._settings.auth == "auto" and is_on_this_machine(scope)):
             return Caller(address=address)
-        key = await self._key(Headers(scope=scope), stores)
+        key = await self._key(Headers(scope=scope), address, stores)
         needed = scope_needed(scope["method"], scope["path"])
         if needed not in key.scopes:
             raise ProblemError(
@@ -68,7 +69,7 @@ class Guard:
 
     async def _count(self, caller: Caller, stores: Stores, told: dict[str, str]) -> None:
         """Take a token of the caller's bucket; `told` gets the fields for the answer, whatever it will be."""
-        name = caller.key_id or (f"address:{caller.address}" if self._settings.rate_limit_addresses else "")
+        name = caller.key_id or (address_name(caller.address) if self._settings.rate_limit_addresses else "")
         if not name or self._policy is None:
             return
         verdict = await stores.buckets.take(name, self._policy)
@@ -76,14 +77,48 @@ class Guard:
         if not verdict.allowed:
             raise ProblemError("rate-limited", headers={"Retry-After": str(verdict.retry_after_s)})
 
-    async def _key(self, headers: Headers, stores: Stores) -> Key:
+    async def _key(self, headers: Headers, address: str, stores: Stores) -> Key:
         token = token_of(headers)
         if not token:
             raise ProblemError("key-missing", headers=_challenge())
+        if not stores.authenticator.has_seen(token):
+            await self._guesses.check(address, stores)
         key = await stores.authenticator.key(token)
         if key is None:
+            await self._guesses.count(address, stores)
             raise ProblemError("key-invalid", headers=_challenge(error="invalid_token"))
         return key
+
+
+class Guesses:
+    """Limits how many keys that are not valid an address may try.
+
+    Beyond that no key from there is looked at that this process has not seen before; who works already goes on.
+    """
+
+    def __init__(self, settings: AppSettings) -> None:
+        per_s, burst = settings.wrong_keys_per_s, settings.wrong_keys_burst
+        self._policy = Policy(name="wrong-keys", per_s=per_s, burst=burst) if per_s > 0 else None
+
+    async def check(self, address: str, stores: Stores) -> None:
+        """Raise ProblemError where the address has tried too many."""
+        if self._policy is not None:
+            _refuse_unless_allowed(await stores.buckets.look(_guess_name(address), self._policy))
+
+    async def count(self, address: str, stores: Stores) -> None:
+        """Note one that was not valid. Raises: as `check`; guesses at the same moment may all have passed that."""
+        if self._policy is not None:
+            _refuse_unless_allowed(await stores.buckets.take(_guess_name(address), self._policy))
+
+
+def _guess_name(address: str) -> str:
+    return f"wrong-keys:{address_name(address)}"
+
+
+def _refuse_unless_allowed(verdict: Verdict) -> None:
+    if not verdict.allowed:
+        headers = {"Retry-After": str(verdict.retry_after_s), **verdict.headers}
+        raise ProblemError("rate-limited", "Too many keys from your address were not valid.", headers)
 
 
 def _adding(told: dict[str, str], send: Send) -> Send:

@@ -42,6 +42,10 @@ class AppSettings(ClientSettings):
     """Requests that it may make at once."""
     rate_limit_addresses: bool = False
     """Where no key is asked for: hold each IP address to the same rate."""
+    wrong_keys_per_s: float = Field(0.2, ge=0)
+    """API keys that are not valid that an IP address (of IPv6: a /64) may try a second in the long run; 0: no limit."""
+    wrong_keys_burst: int = Field(20, ge=1)
+    """Such keys that it may try at once."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins of web pages elsewhere that may use the API, separated by commas; * is all of them."""
 

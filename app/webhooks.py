@@ -23,6 +23,7 @@ from app.outages import OUTAGES
 from app.routes.events import public
 from app.settings import AppSettings
 from app.signing import signed_headers
+from app.turns import Turns
 from worker.client import Unsent
 from worker.contract import FINAL_EVENTS, EventKind, FrameReady, JobEvent
 
@@ -31,6 +32,10 @@ log = logging.getLogger(__name__)
 PAUSE_S = 0.5
 """Between two messages of one inversion."""
 LOOK_EVERY_S = 0.2
+LOOK_ON_S = 0.02
+"""Pause where as many were due as there were free hands: there may be more."""
+BUSY_S = 1.0
+"""How long a message waits whose host, or tenant, has as many calls under way as it may."""
 AFTER_OUTAGE_S = 5.0
 AT_ONCE = 32
 """Messages on their way from one process."""
@@ -99,32 +104,33 @@ class Courier:
         self._post = post
         self._secrets = secrets
         self._settings = settings
+        self._turns = Turns()
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Deliver until cancelled; an outage of Redis only delays it."""
         try:
             while True:
-                await asyncio.sleep(LOOK_EVERY_S if await self.look() else AFTER_OUTAGE_S)
+                await asyncio.sleep(await self.look())
         finally:
             for task in self._under_way:
                 task.cancel()  # the claim ends by itself, and another process sends it again
 
-    async def look(self) -> bool:
-        """Begin to deliver what is due, as far as there is a free hand; False where Redis does not answer."""
+    async def look(self) -> float:
+        """Begin to deliver what is due, as far as there is a free hand; in how many seconds to look again."""
         free = AT_ONCE - len(self._under_way)
         if free <= 0:
-            return True
+            return LOOK_EVERY_S
         try:
             claimed = await self._queue.claim(free, 2 * self._settings.webhook_timeout_s + 10)
         except OUTAGES as error:
             log.warning("webhooks have to wait: %s", type(error).__name__)
-            return False
+            return AFTER_OUTAGE_S
         for job_id in claimed:
             task = asyncio.create_task(self._deliver_or_leave(job_id))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
-        return True
+        return LOOK_ON_S if len(claimed) == free else LOOK_EVERY_S
 
     async def _deliver_or_leave(self, job_id: str) -> None:
         try:
@@ -150,7 +156,11 @@ class Courier:
             log.warning("webhook of job=%s dropped: nothing to sign it with", job_id)
             await self._queue.forget(job_id)
             return
-        await self._note(unsent, message, await self._send(job_id, options.webhook, message, secrets))
+        with self._turns.taking(options.webhook, unsent.record.tenant) as free:
+            if free:
+                await self._note(unsent, message, await self._send(job_id, options.webhook, message, secrets))
+            else:
+                await self._queue.settle(job_id, unsent.after, unsent.tries, BUSY_S)
 
     async def _secrets_of(self, tenant: str) -> Sequence[str]:
         if tenant:

@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
-from functools import partial
 from typing import Any, cast
 
 from celery import Celery
@@ -363,9 +362,7 @@ class JobClient:
     async def _ring(self, record: JobRecord) -> None:
         """Tell the broker. The job is already queued, so if this fails the workers' reaper repairs it."""
         try:
-            priority = broker.priority_of(record.options.priority.rank)
-            send = partial(broker.send, self._celery, record.id, priority)
-            await asyncio.get_running_loop().run_in_executor(self._bell, send)
+            await asyncio.get_running_loop().run_in_executor(self._bell, broker.send, self._celery, record.id)
         except OperationalError as error:
             log.warning("message not sent, left to the reaper job=%s error=%s", record.id, error)
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from redis.asyncio import Redis
 
 from worker import scripts
-from worker.contract import Priority, WorkerFigures
+from worker.contract import WorkerFigures
+
+_LOOKED_AT = 2000
+# KEYS: queued. ARGV: how many to look at. Returns how long the one that came first has waited (ms): a priority may
+# have put others before it. Whoever has waited long is near the head in any case.
+_OLDEST = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local longest = 0
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, ARGV[1] - 1)) do
+  local came = redis.call('HGET', 'inversion:job:' .. id, '_came_ms')
+  if came then longest = math.max(longest, now - came) end
+end
+return longest
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,24 +48,16 @@ async def read(redis: Redis) -> Figures:
         pipe.zcard(scripts.WEBHOOKS)
         pipe.hgetall(scripts.TOTALS)
         pipe.smembers(scripts.WORKERS)
-        for priority in Priority:  # the line is in order of priority, and within one in order of time
-            first = scripts.first_order(priority.rank)
-            pipe.zrange(scripts.QUEUED, first, "+inf", byscore=True, offset=0, num=1)
-        queued, running, webhooks, totals, workers, *heads = await pipe.execute()
+        pipe.eval(_OLDEST, 1, scripts.QUEUED, _LOOKED_AT)
+        queued, running, webhooks, totals, workers, oldest_ms = await pipe.execute()
     return Figures(
         queued=queued,
         running=running,
-        oldest_queued_s=await _oldest_s(redis, [job_id for head in heads for job_id in head]),
+        oldest_queued_s=oldest_ms / 1000,
         webhooks=webhooks,
         totals={name: int(value) for name, value in totals.items()},
         workers=await _workers(redis, sorted(workers)),
     )
-
-
-async def _oldest_s(redis: Redis, job_ids: Sequence[str]) -> float:
-    texts = [await redis.hget(scripts.job_key(job_id), "created_at") for job_id in set(job_ids)]
-    times = [datetime.fromisoformat(json.loads(text)).timestamp() for text in texts if text is not None]
-    return max(0.0, time.time() - min(times)) if times else 0.0
 
 
 async def _workers(redis: Redis, ids: Sequence[str]) -> list[WorkerFigures]:

@@ -42,7 +42,7 @@ class Reaper:
                 self._artifacts.delete(ArtifactKey.checkpoint(job_id))
         for job_id in self._store.unsent(SOON_MS, LATE_MS):
             log.info("sent again job=%s", job_id)
-            broker.send(self._celery, job_id, broker.PRIORITY_AGAIN)
+            broker.send(self._celery, job_id)
 
     def sweep(self) -> None:
         """Delete what has expired."""

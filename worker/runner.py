@@ -1,4 +1,4 @@
-"""From a delivered message to the job's end: claim, attempt, and what each outcome becomes.
+"""From a delivered message to a job's end: claim the first in line, attempt, and what each outcome becomes.
 
 Attempt.run ends with    the job becomes
 nothing raised           succeeded
@@ -50,18 +50,19 @@ class JobRunner:
         self._context = context
         self._keeper = keeper
 
-    def run(self, job_id: str) -> bool:
-        """Run the job if it is queued; a second delivery of any other changes nothing.
+    def run(self, told_of: str) -> bool:
+        """Run the first job in line, which need not be the one that the message tells of; if none waits, do nothing.
 
         Returns False when the process is stopping and the message should go to another worker.
         """
         if self._context.stopping.is_set():
             return False
-        claimed = self._context.store.claim(job_id)
+        claimed = self._context.store.claim_next()
         if claimed is None:
-            log.info("nothing to do job=%s", job_id)
+            log.info("nothing to do job=%s", told_of)
             return True
         lease, record = claimed
+        job_id = lease.job_id
         about = logs.about(job_id=job_id, request_id=record.request_id)
         span = tracing.span("inversion", record.traceparent, **_attributes(record))
         with about, span, self._context.meters.running():

@@ -3,14 +3,16 @@
     inversion:job:{id}      hash: the record, a JSON value in each field, and fields of our own
         _fence     fencing token: how often the job has been claimed; only its newest holder may write
         _cancel    there when somebody asked a running job to be canceled
-        _order     place in the line of queued jobs; kept when a job is handed back
+        _order     place in the line of queued jobs; kept when a job is handed back: when it came (us, Redis's
+                   clock), and later by HEAD_START_S for each priority above its own
+        _came_ms   when it came
         _sent_ms   when its message was last given to the broker
         _webhook, _hook   see outbox.py
     inversion:events:{id}   stream: what happened, in order
     inversion:queued        sorted set: queued jobs by _order
     inversion:running       sorted set: running jobs by the time their lease ends (ms, Redis's clock)
     inversion:expiry        sorted set: every job by the time it is deleted (s)
-    inversion:sequence      counter behind _order
+    inversion:line          hash: the last _order of each Priority.rank, so that equals keep their order
     inversion:index:{tenant}         sorted set: the tenant's jobs by when they were made (ms); gone ones are removed
                                      when somebody lists them
     inversion:known:{tenant}:{id}    a tombstone, there from the beginning: it outlives the job and holds nothing
@@ -28,10 +30,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from worker.contract import HEAD_START_S
+
 QUEUED = "inversion:queued"
 RUNNING = "inversion:running"
 EXPIRY = "inversion:expiry"
-SEQUENCE = "inversion:sequence"
+LINE = "inversion:line"
 WORKERS = "inversion:workers"
 WEBHOOKS = "inversion:webhooks"
 TOTALS = "inversion:totals"
@@ -63,11 +67,6 @@ def batch_key(batch_id: str) -> str:
     return f"inversion:batch:{batch_id}"
 
 
-def first_order(rank: int) -> float:
-    """Least _order of a job whose `Priority.rank` this is."""
-    return rank * 1e12
-
-
 def meters_key(worker_id: str) -> str:
     return f"inversion:meters:{worker_id}"
 
@@ -93,7 +92,7 @@ class Call:
     @property
     def keys(self) -> tuple[str, ...]:
         """KEYS: the same for every script, then what is the script's own."""
-        return (job_key(self.job_id), events_key(self.job_id), QUEUED, RUNNING, SEQUENCE, *self.more_keys)
+        return (job_key(self.job_id), events_key(self.job_id), QUEUED, RUNNING, LINE, *self.more_keys)
 
     @property
     def argv(self) -> tuple[str | int, ...]:
@@ -102,9 +101,9 @@ class Call:
 
 
 _PRELUDE = (
-    f"local usage_s = {USAGE_DAYS * 86_400}"
+    f"local usage_s, head_start_us = {USAGE_DAYS * 86_400}, {HEAD_START_S * 1_000_000}"
     + """
-local job, events, queued, running, sequence = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local job, events, queued, running, line = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local id = ARGV[1]
 local function now_ms()
   local time = redis.call('TIME')
@@ -121,6 +120,14 @@ local function set_fields(first)
   for i = first, #ARGV, 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
 end
 local function holds(fence) return is('running') and redis.call('HGET', job, '_fence') == fence end
+local function next_order(rank)
+  local time = redis.call('TIME')
+  local order = time[1] * 1e6 + time[2] + rank * head_start_us
+  local last = tonumber(redis.call('HGET', line, rank) or 0)
+  if order <= last then order = last + 1 end
+  redis.call('HSET', line, rank, string.format('%.0f', order))
+  return string.format('%.0f', order)
+end
 local function count(what)
   local tenant = redis.call('HGET', job, 'tenant')
   local day = math.floor(redis.call('TIME')[1] / 86400)
@@ -159,8 +166,8 @@ end
 SUBMIT = """
 if redis.call('EXISTS', job) == 1 then return 1 end
 if ARGV[7] ~= '' and redis.call('HGET', KEYS[8], 'token') ~= ARGV[7] then return 0 end
-local order = ARGV[6] * 1e12 + redis.call('INCR', sequence)
-redis.call('HSET', job, '_fence', 0, '_order', order, '_sent_ms', now_ms())
+local order = next_order(ARGV[6])
+redis.call('HSET', job, '_fence', 0, '_order', order, '_came_ms', now_ms(), '_sent_ms', now_ms())
 set_fields(8)
 if type(cjson.decode(redis.call('HGET', job, 'options')).webhook) == 'string' then
   redis.call('HSET', job, '_webhook', 1)
@@ -178,7 +185,10 @@ return 1
 
 # ARGV: id, lease (ms), now. Returns the fencing token; 0 for a job that is gone, running or finished.
 CLAIM = """
-if not is('queued') then return 0 end
+if not is('queued') then
+  redis.call('ZREM', queued, id)
+  return 0
+end
 redis.call('HSET', job, 'status', '"running"')
 redis.call('HINCRBY', job, 'attempts', 1)
 if redis.call('HGET', job, 'started_at') == 'null' then redis.call('HSET', job, 'started_at', ARGV[3]) end

@@ -8,7 +8,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from worker import scripts, transitions
-from worker.broker import message_lists
+from worker.broker import QUEUE
 from worker.connection import connect
 from worker.contract import JobEvent, JobRecord, JobStatus, WorkerFigures, WorkerInfo
 from worker.errors import LeaseLost
@@ -38,6 +38,13 @@ class JobStore:
         fence = int(self._run(transitions.claim(job_id, self._lease_ms)))
         record = self.get(job_id)
         return (Lease(job_id, fence), record) if fence and record else None
+
+    def claim_next(self) -> tuple[Lease, JobRecord] | None:
+        """Start the first job in line; None when nobody waits."""
+        while head := cast(list[str], self._redis.zrange(scripts.QUEUED, 0, 0)):
+            if claimed := self.claim(head[0]):  # else another worker was faster, or it is gone: it is out of the line
+                return claimed
+        return None
 
     def get(self, job_id: str) -> JobRecord | None:
         stored = cast(dict[str, str], self._redis.hgetall(scripts.job_key(job_id)))
@@ -77,7 +84,7 @@ class JobStore:
         While the broker holds no message at all, one sent `soon_ms` ago is lost. Otherwise it may merely
         be waiting behind others, and is given `late_ms`.
         """
-        waiting = any(self._redis.llen(name) for name in message_lists())
+        waiting = self._redis.llen(QUEUE)
         head = cast(list[str], self._redis.zrange(scripts.QUEUED, 0, _HEAD_OF_LINE - 1))
         after_ms = late_ms if waiting else soon_ms
         return [job_id for job_id in head if int(self._run(transitions.mark_sent(job_id, after_ms)))]

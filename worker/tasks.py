@@ -1,4 +1,4 @@
-"""The one Celery task. It carries a job's id to the runner and the runner's answer to the broker."""
+"""The one Celery task. It tells the runner that a job waits, and the broker what the runner answers."""
 
 from __future__ import annotations
 

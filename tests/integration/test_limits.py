@@ -35,6 +35,11 @@ async def test_a_bucket_gives_what_it_holds_and_fills_again(valkey: EmbeddedValk
     assert (await buckets[0].take("another", policy)).tokens == 9
     assert await redis.pttl("inversion:rate:key") <= 21_000  # nothing is kept of a caller who went away
 
+    for _ in range(3):  # to look takes nothing
+        look = await buckets[1].look("another", policy)
+        assert (look.allowed, look.tokens >= 9) == (True, True)
+    assert not (await buckets[0].look("key", policy)).allowed
+
     fast = Policy(per_s=50, burst=2)
     assert [(await buckets[0].take("fast", fast)).allowed for _ in range(2)] == [True, True]
     await anyio.sleep(0.1)

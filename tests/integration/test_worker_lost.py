@@ -118,7 +118,7 @@ async def test_a_job_whose_message_vanished_runs_all_the_same(
 ) -> None:
     jobs = [await client.submit(photo, JobOptions(steps=1)) for _ in range(3)]
     assert [await client.queue_position(job.id) for job in jobs] == [0, 1, 2]
-    removed = await client._redis.delete(*broker.message_lists())
+    removed = await client._redis.delete(broker.QUEUE)
     assert removed == 1
     start_worker()
     for job in jobs:

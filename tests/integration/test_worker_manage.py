@@ -12,7 +12,7 @@ import pytest
 
 from worker import once
 from worker.client import Claim, Filters, JobClient, OnceBusy, OnceReused, Submission
-from worker.contract import ArtifactKey, JobDone, JobFailed, JobOptions, JobStatus, Priority
+from worker.contract import HEAD_START_S, ArtifactKey, JobDone, JobFailed, JobOptions, JobStatus, Priority
 from worker.listing import Place
 from worker.problems import INTERNAL
 from worker.settings import WorkerSettings
@@ -249,12 +249,44 @@ async def test_a_higher_priority_goes_first_and_equals_in_their_order(client: Jo
     order = [Priority.LOW, Priority.NORMAL, Priority.HIGH, Priority.NORMAL, Priority.HIGH]
     jobs = [await client.submit_one(submission(priority=priority)) for priority in order]
     assert [await client.queue_position(job.id) for job in jobs] == [4, 2, 0, 3, 1]
-    waiting = [await client._redis.llen(name) for name in ("inversion", "inversion\x06\x163", "inversion\x06\x166")]
-    assert waiting == [2, 2, 1]
     claimed = store.claim(jobs[0].id)
     assert claimed is not None
     store.hand_back(claimed[0])
     assert await client.queue_position(jobs[0].id) == 4
+    assert [claimed_next(store) for _ in range(5)] == [jobs[index].id for index in (2, 4, 1, 3, 0)]
+    assert store.claim_next() is None
+
+
+@pytest.mark.parametrize(("waited_s", "ahead"), [(2 * HEAD_START_S - 30, 3), (2 * HEAD_START_S + 1, 0)])
+async def test_who_has_waited_long_is_overtaken_no_more(
+    client: JobClient, store: JobStore, waited_s: int, ahead: int
+) -> None:
+    """However many of a higher priority come: a low one gives way to those of 20 minutes, and then goes first."""
+    low = await client.submit_one(submission(priority=Priority.LOW))
+    await client._redis.zincrby("inversion:queued", -waited_s * 1e6, low.id)  # as if it had come so much earlier
+    for _ in range(3):
+        await client.submit_one(submission(priority=Priority.HIGH))
+    assert await client.queue_position(low.id) == ahead
+    assert ([claimed_next(store) for _ in range(ahead + 1)][-1]) == low.id
+
+
+async def test_the_line_is_kept_when_the_clock_goes_back(client: JobClient) -> None:
+    await client._redis.hset("inversion:line", "1", str(9 * 10**15))
+    jobs = [await client.submit_one(submission()) for _ in range(3)]
+    assert [await client.queue_position(job.id) for job in jobs] == [0, 1, 2]
+
+
+async def test_what_is_gone_stops_nobody_behind_it(client: JobClient, store: JobStore) -> None:
+    await client._redis.zadd("inversion:queued", {"gone": 0})
+    job = await client.submit_one(submission())
+    assert claimed_next(store) == job.id
+    assert await client._redis.zcard("inversion:queued") == 0
+
+
+def claimed_next(store: JobStore) -> str:
+    claimed = store.claim_next()
+    assert claimed is not None
+    return claimed[1].id
 
 
 async def test_wait_ends_with_the_job_or_with_the_time(client: JobClient) -> None:

@@ -184,7 +184,7 @@ async def test_a_job_is_sent_again_when_its_message_is_lost_and_to_one_reaper_al
 ) -> None:
     job_id = await submit(client)
     assert store.unsent(soon_ms=0, late_ms=60_000) == []  # its message is there, waiting for a worker
-    Redis.from_url(settings.redis_url).delete("inversion\x06\x163")
+    Redis.from_url(settings.redis_url).delete("inversion")
     assert store.unsent(soon_ms=60_000, late_ms=60_000) == []
     time.sleep(0.06)
     assert store.unsent(soon_ms=50, late_ms=60_000) == [job_id]

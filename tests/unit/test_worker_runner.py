@@ -55,11 +55,11 @@ class Memory:
 
     # -- job store -----------------------------------------------------------------------------------------
 
-    def claim(self, job_id: str) -> tuple[Lease, JobRecord] | None:
+    def claim_next(self) -> tuple[Lease, JobRecord] | None:
         if self.record is None or self.record.status is not JobStatus.QUEUED:
             return None
         self._set(status=JobStatus.RUNNING, attempts=self.record.attempts + 1)
-        return Lease(job_id, 1), self.record
+        return Lease(JOB, 1), self.record
 
     def get(self, job_id: str) -> JobRecord | None:
         return self.record

@@ -28,6 +28,7 @@ from worker.contract.events import (
 from worker.contract.limits import MAX_ATTEMPTS, MAX_BATCH, MAX_PIXELS, MIN_SIDE_PX, PHOTO_FORMATS
 from worker.contract.message import Message, Problem
 from worker.contract.options import (
+    HEAD_START_S,
     MAX_NAME_LENGTH,
     MAX_SECONDS,
     MAX_STEPS,
@@ -44,6 +45,7 @@ from worker.contract.workers import STEP_BUCKETS_S, DirectionInfo, PackInfo, Wor
 
 __all__ = [
     "FINAL_EVENTS",
+    "HEAD_START_S",
     "JOB_EVENT",
     "MAX_ATTEMPTS",
     "MAX_BATCH",

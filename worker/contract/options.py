@@ -10,6 +10,8 @@ from pydantic import Field, field_validator
 from worker.contract.events import FINAL_EVENTS, EventKind
 from worker.contract.message import Message
 
+HEAD_START_S = 600
+"""By how much a job goes before those of the next lower priority."""
 MAX_STEPS = 1000
 """Most updates that one job may ask for."""
 MAX_SECONDS = 3600
@@ -36,7 +38,11 @@ class StartKind(StrEnum):
 
 
 class Priority(StrEnum):
-    """Which queued jobs go first. A job never overtakes one of its own priority."""
+    """Which queued jobs go first. None overtakes one of its own priority, and none waits for ever.
+
+    A job goes before those of the next lower priority that came up to HEAD_START_S earlier, and of the one below that
+    up to twice as long; whoever has waited longer than that goes first.
+    """
 
     LOW = "low"
     NORMAL = "normal"
@@ -89,7 +95,9 @@ class JobOptions(Message):
         "the time of encoding the photo again.",
     )
     priority: Priority = Field(
-        Priority.NORMAL, description="Jobs of a higher priority go first, whatever waits behind them."
+        Priority.NORMAL,
+        description="A job goes before those of a lower priority, unless they came over "
+        f"{HEAD_START_S // 60} minutes earlier (for each step between the two): so none waits for ever.",
     )
     ttl: int | None = Field(
         None,

@@ -53,6 +53,10 @@ class MemoryBuckets:
             self.taken[name] = self.taken.get(name, 0) + 1
         return Verdict(policy=policy, allowed=left > 0, tokens=max(0, left - 1))
 
+    async def look(self, name: str, policy: Policy) -> Verdict:
+        left = policy.burst - self.taken.get(name, 0)
+        return Verdict(policy=policy, allowed=left > 0, tokens=max(0, left))
+
 
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
