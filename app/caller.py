@@ -64,8 +64,9 @@ class Authenticator:
         return key if key is not None and key.opens(token) else None
 
     def has_seen(self, token: str) -> bool:
-        """Whether this process knows a key of this id, so that the caller is no guesser; says nothing of the secret."""
-        return id_of(token) in self._known
+        """Whether `token` was a key when it came last, so that the caller is no guesser; it may be revoked since."""
+        _, known = self._known.get(id_of(token) or "", (0.0, None))
+        return known is not None and known.opens(token)
 
     async def _by_id(self, key_id: str) -> Key | None:
         until_s, known = self._known.get(key_id, (0.0, None))

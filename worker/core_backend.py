@@ -203,7 +203,7 @@ class CorePrepared:
             mask_HW=self.mask_HW,
             resume=Checkpoint.from_bytes(resume) if resume is not None else None,
             frame_every=self.options.frame_every,
-            priority=self.options.priority.rank,
+            priority=-self.options.priority.rank,  # the engine's highest goes first
         )
 
 

@@ -161,6 +161,7 @@ async def cancel(client: Client, settings: Settings, record: Record) -> JSONResp
             "inversion-not-found",
             "inversion-expired",
             "not-retryable",
+            "option-invalid",
             "storage-full",
             "idempotency-key-in-use",
             "idempotency-key-reused",

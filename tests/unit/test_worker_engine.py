@@ -15,7 +15,7 @@ from inversion_core.engine import EngineConfig
 from inversion_core.pictures import to_image, to_tensor
 from tests.tiny import rough_pack
 from worker.__main__ import settings
-from worker.contract import JobOptions
+from worker.contract import JobOptions, Priority
 from worker.core_backend import CoreBackend
 from worker.errors import JobRefused
 
@@ -59,6 +59,13 @@ def test_a_job_goes_on_from_its_checkpoint_and_a_code_is_rendered(backend: CoreB
     np.testing.assert_allclose(rest[-1].code(), whole[-1].code(), rtol=1e-3, atol=1e-4)
     rendered = np.int16(job.render(whole[3].code()))
     assert np.abs(rendered - np.int16(whole[3].image())).max() <= 1
+
+
+def test_the_engine_puts_the_more_urgent_first(backend: CoreBackend) -> None:
+    kinds = ("low", "normal", "high")
+    jobs = [backend.prepare(photo(0), JobOptions(align=False, priority=Priority(kind))) for kind in kinds]
+    low, normal, high = (job._request(None).priority for job in jobs)
+    assert low < normal < high
 
 
 def test_a_job_that_is_given_up_leaves_its_place(backend: CoreBackend) -> None:

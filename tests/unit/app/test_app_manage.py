@@ -124,6 +124,13 @@ class TestRetry:
         assert (reused.status_code, slug(reused)) == (422, "idempotency-key-reused")
         assert len(service.jobs.records) == 3
 
+    def test_a_wrong_key_is_refused_as_the_document_says(self, service: Service) -> None:
+        job_id = service.submitted()
+        service.jobs.fail(job_id)
+        answer = service.post(f"{URL}/{job_id}/retry", headers={"Idempotency-Key": "a b"})
+        told = service.get("/openapi.json").json()["paths"][f"{URL}/{{inversion_id}}/retry"]["post"]["responses"]
+        assert slug(answer) in told[str(answer.status_code)]["content"]["application/problem+json"]["examples"]
+
     def test_no_other(self, service: Service) -> None:
         for job_id in (service.submitted(), finished(service)):
             answer = service.post(f"{URL}/{job_id}/retry")
