@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any, cast
 
@@ -232,10 +232,8 @@ class JobClient:
 
     async def wait(self, job_id: str, timeout_s: float) -> JobRecord | None:
         """The job's record as soon as it has ended, or as it is after `timeout_s`; None when it is gone."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                async for _ in self.events(job_id):
-                    pass
+        async for _ in self.events(job_id, for_s=timeout_s):
+            pass
         return await self.get(job_id)
 
     async def page(self, tenant: str, filters: Filters, after: Place | None, limit: int) -> Page:
@@ -274,19 +272,24 @@ class JobClient:
         """How many jobs are before this one; None when it is not queued."""
         return cast(int | None, await self._redis.zrank(scripts.QUEUED, job_id))
 
-    async def events(self, job_id: str, after_id: str = "0") -> AsyncIterator[tuple[str, JobEvent]]:
-        """Every event after `after_id` with its id, as they come, until a final one or the job is deleted.
+    async def events(
+        self, job_id: str, after_id: str = "0", for_s: float = math.inf
+    ) -> AsyncIterator[tuple[str, JobEvent]]:
+        """Every event after `after_id` with its id, as they come, until a final one, `for_s`, or the job is deleted.
 
-        An `after_id` that is no event id replays from the start.
+        An `after_id` that is no event id replays from the start. The time is looked at between two commands: before
+        Python 3.12 a cancellation that meets a command on its way is lost (asyncio.wait_for, within redis).
         """
         last = after_id if _EVENT_ID.fullmatch(after_id) else "0"
         entries: list[tuple[str, JobEvent]] = []
+        until_s = time.monotonic() + for_s
         while True:
-            over = False
+            left_ms = 1000 * (until_s - time.monotonic())
+            over = left_ms <= 0
             if not entries:  # at first, and when nothing has come for long: it may have ended before, or be gone
                 status = await self._status(job_id)  # read before the events: a final one is then among them
-                over = status is None or status.is_final
-            entries = await self._entries(job_id, last, None if over else _BLOCK_MS)
+                over = over or status is None or status.is_final
+            entries = await self._entries(job_id, last, None if over else math.ceil(min(_BLOCK_MS, left_ms)))
             for last, event in entries:
                 yield last, event
             if over or any(event.kind in FINAL_EVENTS for _, event in entries):

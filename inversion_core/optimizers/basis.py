@@ -27,7 +27,9 @@ class Basis(nn.Module):
 
     def __init__(self, num_layers: int, w_dim: int):
         super().__init__()
-        self.register_buffer("axes_LDE", torch.eye(w_dim).repeat(num_layers, 1, 1))
+        axes_LDE = torch.zeros(num_layers, w_dim, w_dim)
+        axes_LDE.diagonal(dim1=1, dim2=2).fill_(1)  # torch.eye would import torch's compiler, see packs/shapes.py
+        self.register_buffer("axes_LDE", axes_LDE)
         self.register_buffer("curvature_LD", torch.ones(num_layers, w_dim))
         self.register_buffer("mean_LD", torch.zeros(num_layers, w_dim))
         self.register_buffer("spread_LD", torch.ones(num_layers, w_dim))
