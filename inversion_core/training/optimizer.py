@@ -262,13 +262,15 @@ class OptimizerTrainer:
         self.folder.save(self._modules(), {"theta": self._adam}, facts)
 
     def _modules(self) -> dict[str, nn.Module]:
-        return {"network": self.network, "average": self._average, "best": _Kept(self.best)}
+        return {**self._trained(), "best": _Kept(self.best)}
+
+    def _trained(self) -> dict[str, nn.Module]:
+        average: dict[str, nn.Module] = {"average": self._average} if self.config.averaging else {}
+        return {"network": self.network, **average}
 
     def _restore(self) -> None:
         kept = _Kept(self.best)
-        facts = self.folder.load(
-            {"network": self.network, "average": self._average, "best": kept}, {"theta": self._adam}
-        )
+        facts = self.folder.load({**self._trained(), "best": kept}, {"theta": self._adam})
         if facts is not None:
             self.best = kept.tensors()
             self.batch, self.best_loss = int(facts["batch"]), float(facts["best_loss"])

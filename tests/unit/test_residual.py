@@ -175,16 +175,20 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
     assert made.best_pictures > 0
 
 
-def test_a_resumed_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    pack = tiny_pack()
-    whole = trainer(pack, tmp_path / "whole")
+@pytest.mark.parametrize("averaging", [0.0, 0.9])
+def test_a_resumed_training_goes_on_where_it_stopped(averaging: float, tmp_path: Path) -> None:
+    pack, config = tiny_pack(), dataclasses.replace(CONFIG, averaging=averaging)
+    whole = trainer(pack, tmp_path / "whole", config)
     whole.run()
-    trainer(pack, tmp_path / "parts").run(until=8)
-    resumed = trainer(pack, tmp_path / "parts")
+    trainer(pack, tmp_path / "parts", config).run(until=8)
+    resumed = trainer(pack, tmp_path / "parts", config)
     assert resumed.pictures == 8
     resumed.run()
     for mine, theirs in zip(resumed.network.parameters(), whole.network.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs)
+    assert resumed.measure() == pytest.approx(whole.measure(), rel=1e-3)
+    weights_differ = not torch.equal(resumed.best["code_out.weight_LIO"], resumed.network.code_out.weight_LIO)
+    assert weights_differ or not averaging
 
 
 def test_unknown_objectives_and_targets_are_refused() -> None:
