@@ -104,6 +104,7 @@ class StopReason(StrEnum):
     STEPS = "steps"
     TARGET_LOSS = "target_loss"
     MAX_SECONDS = "max_seconds"
+    PLATEAU = "plateau"
     NOT_FINITE = "not_finite"
 
 
@@ -141,6 +142,9 @@ class JobOptions(Message):
         le=MAX_SECONDS,
         description="Stop after the first step that ends so many seconds after the work began; the queue does not "
         "count.",
+    )
+    plateau_steps: int | None = Field(
+        None, ge=1, le=MAX_STEPS, description="Stop when the loss has not fallen by 0.1 % for so many steps."
     )
     paste: bool = Field(
         True,
