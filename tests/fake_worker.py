@@ -29,6 +29,8 @@ from worker.settings import WorkerSettings
 
 LAYERS, WIDTH = 4, 8
 SIDE_PX = 32
+CROP_PX = 256
+"""Most of what is kept of a photo: a real crop is as small, and a whole photo as PNG would be most of the work."""
 PACK = PackInfo(
     name="fake-32",
     version="1.0.0",
@@ -73,6 +75,7 @@ class FakePrepared:
     aligned: Image.Image
     face: FaceInfo | None
     step_s: float
+    photo_size: tuple[int, int]
     start: Code | None = None
     pack_digest: str = PACK.digest
     pack_name: str = PACK.name
@@ -106,7 +109,7 @@ class FakePrepared:
         return render(code)
 
     def pasted(self, image: Image.Image) -> Image.Image | None:
-        return image.resize(self.aligned.size) if self.face else None
+        return image.resize(self.photo_size) if self.face else None
 
     def _begin(self, resume: bytes | None) -> tuple[int, Code, Code]:
         if resume is None:
@@ -147,7 +150,13 @@ class FakeBackend:
         if extras.mask is not None:
             grey = grey * np.asarray(extras.mask.resize((WIDTH, LAYERS)), np.float32) / 255
         return FakePrepared(
-            options=options, target=grey, aligned=picture, face=face, step_s=self.step_s, start=extras.start
+            options=options,
+            target=grey,
+            aligned=picture.crop((0, 0, min(picture.width, CROP_PX), min(picture.height, CROP_PX))),
+            face=face,
+            step_s=self.step_s,
+            photo_size=picture.size,
+            start=extras.start,
         )
 
 
