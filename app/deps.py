@@ -1,4 +1,8 @@
-"""What the routes share: the client, the settings, the record behind an id."""
+"""What the routes share: the client, the settings, the record behind an id.
+
+All of it is asynchronous, also what never waits: the framework takes a plain function to a thread, at several times the
+cost of the whole request, and a busy machine keeps the thread waiting.
+"""
 
 from __future__ import annotations
 
@@ -25,33 +29,33 @@ def _path(description: str) -> Any:
     return Path(description=description, examples=[EXAMPLE_ID], json_schema_extra=shape)
 
 
-def get_client(request: Request) -> JobClient:
+async def get_client(request: Request) -> JobClient:
     """The client that the application was put together with."""
     client: JobClient = request.app.state.client
     return client
 
 
-def get_settings(request: Request) -> AppSettings:
+async def get_settings(request: Request) -> AppSettings:
     """The settings that the application was put together with."""
     settings: AppSettings = request.app.state.settings
     return settings
 
 
-def get_decode_slots(request: Request) -> CapacityLimiter:
+async def get_decode_slots(request: Request) -> CapacityLimiter:
     """The limit on uploads that are decoded at once."""
     slots: CapacityLimiter = request.app.state.decode_slots
     return slots
 
 
-def get_caller(request: Request) -> Caller:
+async def get_caller(request: Request) -> Caller:
     """On whose behalf the request is; app/guard.py has found that out before any route."""
     caller: Caller = request.state.caller
     return caller
 
 
-def get_tenant(request: Request) -> str:
+async def get_tenant(request: Request) -> str:
     """Whose request it is: everyone is the same tenant while no keys are asked for."""
-    return get_caller(request).tenant
+    return (await get_caller(request)).tenant
 
 
 Client = Annotated[JobClient, Depends(get_client)]

@@ -66,7 +66,7 @@ class Inversion:
     """The step whose code, loss and picture are the result."""
     best_loss: float | None = None
     stopped_by: str | None = None
-    """Which rule ended the loop: steps, target_loss, max_seconds or not_finite."""
+    """Which rule ended the loop: steps, target_loss, max_seconds, plateau or not_finite."""
     queue_position: int | None = None
     """Inversions ahead of this one, 0 when it is next."""
     attempts: int = 0

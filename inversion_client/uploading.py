@@ -38,6 +38,7 @@ class Options(TypedDict, total=False):
     align: bool
     target_loss: float | None
     max_seconds: float | None
+    plateau_steps: int | None
     paste: bool
     priority: str
     """low, normal or high."""

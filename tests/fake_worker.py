@@ -9,6 +9,7 @@ A photo of one colour has no face; optimizer "broken" raises in the middle, "div
 from __future__ import annotations
 
 import io
+import math
 import os
 import resource
 import sys
@@ -19,15 +20,17 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from worker.backend import NO_EXTRAS, Code, Extras, Prepared
+from worker.backend import NO_EXTRAS, NOTHING, Before, Code, Extras, Prepared
 from worker.bootstrap import run
-from worker.contract import FaceInfo, JobOptions, PackInfo, StartKind
+from worker.contract import FaceInfo, JobOptions, PackInfo, StartKind, StopReason
 from worker.errors import JobRefused
 from worker.problems import problem
 from worker.settings import WorkerSettings
 
 LAYERS, WIDTH = 4, 8
 SIDE_PX = 32
+CROP_PX = 256
+"""Most of what is kept of a photo: a real crop is as small, and a whole photo as PNG would be most of the work."""
 PACK = PackInfo(
     name="fake-32",
     version="1.0.0",
@@ -51,6 +54,7 @@ class FakeStep:
     loss: float
     values: Code
     velocity: Code
+    stopped_by: StopReason | None = None
 
     def image(self) -> Image.Image:
         return render(self.values)
@@ -71,24 +75,41 @@ class FakePrepared:
     aligned: Image.Image
     face: FaceInfo | None
     step_s: float
+    photo_size: tuple[int, int]
     start: Code | None = None
     pack_digest: str = PACK.digest
     pack_name: str = PACK.name
     pack_version: str = PACK.version
 
-    def steps(self, resume: bytes | None) -> Iterator[FakeStep]:
-        first, values, velocity = self._begin(resume)
+    def steps(self, before: Before = NOTHING) -> Iterator[FakeStep]:
+        began = time.monotonic() - before.seconds
+        first, values, velocity = self._begin(before.checkpoint)
         for index in range(first, self.options.steps + 1):
-            yield FakeStep(index=index, loss=self._loss(index, values), values=values, velocity=velocity)
+            loss = self._loss(index, values)
+            reason = self._stopped_by(index, loss, time.monotonic() - began)
+            yield FakeStep(index=index, loss=loss, values=values, velocity=velocity, stopped_by=reason)
+            if reason is not None:
+                return
             time.sleep(self.step_s)
             velocity = (0.5 * velocity + 0.02 * (self.target - values)).astype(np.float32)
             values = (values + velocity).astype(np.float32)
+
+    def _stopped_by(self, index: int, loss: float, seconds: float) -> StopReason | None:
+        """The rules but for the plateau; a loss that is no number stops nothing here."""
+        options = self.options
+        if options.target_loss is not None and math.isfinite(loss) and loss <= options.target_loss:
+            return StopReason.TARGET_LOSS
+        if index >= options.steps:
+            return StopReason.STEPS
+        if options.max_seconds is not None and seconds >= options.max_seconds:
+            return StopReason.MAX_SECONDS
+        return None
 
     def render(self, code: Code) -> Image.Image:
         return render(code)
 
     def pasted(self, image: Image.Image) -> Image.Image | None:
-        return image.resize(self.aligned.size) if self.face else None
+        return image.resize(self.photo_size) if self.face else None
 
     def _begin(self, resume: bytes | None) -> tuple[int, Code, Code]:
         if resume is None:
@@ -129,7 +150,13 @@ class FakeBackend:
         if extras.mask is not None:
             grey = grey * np.asarray(extras.mask.resize((WIDTH, LAYERS)), np.float32) / 255
         return FakePrepared(
-            options=options, target=grey, aligned=picture, face=face, step_s=self.step_s, start=extras.start
+            options=options,
+            target=grey,
+            aligned=picture.crop((0, 0, min(picture.width, CROP_PX), min(picture.height, CROP_PX))),
+            face=face,
+            step_s=self.step_s,
+            photo_size=picture.size,
+            start=extras.start,
         )
 
 

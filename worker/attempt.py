@@ -19,7 +19,7 @@ from PIL import Image
 
 from worker import tracing
 from worker.artifacts import ArtifactStore
-from worker.backend import Backend, BackendStep, Extras, Prepared
+from worker.backend import Backend, BackendStep, Before, Extras, Prepared
 from worker.checkpoint import Best, Checkpoint, better
 from worker.contract import ArtifactKey, JobDone, JobRecord, JobStarted, JobStatus, StartKind, StopReason
 from worker.errors import CancelAsked, JobRefused, Stopping
@@ -27,7 +27,6 @@ from worker.frames import FrameWriter, jpeg, npy, png
 from worker.meters import Meters
 from worker.metrics import Metrics
 from worker.problems import NOT_FINITE, PHOTO_MISSING
-from worker.stop_rules import stopped_by
 from worker.store import JobStore
 from worker.transitions import Lease
 
@@ -72,15 +71,13 @@ class Attempt:
         if saved is not None:
             log.info("resuming job=%s step=%d", self._lease.job_id, saved.step)
         with self._writer() as writer:
-            for step in self._context.meters.timed(prepared.steps(saved.state if saved else None)):
+            for step in self._context.meters.timed(prepared.steps(self._before(saved, metrics))):
                 best = better(best, step)
                 metrics.add(step.index, step.loss, self._seconds())
                 if time.monotonic() - self._reported >= self._context.report_s:
                     self._report(step, best)
-                reason = stopped_by(self._record.options, step.index, step.loss, self._seconds())
+                reason = step.stopped_by
                 self._write(writer, step, best, metrics)
-                if reason is not None:
-                    break
             if step is not None:
                 self._report(step, best)
                 if math.isfinite(step.loss):
@@ -128,6 +125,12 @@ class Attempt:
         except ValueError as error:
             log.warning("checkpoint ignored job=%s error=%s", self._lease.job_id, error)
             return None
+
+    def _before(self, saved: Checkpoint | None, metrics: Metrics) -> Before:
+        if saved is None:
+            return Before(seconds=self._seconds())
+        losses = [(step, loss) for step, loss, _ in metrics.rows if step < saved.step]
+        return Before(checkpoint=saved.state, losses=losses, seconds=self._seconds())
 
     def _writer(self) -> FrameWriter:
         return FrameWriter(self._context.store, self._context.artifacts, self._lease, self._record.frames)

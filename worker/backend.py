@@ -5,7 +5,7 @@ Nothing here knows Torch, so the worker's own machinery can be tested without it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from worker.contract import FaceInfo, JobOptions, PackInfo
+from worker.contract import FaceInfo, JobOptions, PackInfo, StopReason
 
 Code = NDArray[np.float32]
 """A W+ code, float32, (L, D): one row of latent width D for each style layer."""
@@ -32,6 +32,21 @@ class Extras:
 NO_EXTRAS = Extras()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """What has been done already, by an earlier attempt or by preparing this one."""
+
+    checkpoint: bytes | None = None
+    """Where to go on; none: from the start."""
+    losses: Sequence[tuple[int, float]] = ()
+    """Step and loss of the Steps until then."""
+    seconds: float = 0.0
+    """Of work; they count for `JobOptions.max_seconds`."""
+
+
+NOTHING = Before()
+
+
 class BackendStep(Protocol):
     """One Step: its loss, code and picture belong together. May be read from another thread later."""
 
@@ -42,6 +57,10 @@ class BackendStep(Protocol):
     @property
     def loss(self) -> float:
         """Loss of the picture; may be infinite or not a number."""
+
+    @property
+    def stopped_by(self) -> StopReason | None:
+        """Which rule of the job's options makes it the last one; None while more are to come."""
 
     def image(self) -> Image.Image:
         """The picture, RGB."""
@@ -74,7 +93,7 @@ class Prepared(Protocol):
     def face(self) -> FaceInfo | None:
         """What was found; None where nothing was looked for."""
 
-    def steps(self, resume: bytes | None) -> Iterator[BackendStep]:
+    def steps(self, before: Before = NOTHING) -> Iterator[BackendStep]:
         """The Steps from the start, or those from a checkpoint on: the same ones as without the break."""
 
     def render(self, code: Code) -> Image.Image:

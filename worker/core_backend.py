@@ -17,14 +17,14 @@ from PIL import Image
 from torch import Tensor
 
 from inversion_core import Checkpoint, InversionError, InvertConfig
-from inversion_core.engine import Engine, EngineConfig, ImageStep, Request
+from inversion_core.engine import Engine, EngineConfig, ImageStep, Request, StopRules
 from inversion_core.engine.capacity import cpu_threads, default_slots
 from inversion_core.errors import OptionInvalid
 from inversion_core.faces import FaceDetector, crop_mask, find_and_align, paste_back
 from inversion_core.packs import DEFAULT_PACK, Pack, list_packs, load_pack
 from inversion_core.pictures import centre_crop, load_photo, to_image, to_tensor
-from worker.backend import NO_EXTRAS, Code, Extras, Prepared
-from worker.contract import DirectionInfo, FaceInfo, JobOptions, PackInfo, StartKind
+from worker.backend import NO_EXTRAS, NOTHING, Before, Code, Extras, Prepared
+from worker.contract import DirectionInfo, FaceInfo, JobOptions, PackInfo, StartKind, StopReason
 from worker.errors import BackendUnavailable, JobRefused
 from worker.problems import problem
 from worker.settings import WorkerSettings
@@ -173,8 +173,8 @@ class CorePrepared:
             return None
         return paste_back(load_photo(self.photo), image, np.array(self.face.quad))
 
-    def steps(self, resume: bytes | None) -> Iterator[CoreStep]:
-        with _refusing(), self.engine.submit(self._request(resume)) as ticket:
+    def steps(self, before: Before = NOTHING) -> Iterator[CoreStep]:
+        with _refusing(), self.engine.submit(self._request(before)) as ticket:
             for step in ticket:
                 yield CoreStep(step)
 
@@ -188,7 +188,7 @@ class CorePrepared:
         with _refusing(), self.engine.submit(request) as ticket:
             return CoreStep(next(ticket)).image()
 
-    def _request(self, resume: bytes | None) -> Request:
+    def _request(self, before: Before) -> Request:
         config = InvertConfig(
             num_steps=self.options.steps,
             optimizer=self.options.optimizer,
@@ -201,7 +201,14 @@ class CorePrepared:
             config=config,
             start_LD=self.start_LD,
             mask_HW=self.mask_HW,
-            resume=Checkpoint.from_bytes(resume) if resume is not None else None,
+            rules=StopRules(
+                target_loss=self.options.target_loss,
+                max_seconds=self.options.max_seconds,
+                seconds_before=before.seconds,
+                plateau_steps=self.options.plateau_steps,
+            ),
+            resume=Checkpoint.from_bytes(before.checkpoint) if before.checkpoint is not None else None,
+            losses_before=before.losses,
             frame_every=self.options.frame_every,
             priority=-self.options.priority.rank,  # the engine's highest goes first
         )
@@ -214,6 +221,7 @@ class CoreStep:
         self._step = step
         self.index = step.index
         self.loss = step.loss
+        self.stopped_by = StopReason(step.reason.value) if step.reason is not None else None
 
     def image(self) -> Image.Image:
         frame_HWC = self._step.frame_HWC

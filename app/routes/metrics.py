@@ -19,7 +19,7 @@ from worker.contract import STEP_BUCKETS_S, WorkerFigures
 router = APIRouter(tags=["health"])
 
 
-def get_http_meters(request: Request) -> HttpMeters:
+async def get_http_meters(request: Request) -> HttpMeters:
     """What this process has counted."""
     meters: HttpMeters = request.app.state.http_meters
     return meters

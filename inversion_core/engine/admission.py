@@ -15,7 +15,7 @@ from torch import Tensor
 
 from inversion_core.engine.request import Request
 from inversion_core.engine.slots import Slot
-from inversion_core.engine.stop import Progress
+from inversion_core.engine.stop import Progress, progress_of
 from inversion_core.engine.ticket import Ticket
 from inversion_core.errors import OptionInvalid
 from inversion_core.inverter import make_optimizer, restored, start_codes, start_kind
@@ -86,9 +86,13 @@ def admit(entries: Sequence[Entry], now_s: float) -> list[Slot]:
         slots.append(
             Slot(request=entry.request, ticket=entry.ticket, optimizer=entry.optimizer, cohort_key=entry.cohort_key,
                  target_1CHW=targets[row], features_1CHW=features_BCHW[row : row + 1], mask_11HW=masks[row],
-                 admitted_s=now_s, progress=Progress(index=index), w_1LD=w_1LD, state=state)
+                 admitted_s=now_s, progress=_progress(entry.request, index), w_1LD=w_1LD, state=state)
         )  # fmt: skip
     return slots
+
+
+def _progress(request: Request, index: int) -> Progress:
+    return dataclasses.replace(progress_of(request.rules, request.losses_before), index=index)
 
 
 def _target(request: Request) -> Tensor:

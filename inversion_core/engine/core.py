@@ -233,8 +233,9 @@ class Core:
             for cohort_row, slot in enumerate(cohort.slots):
                 slot.ticket.put(
                     ImageStep(
-                        index=slot.progress.index, loss=losses[row], frame_HWC=frames.get(row), image_row=row,
-                        cohort_row=cohort_row, w_BLD=cohort.w_BLD, image_BCHW=evaluation.image_BCHW, state=cohort.state,
+                        index=slot.progress.index, loss=losses[row], reason=reasons[row], frame_HWC=frames.get(row),
+                        image_row=row, cohort_row=cohort_row, w_BLD=cohort.w_BLD,
+                        image_BCHW=evaluation.image_BCHW, state=cohort.state,
                     )
                 )  # fmt: skip
                 row += 1
@@ -276,7 +277,7 @@ def _batch_key(slot: Slot) -> Hashable:
 
 def _judge(slot: Slot, loss: float, now_s: float) -> StopReason | None:
     rules = slot.request.rules
-    index, seconds = slot.progress.index, now_s - slot.admitted_s
+    index, seconds = slot.progress.index, now_s - slot.admitted_s + rules.seconds_before
     slot.progress = advanced(slot.progress, rules, index=index, loss=loss, seconds=seconds)
     return stop_reason(slot.progress, rules, slot.request.config.num_steps)
 

@@ -5,6 +5,7 @@ Suffixes: L style layer, D latent w, C channel, H W height and width; 1 a batch 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -30,6 +31,8 @@ class Request:
     """1 where the pictures must agree, 0 where anything goes."""
     resume: Checkpoint | None = None
     """Goes on after this Step of a batch of one; its own Step comes again first."""
+    losses_before: Sequence[tuple[int, float]] = ()
+    """Index and loss of the Steps before `resume`; the plateau rule goes on from them."""
     frame_every: int | None = 1
     """A frame at each so many updates, at the first Step and at the last; None: no frames."""
     priority: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -16,7 +17,7 @@ class StopReason(StrEnum):
     TARGET_LOSS = "target_loss"
     MAX_SECONDS = "max_seconds"
     PLATEAU = "plateau"
-    NONFINITE = "nonfinite"
+    NONFINITE = "not_finite"
     """The loss became infinite or NaN: a result, not an error (as in `invert`)."""
     CANCELED = "canceled"
 
@@ -29,6 +30,8 @@ class StopRules:
     """Ends at the first Step whose loss is no greater."""
     max_seconds: float | None = None
     """Ends at the first Step that comes so many seconds or more after the request got its place."""
+    seconds_before: float = 0.0
+    """Seconds of work before that, which count too: of an earlier attempt at the same inversion."""
     plateau_steps: int | None = None
     """Ends when the loss has not fallen by `plateau_fraction` for so many steps."""
     plateau_fraction: float = 1e-3
@@ -67,14 +70,22 @@ def advanced(progress: Progress, rules: StopRules, *, index: int, loss: float, s
     return progress
 
 
+def progress_of(rules: StopRules, losses: Iterable[tuple[int, float]]) -> Progress:
+    """Where a request stands that goes on after these Steps, each an index and its loss."""
+    progress = Progress()
+    for index, loss in losses:
+        progress = advanced(progress, rules, index=index, loss=loss, seconds=0.0)
+    return progress
+
+
 def stop_reason(progress: Progress, rules: StopRules, num_steps: int) -> StopReason | None:
     """Why this Step is the last; None where it is not."""
     if not math.isfinite(progress.loss):
         return StopReason.NONFINITE
-    if progress.index >= num_steps:
-        return StopReason.STEPS
     if rules.target_loss is not None and progress.loss <= rules.target_loss:
         return StopReason.TARGET_LOSS
+    if progress.index >= num_steps:
+        return StopReason.STEPS
     if rules.max_seconds is not None and progress.seconds >= rules.max_seconds:
         return StopReason.MAX_SECONDS
     if rules.plateau_steps is not None and progress.index - progress.mark_index >= rules.plateau_steps:

@@ -29,6 +29,8 @@ class ImageStep:
     index: int
     """Updates done before it; 0 is the start."""
     loss: float
+    reason: StopReason | None
+    """Why it is the last one; None while more are to come, and for one after which the request is canceled."""
     frame_HWC: Tensor | None
     """The picture as bytes (uint8, RGB), in memory of the host; None where the request wants no frame here."""
     image_row: int

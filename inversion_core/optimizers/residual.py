@@ -92,7 +92,7 @@ class LearnedResidual:
         alone_BLD = config.learning_rate * warm_B11 * adam_BLD
         alone_BLD = 0.5 ** state.taken_back_B[:, None, None] * alone_BLD
         looks_B = (state.count_B <= config.looks) & (state.taken_back_B == 0)
-        if not looks_B.any():
+        if not looks_B.is_cuda and not looks_B.any():  # on CUDA asking would hold the host up
             return alone_BLD
         progress_BLN = _progress(adam_BLD, grad_BLD, state, seen.loss_B)
         factor_BLD, direct_BLD = self.network(adam_BLD, grad_BLD, w_BLD, progress_BLN, seen)

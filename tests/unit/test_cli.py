@@ -307,6 +307,8 @@ def test_benchmark_speed_writes_its_table(pack: Path, tmp_path: Path, capsys: py
         losses = row["final_losses"]
         assert losses.keys() == {"ours", "invert", "plain", "reference"}
         assert list(losses.values()) == pytest.approx([losses["reference"]] * 4, rel=0.05)
+    plain, regularised = data["rows"]
+    assert data["of_reference_defaults"] == {plain["pack"]: plain["ours_s"] / regularised["reference_s"]}
     assert [crowd["images"] for crowd in data["concurrent"]] == [1, 3]
     for crowd in data["concurrent"]:
         assert crowd["images_per_s"] > 0

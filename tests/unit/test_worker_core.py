@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from tiny import rough_pack
 
 from inversion_core.faces import crop_mask
-from worker.backend import Extras, Prepared
+from worker.backend import Before, Extras, Prepared
 from worker.contract import FaceInfo, JobOptions, StartKind
 from worker.core_backend import CoreBackend, CorePrepared, mask_tensor, start_code
 from worker.errors import JobRefused
@@ -43,10 +43,10 @@ def prepared(backend: CoreBackend, extras: Extras, **options: Any) -> Prepared:
 def test_a_job_begins_at_the_code_that_came_along(backend: CoreBackend) -> None:
     code = np.random.default_rng(0).normal(size=(6, 12)).astype(np.float32)
     job = prepared(backend, Extras(start=code), start=StartKind.LATENTS)
-    steps = list(job.steps(None))
+    steps = list(job.steps())
     np.testing.assert_allclose(steps[0].code(), code, rtol=1e-6)
     assert steps[3].loss < steps[0].loss
-    resumed = list(job.steps(steps[1].checkpoint()))
+    resumed = list(job.steps(Before(checkpoint=steps[1].checkpoint())))
     np.testing.assert_allclose(resumed[-1].code(), steps[3].code(), rtol=1e-5)
 
 
@@ -62,7 +62,7 @@ def test_only_what_is_white_must_agree(backend: CoreBackend) -> None:
     mask = Image.new("L", (120, 96), 0)
     mask.paste(255, (0, 0, 60, 96))
     free, bound = prepared(backend, Extras()), prepared(backend, Extras(mask=mask))
-    assert next(iter(bound.steps(None))).loss < next(iter(free.steps(None))).loss
+    assert next(iter(bound.steps())).loss < next(iter(free.steps())).loss
     assert isinstance(bound, CorePrepared)
     assert bound.mask_HW is not None
     assert bound.mask_HW.shape == (16, 16)

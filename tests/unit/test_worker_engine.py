@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from inversion_core.engine import EngineConfig
 from inversion_core.pictures import to_image, to_tensor
 from tests.tiny import rough_pack
 from worker.__main__ import settings
-from worker.contract import JobOptions, Priority
+from worker.backend import Before
+from worker.contract import JobOptions, Priority, StopReason
 from worker.core_backend import CoreBackend
 from worker.errors import JobRefused
 
@@ -41,7 +43,7 @@ def photo(seed: int) -> bytes:
 def test_jobs_beside_each_other_get_their_own_steps(backend: CoreBackend) -> None:
     options = JobOptions(steps=6, align=False, frame_every=4)
     jobs = [backend.prepare(photo(seed), options) for seed in range(2)]
-    together = list(zip(*(job.steps(None) for job in jobs), strict=True))
+    together = list(zip(*(job.steps() for job in jobs), strict=True))
     assert len(together) == 7
     for position, job in enumerate(jobs):
         expected = list(invert(PACK, to_tensor(job.aligned), InvertConfig(num_steps=6, optimizer="adam")))
@@ -53,8 +55,8 @@ def test_jobs_beside_each_other_get_their_own_steps(backend: CoreBackend) -> Non
 
 def test_a_job_goes_on_from_its_checkpoint_and_a_code_is_rendered(backend: CoreBackend) -> None:
     job = backend.prepare(photo(0), JobOptions(steps=5, align=False))
-    whole = list(job.steps(None))
-    rest = list(job.steps(whole[2].checkpoint()))
+    whole = list(job.steps())
+    rest = list(job.steps(Before(checkpoint=whole[2].checkpoint())))
     assert [step.index for step in rest] == [2, 3, 4, 5]
     np.testing.assert_allclose(rest[-1].code(), whole[-1].code(), rtol=1e-3, atol=1e-4)
     rendered = np.int16(job.render(whole[3].code()))
@@ -68,18 +70,40 @@ def test_the_engine_puts_the_more_urgent_first(backend: CoreBackend) -> None:
     assert low < normal < high
 
 
+def test_each_rule_ends_a_job_at_its_step(backend: CoreBackend) -> None:
+    def steps_of(before: Before = Before(), **options: Any) -> list[tuple[int, StopReason | None]]:  # noqa: B008
+        job = backend.prepare(photo(0), JobOptions(align=False, **options))
+        return [(step.index, step.stopped_by) for step in job.steps(before)]
+
+    assert steps_of(steps=1) == [(0, None), (1, StopReason.STEPS)]
+    assert steps_of(steps=1, target_loss=1e9) == [(0, StopReason.TARGET_LOSS)]
+    assert steps_of(Before(seconds=60), max_seconds=60) == [(0, StopReason.MAX_SECONDS)]
+    ended = steps_of(optimizer="adam", steps=1000, plateau_steps=3)
+    assert ended[-1][1] is StopReason.PLATEAU
+    assert 3 <= ended[-1][0] < 1000
+
+
+def test_the_plateau_goes_on_from_an_earlier_attempt(backend: CoreBackend) -> None:
+    job = backend.prepare(photo(0), JobOptions(steps=9, align=False, plateau_steps=4))
+    begun = next(iter(job.steps()))
+    fallen = [(step, 1e-6) for step in range(3)]  # no Step comes below: the fourth after the first of them is the end
+    rest = list(job.steps(Before(checkpoint=begun.checkpoint(), losses=fallen)))
+    assert [step.index for step in rest] == [0, 1, 2, 3, 4]
+    assert rest[-1].stopped_by is StopReason.PLATEAU
+
+
 def test_a_job_that_is_given_up_leaves_its_place(backend: CoreBackend) -> None:
     for seed in range(6):  # three times as many as there are places
-        steps = iter(backend.prepare(photo(seed), JobOptions(steps=1000, align=False)).steps(None))
+        steps = iter(backend.prepare(photo(seed), JobOptions(steps=1000, align=False)).steps())
         next(steps)
         steps.close()  # type: ignore[attr-defined]
-    assert [step.index for step in backend.prepare(photo(0), JobOptions(steps=1, align=False)).steps(None)] == [0, 1]
+    assert [step.index for step in backend.prepare(photo(0), JobOptions(steps=1, align=False)).steps()] == [0, 1]
 
 
 def test_what_the_pack_cannot_do_is_refused(backend: CoreBackend) -> None:
     job = backend.prepare(photo(0), JobOptions(optimizer="newton", align=False))
     with pytest.raises(JobRefused):
-        next(iter(job.steps(None)))
+        next(iter(job.steps()))
 
 
 def test_concurrency_is_the_number_of_slots(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +115,7 @@ def test_concurrency_is_the_number_of_slots(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_step_can_be_read_later_from_any_thread(backend: CoreBackend) -> None:
-    steps = list(backend.prepare(photo(1), JobOptions(steps=3, align=False, frame_every=2)).steps(None))
+    steps = list(backend.prepare(photo(1), JobOptions(steps=3, align=False, frame_every=2)).steps())
     for step in steps:
         with torch.no_grad():
             again = to_image(PACK.synthesize(torch.from_numpy(step.code())[None]))

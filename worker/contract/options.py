@@ -89,6 +89,9 @@ class JobOptions(Message):
         description="Stop after the first step that ends so many seconds after the work began; the queue does not "
         "count.",
     )
+    plateau_steps: int | None = Field(
+        None, ge=1, le=MAX_STEPS, description="Stop when the loss has not fallen by 0.1 % for so many steps."
+    )
     paste: bool = Field(
         True,
         description="Also put the reconstruction back into the photo, for `links.pasted`; needs align. False saves "

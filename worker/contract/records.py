@@ -30,6 +30,7 @@ class StopReason(StrEnum):
     STEPS = "steps"
     TARGET_LOSS = "target_loss"
     MAX_SECONDS = "max_seconds"
+    PLATEAU = "plateau"
     NOT_FINITE = "not_finite"
 
 
