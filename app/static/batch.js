@@ -91,7 +91,8 @@ export class BatchView {
   }
 }
 
-function word({ status, step, steps }) {
+function word({ status, step, steps, error }) {
+  if (error) return error.title;
   return status === "running" && step !== null ? `Step ${step} of ${steps}` : WORDS[status];
 }
 
