@@ -84,9 +84,12 @@ class FakePrepared:
     def steps(self, before: Before = NOTHING) -> Iterator[FakeStep]:
         began = time.monotonic() - before.seconds
         first, values, velocity = self._begin(before.checkpoint)
+        fallen_index, fallen_loss = first, math.inf
         for index in range(first, self.options.steps + 1):
             loss = self._loss(index, values)
-            reason = self._stopped_by(index, loss, time.monotonic() - began)
+            if loss < 0.999 * fallen_loss:
+                fallen_index, fallen_loss = index, loss
+            reason = self._stopped_by(index, loss, time.monotonic() - began, index - fallen_index)
             yield FakeStep(index=index, loss=loss, values=values, velocity=velocity, stopped_by=reason)
             if reason is not None:
                 return
@@ -94,8 +97,8 @@ class FakePrepared:
             velocity = (0.5 * velocity + 0.02 * (self.target - values)).astype(np.float32)
             values = (values + velocity).astype(np.float32)
 
-    def _stopped_by(self, index: int, loss: float, seconds: float) -> StopReason | None:
-        """The rules but for the plateau; a loss that is no number stops nothing here."""
+    def _stopped_by(self, index: int, loss: float, seconds: float, waited: int) -> StopReason | None:
+        """`waited`: steps since the loss last fell. A loss that is no number stops nothing here."""
         options = self.options
         if options.target_loss is not None and math.isfinite(loss) and loss <= options.target_loss:
             return StopReason.TARGET_LOSS
@@ -103,6 +106,8 @@ class FakePrepared:
             return StopReason.STEPS
         if options.max_seconds is not None and seconds >= options.max_seconds:
             return StopReason.MAX_SECONDS
+        if options.plateau_steps is not None and waited >= options.plateau_steps:
+            return StopReason.PLATEAU
         return None
 
     def render(self, code: Code) -> Image.Image:

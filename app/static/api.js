@@ -1,6 +1,7 @@
 // The API as this page uses it. Everything the page can do, any other client can do the same way.
 
 const ROOT = "/v1/inversions";
+const BATCHES = "/v1/batches";
 
 /** An answer that is not a success: the problem document's title and detail, fit to be shown. */
 export class Problem extends Error {
@@ -35,6 +36,12 @@ export const look = (id) => json(`${ROOT}/${encodeURIComponent(id)}`);
 export const frames = async (id) => (await json(`${ROOT}/${id}/frames`)).frames;
 export const cancel = (id) => json(`${ROOT}/${id}/cancel`, { method: "POST" });
 export const remove = (id) => call(`${ROOT}/${id}`, { method: "DELETE" });
+export const retry = (id) => json(`${ROOT}/${id}/retry`, { method: "POST" });
+export const submitBatch = (form) => json(BATCHES, { method: "POST", body: form });
+export const lookBatch = (id) => json(`${BATCHES}/${encodeURIComponent(id)}`);
+export const cancelBatch = (id) => json(`${BATCHES}/${id}/cancel`, { method: "POST" });
+export const removeBatch = (id) => call(`${BATCHES}/${id}`, { method: "DELETE" });
+export const file = async (url, name) => new File([await (await call(url)).blob()], name);
 export const picture = async (url) => URL.createObjectURL(await (await call(url)).blob());
 
 /** Follow an inversion's events: `on[kind](data)`. Returns {alive(), close()}; the browser reconnects by itself. */

@@ -1,6 +1,7 @@
 // The page: upload, watch, look back, download, delete. State lives in the service; the address keeps the id.
 
 import * as api from "./api.js";
+import { BatchView } from "./batch.js";
 import { Chart, short } from "./chart.js";
 import { UploadForm } from "./form.js";
 import { askForKey } from "./key.js";
@@ -9,10 +10,12 @@ import { Player } from "./player.js";
 const $ = (id) => document.getElementById(id);
 const FINAL = ["succeeded", "failed", "canceled"];
 const POLL_MS = 1000;
+const BATCH = "batch/"; // before the id in the address
 
 const chart = new Chart($("chart"), () => { $("loss").hidden = false; });
 const player = new Player({ box: $("scrub"), scrubber: $("scrubber"), play: $("play"), show: showFrame });
 const form = new UploadForm(send);
+const several = new BatchView({ gone: (asked) => gone(asked ? null : "This batch is gone"), refused: showProblem });
 let current = null; // {id, job, stream, timer}
 
 function showFrame(step, url) {
@@ -31,15 +34,30 @@ function showProblem(problem) {
   $("problem").scrollIntoView({ block: "nearest" });
 }
 
-async function send(data) {
+async function send(data, photos) {
   $("problem").hidden = true;
   try {
-    const job = await api.submit(data);
-    history.pushState(null, "", `#${job.id}`);
-    open(job);
+    if (photos.length > 1) {
+      const batch = await api.submitBatch(data);
+      history.pushState(null, "", `#${BATCH}${batch.id}`);
+      openBatch(batch, photos);
+    } else {
+      follow(await api.submit(data));
+    }
   } catch (problem) {
     showProblem(problem);
   }
+}
+
+function follow(job) {
+  history.pushState(null, "", `#${job.id}`);
+  open(job);
+}
+
+function openBatch(batch, photos) {
+  close();
+  $("start").hidden = $("work").hidden = true;
+  several.open(batch, photos);
 }
 
 // ---- one inversion, from its id on
@@ -60,6 +78,7 @@ function open(job) {
 }
 
 function close() {
+  several.close();
   if (!current) return;
   current.stream?.close();
   clearTimeout(current.timer);
@@ -90,7 +109,7 @@ async function poll(own) {
   } catch (problem) {
     if (own !== current) return;
     own.failures = (own.failures ?? 0) + 1;
-    if (problem.status === 404) return gone();
+    if (problem.status === 404 || problem.status === 410) return gone("This inversion is gone");
     if (own.failures === 3) showProblem(problem); // a single lost request is nobody's business
   }
   if (own === current) own.timer = setTimeout(() => poll(own), POLL_MS);
@@ -117,9 +136,11 @@ function advance(own, step) {
   show(own.job);
 }
 
-function gone() {
+/** Back to the form; with a title it says why. */
+function gone(title) {
   leave();
-  showProblem({ title: "This inversion is gone", detail: "It was deleted, or its time was up. Photos are never kept for longer." });
+  if (title) showProblem({ title, detail: "It was deleted, or its time was up. Photos are never kept for longer." });
+  else form.clear();
 }
 
 function leave() {
@@ -145,7 +166,11 @@ function headline(job) {
 function remark(job) {
   const parts = [];
   if (job.status === "succeeded") parts.push(`Best at step ${job.best_step}, loss ${short(job.best_loss)}${job.seconds ? `, ${job.seconds.toFixed(1)} s` : ""}.`);
+  if (job.stopped_by === "target_loss") parts.push("Stopped at the loss that was asked for.");
+  if (job.stopped_by === "max_seconds") parts.push("Stopped when its time was up.");
+  if (job.stopped_by === "plateau") parts.push("Stopped when more steps gained nothing.");
   if (job.face?.found > 1) parts.push(`${job.face.found} faces in the photo; the largest is taken.`);
+  if (job.masked) parts.push("What was painted over is the network's own.");
   if (job.pack) parts.push(`Pack ${job.pack.name} ${job.pack.version}.`);
   return parts.join(" ");
 }
@@ -161,7 +186,11 @@ function show(job) {
     $("aligned").hidden = false;
   }
   $("pictures").hidden = final && !job.links.aligned;
+  $("to-batch").hidden = !job.batch;
+  if (job.batch) $("to-batch").firstElementChild.href = `#${BATCH}${job.batch}`;
   $("cancel").hidden = final;
+  $("retry").hidden = !job.links.retry;
+  $("go-on").hidden = !job.links.latents;
   $("again").hidden = !final;
   $("expiry").textContent = `Photo and results are deleted on ${new Date(job.expires_at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })}.`;
   showDownloads(job);
@@ -182,12 +211,31 @@ function showDownloads(job) {
   $("get-json").href = `${job.links.latents}?format=json`;
   $("get-image").href = job.links.image;
   $("get-aligned").href = job.links.aligned;
+  for (const name of ["pasted", "animation"]) {
+    $(`get-${name}`).hidden = !job.links[name];
+    if (job.links[name]) $(`get-${name}`).href = job.links[name];
+  }
 }
 
 // ---- what can be done
 
 $("problem-close").addEventListener("click", () => { $("problem").hidden = true; });
 $("again").addEventListener("click", () => { $("problem").hidden = true; form.clear(); leave(); $("photo").focus(); });
+$("batch-again").addEventListener("click", () => { $("problem").hidden = true; form.clear(); leave(); $("photo").focus(); });
+$("retry").addEventListener("click", async () => {
+  $("problem").hidden = true;
+  $("retry").disabled = true;
+  try { follow(await api.retry(current.id)); } catch (problem) { showProblem(problem); } finally { $("retry").disabled = false; }
+});
+$("go-on").addEventListener("click", async () => {
+  const { job } = current;
+  try {
+    const code = await api.file(job.links.latents, `of step ${job.best_step}`);
+    leave();
+    form.startFrom(code);
+    $(form.photos.length ? "submit" : "photo").focus();
+  } catch (problem) { showProblem(problem); }
+});
 $("cancel").addEventListener("click", async () => {
   const own = current;
   $("cancel").disabled = true;
@@ -203,11 +251,13 @@ window.addEventListener("popstate", route);
 async function route() {
   const id = location.hash.slice(1);
   if (!id) return leave();
+  const isBatch = id.startsWith(BATCH);
   try {
-    open(await api.look(id));
+    if (isBatch) openBatch(await api.lookBatch(id.slice(BATCH.length)));
+    else open(await api.look(id));
   } catch (problem) {
-    leave();
-    if (problem.status === 404) gone(); else showProblem(problem);
+    if (problem.status === 404 || problem.status === 410) gone(isBatch ? "This batch is gone" : "This inversion is gone");
+    else { leave(); showProblem(problem); }
   }
 }
 

@@ -16,7 +16,7 @@ from inversion_core.engine import EngineConfig
 from inversion_core.pictures import to_image, to_tensor
 from tests.tiny import rough_pack
 from worker.__main__ import settings
-from worker.backend import Before
+from worker.backend import NOTHING, Before
 from worker.contract import JobOptions, Priority, StopReason
 from worker.core_backend import CoreBackend
 from worker.errors import JobRefused
@@ -66,12 +66,12 @@ def test_a_job_goes_on_from_its_checkpoint_and_a_code_is_rendered(backend: CoreB
 def test_the_engine_puts_the_more_urgent_first(backend: CoreBackend) -> None:
     kinds = ("low", "normal", "high")
     jobs = [backend.prepare(photo(0), JobOptions(align=False, priority=Priority(kind))) for kind in kinds]
-    low, normal, high = (job._request(None).priority for job in jobs)
+    low, normal, high = (job._request(NOTHING).priority for job in jobs)
     assert low < normal < high
 
 
 def test_each_rule_ends_a_job_at_its_step(backend: CoreBackend) -> None:
-    def steps_of(before: Before = Before(), **options: Any) -> list[tuple[int, StopReason | None]]:  # noqa: B008
+    def steps_of(before: Before = NOTHING, **options: Any) -> list[tuple[int, StopReason | None]]:
         job = backend.prepare(photo(0), JobOptions(align=False, **options))
         return [(step.index, step.stopped_by) for step in job.steps(before)]
 
