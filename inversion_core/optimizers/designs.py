@@ -50,7 +50,11 @@ class Design:
 
 
 DESIGNS: Mapping[str, Design] = {
-    "learned": Design(config=LearnedConfig, network=UpdateNetwork, optimizer=Learned, untrained="Adam"),
+    "learned": Design(
+        config=LearnedConfig, network=UpdateNetwork, optimizer=Learned, untrained="Adam",
+        # The paper states neither its T, nor a rate, nor the units of its latent loss: found in docs/log.md.
+        training={"iterations": 25, "rate": 3e-4, "latent_weight": 0.01},
+    ),
     "learned-lstm": Design(
         config=LSTMConfig, network=CoordinateLSTM, optimizer=LearnedLSTM, untrained="the start itself",
         training={"unroll": 20, "rate": 3e-3, "latent_weight": 0.0},
