@@ -17,10 +17,11 @@ from app.errors import ProblemError, responses
 from app.forms import one_photo
 from app.preferences import IdempotencyKey, Prefer, fingerprint, only_once, wait_s
 from app.schemas import Inversion, Inversions, as_json
+from app.settings import AppSettings
 from app.terms import Terms
 from app.uploads import check_one
-from worker.client import Filters, Place
-from worker.contract import JobStatus
+from worker.client import Filters, JobClient, Place
+from worker.contract import JobRecord, JobStatus
 
 router = APIRouter(prefix="/v1/inversions", tags=["inversions"])
 
@@ -52,12 +53,7 @@ MAX_PAGE = 100
     dependencies=[Depends(check_room)],
     response_model=Inversion,
     responses={
-        200: {
-            "description": "It was waited for, and has ended: see `status`.",
-            "model": Inversion,
-            "headers": answers.ACCEPTED_HEADERS,
-        },
-        202: answers.accepted_as("Accepted; `Location` is where to follow it."),
+        **answers.accepted_as("Accepted; `Location` is where to follow it.", Inversion),
         **responses(*UPLOAD_PROBLEMS, "image-repeated", "mask-invalid", "latents-invalid"),
     },
     openapi_extra=one_photo(),
@@ -77,7 +73,6 @@ async def submit(
     against the packs that live workers have announced. While no worker is alive the photo is queued
     all the same, and the worker that takes it checks pack, optimizer and start then.
     """
-    waited_s = wait_s(request, settings.max_wait_s)
     async with receive(request, settings.max_upload_bytes) as body, slots:
         upload = await body.load()
         async with only_once(client, tenant, idempotency_key, fingerprint("inversion", upload)) as claim:
@@ -86,9 +81,18 @@ async def submit(
             else:
                 submission = await check_one(upload, await Terms.now(client, tenant, settings))
                 record = await client.submit_one(submission, tenant=tenant, once=claim)
+    return await _submitted(request, client, tenant, settings, record, replayed=isinstance(claim, str))
+
+
+async def _submitted(
+    request: Request, client: JobClient, tenant: str, settings: AppSettings, record: JobRecord, *, replayed: bool
+) -> JSONResponse:
+    """The answer to a submission, after as long a wait as it prefers."""
+    request.state.made = {"job_id": record.id}
+    waited_s = wait_s(request, settings.max_wait_s)
     if waited_s is not None:
         record = await require(client, tenant, record.id, await client.wait(record.id, waited_s))
-    return await answers.submitted(client, settings, record, waited_s=waited_s, replayed=isinstance(claim, str))
+    return await answers.submitted(client, settings, record, waited_s=waited_s, replayed=replayed)
 
 
 @router.get("", summary="List inversions", response_model=Inversions, responses=responses("option-invalid"))
@@ -156,7 +160,9 @@ async def cancel(client: Client, settings: Settings, record: Record) -> JSONResp
     dependencies=[Depends(check_room)],
     response_model=Inversion,
     responses={
-        202: answers.accepted_as("A new inversion of the same photo and options; `Location` is where to follow it."),
+        **answers.accepted_as(
+            "A new inversion of the same photo and options; `Location` is where to follow it.", Inversion
+        ),
         **responses(
             "inversion-not-found",
             "inversion-expired",
@@ -172,7 +178,13 @@ async def cancel(client: Client, settings: Settings, record: Record) -> JSONResp
     },
 )
 async def retry(
-    client: Client, tenant: Tenant, settings: Settings, record: Record, idempotency_key: IdempotencyKey = None
+    request: Request,
+    client: Client,
+    tenant: Tenant,
+    settings: Settings,
+    record: Record,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
 ) -> JSONResponse:
     """Queue a new inversion in the place of one that failed or was canceled; `retry_of` names the old one.
 
@@ -187,7 +199,7 @@ async def retry(
             again = made
         else:
             raise ProblemError("inversion-not-found")
-    return await answers.submitted(client, settings, again, replayed=isinstance(claim, str))
+    return await _submitted(request, client, tenant, settings, again, replayed=isinstance(claim, str))
 
 
 @router.delete(
