@@ -53,6 +53,7 @@ _EVENT = {
             "description": "Every event so far, then each as it happens, until the inversion ends.",
             "content": {"text/event-stream": {"schema": _EVENT, "example": _EXAMPLE}},
         },
+        204: {"description": "It has ended, and nothing came after `Last-Event-ID`; browsers then stop connecting."},
         **responses("inversion-not-found", "inversion-expired", "option-invalid"),
     },
 )
@@ -64,14 +65,23 @@ async def events(
         str | None,
         Header(pattern=r"^\d{1,20}(-\d{1,20})?$", description="Replay only what came after this event."),
     ] = None,
-) -> EventSourceResponse:
+) -> Response:
     """`queued`, `started`, `frame`, and at the end one of `done`, `failed`, `canceled`.
 
     After a lost connection browsers send `Last-Event-ID` on their own, and nothing is missed.
     Comments keep the connection open while there is nothing to say.
     """
+    if last_event_id is not None and record.status.is_final and await _was_last(client, record.id, last_event_id):
+        return Response(status_code=204)  # an EventSource connects again after every other end
     stream = _stream(client, record.id, last_event_id or "0")
     return EventSourceResponse(stream, ping=settings.keep_alive_s, headers={"Cache-Control": "private, no-store"})
+
+
+async def _was_last(client: JobClient, job_id: str, event_id: str) -> bool:
+    """Whether an inversion that has ended has nothing more to tell."""
+    async for _ in client.events(job_id, event_id):
+        return False
+    return True
 
 
 async def _stream(client: JobClient, job_id: str, after_id: str) -> AsyncIterator[JSONServerSentEvent]:
