@@ -55,13 +55,15 @@ class _Shown(Collector):
 
 def _jobs(figures: Figures) -> Iterator[Metric]:
     now = {"queued": figures.queued, "running": figures.running}
-    ends = {name: figures.totals.get(name, 0) for name in ("submitted", "succeeded", "failed", "canceled")}
+    ends = {name: figures.totals.get(name, 0) for name in ("succeeded", "failed", "canceled")}
     errors = {
         name.removeprefix("failed:/problems/"): count
         for name, count in figures.totals.items()
         if name.startswith("failed:")
     }
     yield _labelled(GaugeMetricFamily, "inversion_jobs", "Jobs in this state now.", "state", now)
+    submitted = figures.totals.get("submitted", 0)
+    yield CounterMetricFamily("inversion_jobs_submitted", "Jobs that were accepted.", submitted)
     yield _labelled(CounterMetricFamily, "inversion_jobs_ended", "Jobs that came to this.", "outcome", ends)
     yield _labelled(CounterMetricFamily, "inversion_job_errors", "Failed jobs by problem.", "type", errors)
     yield GaugeMetricFamily("inversion_queue_depth", "Jobs that wait.", figures.queued)
