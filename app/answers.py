@@ -34,11 +34,13 @@ def accepted_as(description: str, model: type[Answer]) -> dict[int | str, dict[s
     }
 
 
-LOOK: dict[int | str, dict[str, Any]] = {
-    200: {"headers": {"Retry-After": RETRY_AFTER, "ETag": ETAG}},
-    304: {"description": "Nothing has changed since the `ETag` in If-None-Match."},
-}
-"""The `responses` of what is polled. Retry-After is absent at the end."""
+def look(description: str, model: type[Answer]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of what is polled. Retry-After is absent at the end."""
+    headers = {"Retry-After": RETRY_AFTER, "ETag": ETAG}
+    return {
+        200: {"description": description, "model": model, "headers": headers},
+        304: {"description": "Nothing has changed since the `ETag` in If-None-Match.", "headers": headers},
+    }
 
 
 async def inversion(

@@ -216,13 +216,23 @@ def explain(errors: Iterable[Mapping[str, Any]]) -> str:
     )
 
 
+_HEADERS: dict[int | str, dict[str, Any]] = {
+    401: {"WWW-Authenticate": {"description": "Bearer, and what is wrong.", "schema": {"type": "string"}}},
+    429: {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}},
+    503: {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}},
+}
+"""Header fields that come with every problem of a status."""
+
+
 def responses(*slugs: str) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer with these kinds, for the OpenAPI document."""
     by_status: dict[int | str, dict[str, Any]] = {}
     for kind in (KINDS[slug] for slug in (*slugs, "service-unavailable", "internal")):
         examples = by_status.setdefault(kind.status, _empty_response())["content"][MEDIA_TYPE]["examples"]
         examples[kind.slug] = {"summary": kind.title, "value": _example(kind)}
-    for response in by_status.values():
+    for status, response in by_status.items():
+        if status in _HEADERS:
+            response["headers"] = _HEADERS[status]
         examples = response["content"][MEDIA_TYPE]["examples"].values()
         response["description"] = "; ".join(example["summary"] for example in examples)
     return by_status

@@ -64,7 +64,8 @@ def one_photo() -> Schema:
 
 def many_photos() -> Schema:
     """The request body of a batch."""
-    several = {"minItems": 1, "maxItems": MAX_BATCH, "type": "array"}
+    text = f"The photos, 1 to {MAX_BATCH}, in the order in which the batch has them."
+    several = {"minItems": 1, "maxItems": MAX_BATCH, "type": "array", "description": text}
     return _body(
         {
             "type": "object",
@@ -146,6 +147,11 @@ def _form_field(field: Schema) -> Schema:
     field = {name: value for name, value in field.items() if name != "minLength"}
     if "anyOf" not in field:
         return field
+    shown = {"examples": field["examples"]} if "examples" in field else {}
+    return _may_be_empty(field) | shown
+
+
+def _may_be_empty(field: Schema) -> Schema:
     chosen = next(kind for kind in field["anyOf"] if kind.get("type") != "null")
     if "enum" in chosen:
         return {"type": "string", "description": field["description"], "default": "", "enum": ["", *chosen["enum"]]}

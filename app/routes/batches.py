@@ -77,7 +77,10 @@ async def _wait(client: JobClient, batch: BatchRecord, most_s: float) -> None:
     "/{batch_id}",
     summary="Look at a batch",
     response_model=schemas.Batch,
-    responses={**answers.LOOK, **responses("batch-not-found", "batch-expired")},
+    responses={
+        **answers.look("The batch as it stands.", schemas.Batch),
+        **responses("batch-not-found", "batch-expired"),
+    },
 )
 async def look(request: Request, client: Client, settings: Settings, batch: Batch) -> Response:
     """The status of the whole, how many are in each state, and every inversion in the order of the photos."""
@@ -88,6 +91,7 @@ async def look(request: Request, client: Client, settings: Settings, batch: Batc
     "/{batch_id}/cancel",
     summary="Cancel a batch",
     response_model=schemas.Batch,
+    response_description="The batch as it is then.",
     responses=responses("batch-not-found", "batch-expired"),
 )
 async def cancel(client: Client, settings: Settings, batch: Batch) -> JSONResponse:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BeforeValidator
 
-from app import answers
+from app import answers, examples
 from app.bodies import receive
 from app.deps import Client, DecodeSlots, Record, Settings, Tenant, check_room, require
 from app.errors import ProblemError, responses
@@ -95,17 +95,32 @@ async def _submitted(
     return await answers.submitted(client, settings, record, waited_s=waited_s, replayed=replayed)
 
 
-@router.get("", summary="List inversions", response_model=Inversions, responses=responses("option-invalid"))
+@router.get(
+    "",
+    summary="List inversions",
+    response_model=Inversions,
+    response_description="A page of the list.",
+    responses=responses("option-invalid"),
+)
 async def list_(
     client: Client,
     tenant: Tenant,
-    status: Annotated[JobStatus | None, Query(description="Only those in this state.")] = None,
-    pack: Annotated[str | None, Query(max_length=64, description="Only those of this pack.")] = None,
-    created_after: Annotated[Time | None, Query(description="Only those made later.")] = None,
-    created_before: Annotated[Time | None, Query(description="Only those made earlier.")] = None,
+    status: Annotated[JobStatus | None, Query(description="Only those in this state.", examples=["succeeded"])] = None,
+    pack: Annotated[
+        str | None, Query(max_length=64, description="Only those of this pack.", examples=["faces-64"])
+    ] = None,
+    created_after: Annotated[Time | None, Query(description="Only those made later.", examples=[examples.TIME])] = None,
+    created_before: Annotated[
+        Time | None, Query(description="Only those made earlier.", examples=[examples.LATER])
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most inversions of the page.")] = 20,
     cursor: Annotated[
-        str | None, Query(max_length=200, description="Where the page begins: part of the `next` of the page before.")
+        str | None,
+        Query(
+            max_length=200,
+            description="Where the page begins: part of the `next` of the page before.",
+            examples=[examples.CURSOR],
+        ),
     ] = None,
 ) -> JSONResponse:
     """Newest first. `next` is the address of the next page, also as a `Link` header."""
@@ -128,7 +143,10 @@ async def list_(
     "/{inversion_id}",
     summary="Look at an inversion",
     response_model=Inversion,
-    responses={**answers.LOOK, **responses("inversion-not-found", "inversion-expired")},
+    responses={
+        **answers.look("The inversion as it stands.", Inversion),
+        **responses("inversion-not-found", "inversion-expired"),
+    },
 )
 async def look(request: Request, client: Client, settings: Settings, record: Record) -> Response:
     """Status, progress, times, what was seen in the photo, and links to the results that exist by now."""
@@ -139,6 +157,7 @@ async def look(request: Request, client: Client, settings: Settings, record: Rec
     "/{inversion_id}/cancel",
     summary="Cancel an inversion",
     response_model=Inversion,
+    response_description="The inversion as it is then.",
     responses=responses("inversion-not-found", "inversion-expired", "already-final"),
 )
 async def cancel(client: Client, settings: Settings, record: Record) -> JSONResponse:

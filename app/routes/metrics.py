@@ -17,6 +17,11 @@ from worker.client import Figures
 from worker.contract import STEP_BUCKETS_S, WorkerFigures
 
 router = APIRouter(tags=["health"])
+_EXAMPLE = """# HELP inversion_jobs Jobs in this state now.
+# TYPE inversion_jobs gauge
+inversion_jobs{state="queued"} 2.0
+inversion_jobs{state="running"} 4.0
+"""
 
 
 async def get_http_meters(request: Request) -> HttpMeters:
@@ -30,7 +35,10 @@ async def get_http_meters(request: Request) -> HttpMeters:
     summary="Figures for Prometheus",
     response_class=Response,
     responses={
-        200: {"description": "Prometheus text format.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        200: {
+            "description": "Prometheus text format.",
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+        },
         **responses(),
     },
 )
