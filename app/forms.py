@@ -144,14 +144,10 @@ def _form_field(field: Schema) -> Schema:
             "type": "string", "description": field["description"], "pattern": pattern,
             "default": ",".join(field["default"]),
         }  # fmt: skip
-    field = {name: value for name, value in field.items() if name != "minLength"}
+    # Without examples: Swagger UI fills its form with them, and nobody wants a webhook there.
+    field = {name: value for name, value in field.items() if name not in ("minLength", "examples")}
     if "anyOf" not in field:
         return field
-    shown = {"examples": field["examples"]} if "examples" in field else {}
-    return _may_be_empty(field) | shown
-
-
-def _may_be_empty(field: Schema) -> Schema:
     chosen = next(kind for kind in field["anyOf"] if kind.get("type") != "null")
     if "enum" in chosen:
         return {"type": "string", "description": field["description"], "default": "", "enum": ["", *chosen["enum"]]}

@@ -47,6 +47,8 @@ async def submit(
     """Take up to 64 photos with the same options: all are queued, or none where one is refused.
 
     Each becomes an inversion of its own. In a form the field `image` is repeated.
+
+        curl -F image=@one.jpg -F image=@two.jpg -F steps=50 http://127.0.0.1:8000/v1/batches
     """
     async with receive(request, settings.max_batch_bytes, batch=True) as body, slots:
         upload = await body.load()

@@ -72,6 +72,8 @@ async def submit(
     The photo is checked before a job is made: format, size, and that it decodes. Options are checked
     against the packs that live workers have announced. While no worker is alive the photo is queued
     all the same, and the worker that takes it checks pack, optimizer and start then.
+
+        curl -F image=@face.jpg -F steps=50 -F optimizer=adam http://127.0.0.1:8000/v1/inversions
     """
     async with receive(request, settings.max_upload_bytes) as body, slots:
         upload = await body.load()
