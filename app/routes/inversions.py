@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BeforeValidator
 
 from app import answers, examples
 from app.bodies import receive
-from app.deps import Client, DecodeSlots, Record, Settings, Tenant, check_room, require
+from app.deps import Client, DecodeSlots, Record, Settings, Tenant, check_query, check_room, require
 from app.errors import ProblemError, responses
 from app.forms import one_photo
 from app.preferences import IdempotencyKey, Prefer, fingerprint, only_once, wait_s
@@ -102,7 +102,8 @@ async def _submitted(
     summary="List inversions",
     response_model=Inversions,
     response_description="A page of the list.",
-    responses=responses("option-invalid"),
+    dependencies=[Depends(check_query)],
+    responses=responses("option-invalid", "option-unknown"),
 )
 async def list_(
     client: Client,
