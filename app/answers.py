@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
-from app.schemas import Batch, Inversion, address, as_json, batch_address
+from app.schemas import Answer, Batch, Inversion, address, as_json, batch_address
 from app.settings import AppSettings
 from worker.client import JobClient
 from worker.contract import BatchRecord, JobRecord, JobStatus
@@ -25,16 +25,22 @@ ACCEPTED_HEADERS = {
 }
 
 
-def accepted_as(description: str) -> dict[str, Any]:
-    """What `responses` says of a 202."""
-    return {"description": description, "headers": {**ACCEPTED_HEADERS, "Retry-After": RETRY_AFTER}}
+def accepted_as(description: str, model: type[Answer]) -> dict[int | str, dict[str, Any]]:
+    """What `responses` says of a submission: 202, or 200 where it was waited for."""
+    waited = "It was waited for, and has ended: see `status`."
+    return {
+        200: {"description": waited, "model": model, "headers": {**ACCEPTED_HEADERS, "ETag": ETAG}},
+        202: {"description": description, "headers": {**ACCEPTED_HEADERS, "Retry-After": RETRY_AFTER, "ETag": ETAG}},
+    }
 
 
-LOOK: dict[int | str, dict[str, Any]] = {
-    200: {"headers": {"Retry-After": RETRY_AFTER, "ETag": ETAG}},
-    304: {"description": "Nothing has changed since the `ETag` in If-None-Match."},
-}
-"""The `responses` of what is polled. Retry-After is absent at the end."""
+def look(description: str, model: type[Answer]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of what is polled. Retry-After is absent at the end."""
+    headers = {"Retry-After": RETRY_AFTER, "ETag": ETAG}
+    return {
+        200: {"description": description, "model": model, "headers": headers},
+        304: {"description": "Nothing has changed since the `ETag` in If-None-Match.", "headers": headers},
+    }
 
 
 async def inversion(
@@ -46,10 +52,14 @@ async def inversion(
     return _answer(as_json(Inversion.of(record, position)), record.status, settings, status_code)
 
 
-async def batch(client: JobClient, settings: AppSettings, record: BatchRecord, status_code: int = 200) -> JSONResponse:
+async def batch(client: JobClient, settings: AppSettings, record: BatchRecord) -> JSONResponse:
     """The batch as it stands."""
-    whole = Batch.of(record, await client.records_of(record.jobs))
-    return _answer(as_json(whole), whole.status, settings, status_code)
+    whole = await _whole(client, record)
+    return _answer(as_json(whole), whole.status, settings, 200)
+
+
+async def _whole(client: JobClient, record: BatchRecord) -> Batch:
+    return Batch.of(record, await client.records_of(record.jobs))
 
 
 def accepted(response: JSONResponse, location: str, *, waited_s: int | None, replayed: bool) -> JSONResponse:
@@ -72,11 +82,13 @@ async def submitted(
 
 
 async def submitted_batch(
-    client: JobClient, settings: AppSettings, record: BatchRecord, *, replayed: bool
+    client: JobClient, settings: AppSettings, record: BatchRecord, *, waited_s: int | None, replayed: bool
 ) -> JSONResponse:
-    """202."""
-    response = await batch(client, settings, record, 202)
-    return accepted(response, batch_address(record.id), waited_s=None, replayed=replayed)
+    """202, or 200 for one that has been waited for and has ended as a whole."""
+    whole = await _whole(client, record)
+    status_code = 200 if waited_s is not None and whole.status.is_final else 202
+    response = _answer(as_json(whole), whole.status, settings, status_code)
+    return accepted(response, batch_address(record.id), waited_s=waited_s, replayed=replayed)
 
 
 def unless_unchanged(request: Request, response: JSONResponse) -> Response:

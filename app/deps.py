@@ -12,9 +12,9 @@ from typing import Annotated, Any
 from anyio import CapacityLimiter
 from fastapi import Depends, Path, Request
 
+from app import examples
 from app.caller import Caller
 from app.errors import ProblemError
-from app.schemas import EXAMPLE_ID
 from app.settings import AppSettings
 from worker.client import JobClient
 from worker.contract import BatchRecord, JobRecord
@@ -26,7 +26,7 @@ ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{16,64}")
 def _path(description: str) -> Any:
     """An id in the path. Its shape is told and not enforced: any other text is simply unknown, 404."""
     shape = {"pattern": f"^{ID_PATTERN.pattern}$"}
-    return Path(description=description, examples=[EXAMPLE_ID], json_schema_extra=shape)
+    return Path(description=description, examples=[examples.ID], json_schema_extra=shape)
 
 
 async def get_client(request: Request) -> JobClient:
@@ -84,6 +84,17 @@ async def check_room(request: Request, client: Client, tenant: Tenant) -> None:
     """
     if "idempotency-key" not in request.headers:
         await client.check_room(tenant)
+
+
+async def check_query(request: Request) -> None:
+    """Refuse a filter that the route does not have: left aside, it would select everything.
+
+    Raises: ProblemError, `option-unknown`.
+    """
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            raise ProblemError("option-unknown", f"`{name[:100]}` is no filter. Known filters: {', '.join(known)}.")
 
 
 async def get_record(

@@ -3,7 +3,7 @@
 ProblemError     raised anywhere under a route; becomes its kind's status
 HTTPException    the framework's own (404, 405)        -> the kind of that status
 RequestValidationError  a path or query value          -> option-invalid, 422
-anything else    our fault                             -> internal-error, 500, without internals
+anything else    our fault                             -> internal, 500, without internals
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ KINDS: dict[str, ProblemKind] = {
         ProblemKind("option-unknown", "There is no such option", 422,
                     "Leave the field out, or correct its name; the answer lists the known ones."),
         ProblemKind("option-invalid", "An option is not valid", 422,
-                    "Correct the value. GET /v1/packs lists what each pack offers."),
+                    "Correct the value: /docs has the range of each, and GET /v1/packs what each pack offers."),
         ProblemKind("pack-not-found", "The pack does not exist", 422,
                     "Choose one of GET /v1/packs, or leave `pack` out for the default."),
         # The key
@@ -210,7 +210,18 @@ async def on_validation(request: Request, error: Exception) -> JSONResponse:
 
 def explain(errors: Iterable[Mapping[str, Any]]) -> str:
     """Pydantic's list of errors as one sentence: `steps`: Input should be less than or equal to 1000."""
-    return " ".join(f"`{(error['loc'] or ('form',))[-1]}`: {error['msg'].rstrip('.')}." for error in errors)
+    return " ".join(
+        f"`{(error['loc'] or ('form',))[-1]}`: {error['msg'].removeprefix('Value error, ').rstrip('.')}."
+        for error in errors
+    )
+
+
+_HEADERS: dict[int | str, dict[str, Any]] = {
+    401: {"WWW-Authenticate": {"description": "Bearer, and what is wrong.", "schema": {"type": "string"}}},
+    429: {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}},
+    503: {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}},
+}
+"""Header fields that come with every problem of a status."""
 
 
 def responses(*slugs: str) -> dict[int | str, dict[str, Any]]:
@@ -219,7 +230,9 @@ def responses(*slugs: str) -> dict[int | str, dict[str, Any]]:
     for kind in (KINDS[slug] for slug in (*slugs, "service-unavailable", "internal")):
         examples = by_status.setdefault(kind.status, _empty_response())["content"][MEDIA_TYPE]["examples"]
         examples[kind.slug] = {"summary": kind.title, "value": _example(kind)}
-    for response in by_status.values():
+    for status, response in by_status.items():
+        if status in _HEADERS:
+            response["headers"] = _HEADERS[status]
         examples = response["content"][MEDIA_TYPE]["examples"].values()
         response["description"] = "; ".join(example["summary"] for example in examples)
     return by_status

@@ -64,7 +64,8 @@ def one_photo() -> Schema:
 
 def many_photos() -> Schema:
     """The request body of a batch."""
-    several = {"minItems": 1, "maxItems": MAX_BATCH, "type": "array"}
+    text = f"The photos, 1 to {MAX_BATCH}, in the order in which the batch has them."
+    several = {"minItems": 1, "maxItems": MAX_BATCH, "type": "array", "description": text}
     return _body(
         {
             "type": "object",
@@ -143,7 +144,8 @@ def _form_field(field: Schema) -> Schema:
             "type": "string", "description": field["description"], "pattern": pattern,
             "default": ",".join(field["default"]),
         }  # fmt: skip
-    field = {name: value for name, value in field.items() if name != "minLength"}
+    # Without examples: Swagger UI fills its form with them, and nobody wants a webhook there.
+    field = {name: value for name, value in field.items() if name not in ("minLength", "examples")}
     if "anyOf" not in field:
         return field
     chosen = next(kind for kind in field["anyOf"] if kind.get("type") != "null")

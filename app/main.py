@@ -13,12 +13,12 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from app import cross_origin, errors, outages, uploads
+from app import cross_origin, errors, outages, told, uploads
 from app.egress import CheckedNetwork, Sender
 from app.guard import Guard
 from app.http_meters import HttpMeters
 from app.middleware import Envelope
-from app.openapi import use_problem_documents
+from app.openapi import operation_id, use_problem_documents
 from app.routes import batches, events, frames, health, inversions, metrics, packs, page, results, session, usage
 from app.settings import AppSettings
 from app.stores import Stores
@@ -34,9 +34,27 @@ A face photo goes in, its StyleGAN W+ code comes out, with the pictures on the w
 2. Poll `GET /v1/inversions/{id}`, or listen to `/events`.
 3. Fetch what `links` names: the code, the reconstruction, the aligned crop, the frames.
 
-Photos and results are deleted when they expire, or at once with `DELETE`. Every error is an
-`application/problem+json` document whose `type` is explained under [/problems](/problems).
+Photos and results are deleted when they expire, or at once with `DELETE`.
+
+**Errors** are `application/problem+json` documents whose `type` is explained under [/problems](/problems).
+
+**Keys** go into `Authorization: Bearer inv_...`, where the service asks for one; what is another tenant's is 404.
+
+**Limits**: answers to a key have the fields `RateLimit` and `RateLimit-Policy`; every 429 says in `Retry-After` when to
+come back. Sending again is safe with an `Idempotency-Key`.
+
+Every answer has an `X-Request-ID`, which the service's logs have too; send one to choose it.
 """
+TAGS = (
+    ("inversions", "Submit a photo, follow it, and manage what was submitted."),
+    ("batches", "Up to 64 photos at once, and their status as a whole."),
+    ("results", "What an inversion leaves, and the pictures on the way."),
+    ("packs", "What can be chosen: generators with their encoders, optimizers and editing directions."),
+    ("usage", "What has been used."),
+    ("session", "The page's way to use a key."),
+    ("health", "For whoever runs the service."),
+)
+"""The groups of addresses, in the order of the reference."""
 
 
 def create_app(
@@ -50,6 +68,9 @@ def create_app(
         title="StyleGAN inversion",
         version="1",
         description=DESCRIPTION,
+        openapi_tags=[{"name": name, "description": text} for name, text in TAGS],
+        generate_unique_id_function=operation_id,
+        webhooks=told.router,
         lifespan=_lifespan(settings, client, stores),
         docs_url=None,  # the stock pages load their scripts from elsewhere: see app/routes/page.py
         redoc_url=None,

@@ -33,7 +33,8 @@ HTTPS_ALONE = "max-age=31536000"
 """Strict-Transport-Security, where the service is reached over TLS."""
 PERSONAL = ("/v1/inversions", "/v1/batches", "/v1/usage")
 """Everything below is someone's photo, or made of it: no cache may keep it."""
-_JOB = "inversion_id"
+_ABOUT = {"job_id": "inversion_id", "batch_id": "batch_id"}
+"""Fields of a log line by the part of an address that holds them; a route puts what it has made into `state.made`."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -100,9 +101,11 @@ class _Exchange:
         meters.count(self.scope, self.status, took_s)
 
     def _who(self) -> dict[str, str]:
-        """The key's id and the inversion's, where there are any."""
-        caller: Caller | None = self.scope.get("state", {}).get("caller")
-        found = {"key_id": caller.key_id if caller else "", "job_id": self.scope.get("path_params", {}).get(_JOB, "")}
+        """The ids of the key, the inversion and the batch, where there are any."""
+        state, path = self.scope.get("state", {}), self.scope.get("path_params", {})
+        caller: Caller | None = state.get("caller")
+        found = {"key_id": caller.key_id if caller else "", **{name: path.get(_ABOUT[name], "") for name in _ABOUT}}
+        found |= state.get("made", {})
         return {name: str(value) for name, value in found.items() if value}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from app.errors import responses
 from app.guard import is_public
@@ -18,6 +19,12 @@ _STOCK_ERRORS = ("HTTPValidationError", "ValidationError")
 _SCHEME = "apiKey"
 _KEY_PROBLEMS = ("key-missing", "key-invalid", "scope-missing")
 _DOOR_PROBLEMS = ("rate-limited",)
+
+
+def operation_id(route: APIRoute) -> str:
+    """What generated clients call the operation: inversions_submit, results_image, packs."""
+    name, tag = route.name.rstrip("_"), str(route.tags[0]) if route.tags else "page"
+    return name if name == tag else f"{tag}_{name}"
 
 
 def use_problem_documents(app: FastAPI, settings: AppSettings) -> None:
@@ -56,7 +63,7 @@ def _with_the_key(document: dict[str, Any], settings: AppSettings) -> dict[str, 
 
 
 def _without_stock_errors(document: dict[str, Any]) -> dict[str, Any]:
-    for operations in document["paths"].values():
+    for operations in (*document["paths"].values(), *document["webhooks"].values()):
         for operation in operations.values():
             responses = operation["responses"]
             if "application/json" in responses.get("422", {}).get("content", {}):

@@ -16,12 +16,12 @@ from app.errors import ProblemError
 from worker.client import Claim, JobClient, OnceBusy, OnceReused
 
 _WAIT = re.compile(r'\s*wait\s*=\s*"?(\d{1,6})"?\s*', re.IGNORECASE)
-_ASYNC = re.compile(r"\s*respond-async\s*", re.IGNORECASE)
 _BUSY_RETRY_AFTER_S = "1"
 
 PREFER_DESCRIPTION = (
-    "`wait=N` (RFC 7240): answer with the finished inversion, 200, if it is ready within N seconds, else 202. "
-    "`Preference-Applied` says how long was waited at most. Other preferences are ignored."
+    "`wait=N` (RFC 7240): answer with what has ended, 200, if that is within N seconds, else 202. "
+    "`Preference-Applied` says how long was waited at most. Other preferences are ignored, `respond-async` too: "
+    "without `wait` every answer is 202 at once."
 )
 IdempotencyKey = Annotated[
     str | None,
@@ -37,14 +37,12 @@ Prefer = Annotated[str | None, Header(description=PREFER_DESCRIPTION, examples=[
 
 
 def wait_s(request: Request, most_s: int) -> int | None:
-    """Seconds that the request prefers to wait, at most `most_s`; None where it prefers nothing or to go on at once.
+    """Seconds that the request prefers to wait, at most `most_s`; None where it does not say.
 
-    Of several fields and preferences the first counts (RFC 7240, section 2).
+    Of several the first counts (RFC 7240, section 2). `respond-async, wait=10` is to wait for 10 seconds (section 4.3).
     """
     for line in request.headers.getlist("prefer"):
         for preference in re.split(r"[,;]", line):
-            if _ASYNC.fullmatch(preference):
-                return None
             if found := _WAIT.fullmatch(preference):
                 return min(int(found[1]), most_s)
     return None

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app import examples
 from worker.contract import (
     BatchRecord,
     FaceInfo,
@@ -21,8 +22,10 @@ from worker.contract import (
     UsageDay,
 )
 
-EXAMPLE_ID = "5f0c2a7e9d3b4c5f8a6b7c8d9e0f1a2b"
-EXAMPLE_TIME = "2026-11-22T13:00:00Z"
+
+def _shown(example: dict[str, Any]) -> ConfigDict:
+    """The configuration of an answer that is shown in the OpenAPI document by this example."""
+    return ConfigDict(frozen=True, json_schema_extra={"example": example})
 
 
 class Answer(BaseModel):
@@ -34,21 +37,21 @@ class Answer(BaseModel):
 class PackName(Answer):
     """The pack that a code belongs to: another pack, or another version, renders another face from it."""
 
-    name: str = Field(examples=["faces-64"])
-    version: str = Field(examples=["1.0.0"])
+    name: str = Field(description="Its name.", examples=["faces-64"])
+    version: str = Field(description="Its version.", examples=["0.2"])
     digest: str | None = Field(
         None,
         description="sha256:... of the generator's weights: a code belongs to every pack of the same digest.",
-        examples=["sha256:" + 64 * "0"],
+        examples=[examples.PACK_DIGEST],
     )
 
 
 class Links(Answer):
     """Addresses of what exists by now, relative to this host."""
 
-    self: str
-    events: str
-    frames: str
+    self: str = Field(description="The inversion itself.")
+    events: str = Field(description="Its events, as Server-Sent Events.")
+    frames: str = Field(description="The list of its frames.")
     cancel: str | None = Field(None, description="POST; while the inversion has not ended.")
     retry: str | None = Field(None, description="POST; once it has failed or was canceled.")
     batch: str | None = Field(None, description="The batch that it came in.")
@@ -65,64 +68,33 @@ class Links(Answer):
 class Inversion(Answer):
     """One inversion, as it stands."""
 
-    id: str
+    id: str = Field(description="Names it in every address.")
     batch: str | None = Field(None, description="Id of the batch that it came in.")
     retry_of: str | None = Field(None, description="Id of the inversion that it repeats.")
-    status: JobStatus
+    status: JobStatus = Field(description="queued, running, and in the end one of the other three.")
     step: int | None = Field(None, description="Updates done so far; none before the start code.")
     steps: int = Field(description="Updates asked for.")
     loss: float | None = Field(None, description="Loss at `step`.")
     best_step: int | None = Field(None, description="The step whose code, loss and picture are the result.")
-    best_loss: float | None = None
+    best_loss: float | None = Field(None, description="Its loss.")
     stopped_by: StopReason | None = Field(None, description="Which rule ended the loop of one that succeeded.")
     queue_position: int | None = Field(
         None, description="Inversions ahead of this one, 0 when it is next; none once it runs, and in lists."
     )
     attempts: int = Field(0, description="How often a worker has started it; more than 1 when a worker was lost.")
-    created_at: datetime
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
+    created_at: datetime = Field(description="When it was accepted.")
+    started_at: datetime | None = Field(None, description="When a worker took it first.")
+    finished_at: datetime | None = Field(None, description="When it ended, however it did.")
     expires_at: datetime = Field(description="When the photo and all results are deleted.")
     seconds: float | None = Field(None, description="Seconds of work, without the time in the queue.")
-    options: JobOptions
+    options: JobOptions = Field(description="As they were sent, with the defaults of those that were not.")
     masked: bool = Field(False, description="A mask came with the photo.")
     pack: PackName | None = Field(None, description="Known once a worker has taken the inversion.")
     face: FaceInfo | None = Field(None, description="What was found in the photo; none with align=false.")
     error: Problem | None = Field(None, description="Why it failed.")
-    links: Links
+    links: Links = Field(description="Where everything about it is.")
 
-    model_config = ConfigDict(
-        frozen=True,
-        json_schema_extra={
-            "example": {
-                "id": EXAMPLE_ID,
-                "status": "running",
-                "step": 45,
-                "steps": 100,
-                "loss": 0.0412,
-                "best_step": 45,
-                "best_loss": 0.0412,
-                "queue_position": None,
-                "attempts": 1,
-                "created_at": EXAMPLE_TIME,
-                "started_at": EXAMPLE_TIME,
-                "finished_at": None,
-                "expires_at": "2026-11-23T13:00:00Z",
-                "seconds": None,
-                "options": JobOptions.model_construct().model_dump(mode="json"),
-                "pack": {"name": "faces-64", "version": "1.0.0"},
-                "face": {"found": 1, "quad": [[210.0, 96.0], [208.5, 540.2], [652.7, 541.7], [654.2, 97.5]]},
-                "error": None,
-                "links": {
-                    "self": f"/v1/inversions/{EXAMPLE_ID}",
-                    "events": f"/v1/inversions/{EXAMPLE_ID}/events",
-                    "frames": f"/v1/inversions/{EXAMPLE_ID}/frames",
-                    "cancel": f"/v1/inversions/{EXAMPLE_ID}/cancel",
-                    "aligned": f"/v1/inversions/{EXAMPLE_ID}/aligned",
-                },
-            }
-        },
-    )
+    model_config = _shown(examples.INVERSION)
 
     @classmethod
     def of(cls, record: JobRecord, queue_position: int | None) -> Inversion:
@@ -176,25 +148,24 @@ def links_of(record: JobRecord) -> Links:
 class Frame(Answer):
     """A picture on the way."""
 
-    step: int
-    url: str
+    step: int = Field(description="The step whose code it shows.")
+    url: str = Field(description="Its address.")
 
 
 class Frames(Answer):
     """The frames written so far, in the order of their steps."""
 
-    frames: list[Frame]
+    frames: list[Frame] = Field(description="Rising by step.")
 
-    model_config = ConfigDict(
-        frozen=True,
-        json_schema_extra={"example": {"frames": [{"step": 0, "url": f"/v1/inversions/{EXAMPLE_ID}/frames/0"}]}},
-    )
+    model_config = _shown(examples.FRAMES)
 
 
 class Inversions(Answer):
     """A page of a list, newest first."""
 
-    inversions: list[Inversion]
+    model_config = _shown(examples.INVERSIONS)
+
+    inversions: list[Inversion] = Field(description="Newest first.")
     next: str | None = Field(
         None, description="Address of the next page; none at the end. A page may hold fewer than asked for, even none."
     )
@@ -203,35 +174,37 @@ class Inversions(Answer):
 class BatchCounts(Answer):
     """How many inversions of a batch are in each state."""
 
-    queued: int = 0
-    running: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    canceled: int = 0
-    deleted: int = 0
+    queued: int = Field(0, description="Wait.")
+    running: int = Field(0, description="A worker is at them.")
+    succeeded: int = Field(0, description="Have a result.")
+    failed: int = Field(0, description="Have an `error`.")
+    canceled: int = Field(0, description="Were stopped.")
+    deleted: int = Field(0, description="Are gone.")
 
 
 class BatchLinks(Answer):
     """Addresses of a batch, relative to this host."""
 
-    self: str
+    self: str = Field(description="The batch itself.")
     cancel: str | None = Field(None, description="POST; while not all have ended.")
 
 
 class Batch(Answer):
     """Photos that were submitted together, as they stand."""
 
-    id: str
+    model_config = _shown(examples.BATCH)
+
+    id: str = Field(description="Names it in every address.")
     status: JobStatus = Field(
         description="queued until one has started, running until all have ended; then failed when one has failed, else "
         "canceled when one was canceled, else succeeded."
     )
-    total: int
-    counts: BatchCounts
-    created_at: datetime
-    expires_at: datetime
+    total: int = Field(description="Photos that it came with.")
+    counts: BatchCounts = Field(description="How many are in each state.")
+    created_at: datetime = Field(description="When it was accepted.")
+    expires_at: datetime = Field(description="When its photos and results are deleted.")
     inversions: list[Inversion | None] = Field(description="In the order of the photos; null for one that was deleted.")
-    links: BatchLinks
+    links: BatchLinks = Field(description="Where it is.")
 
     @classmethod
     def of(cls, batch: BatchRecord, records: Sequence[JobRecord | None]) -> Batch:
@@ -266,24 +239,26 @@ def _whole(counts: BatchCounts) -> JobStatus:
 class UsageTotals(Answer):
     """What was used."""
 
-    submitted: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    canceled: int = 0
+    submitted: int = Field(0, description="Inversions that were accepted.")
+    succeeded: int = Field(0, description="Inversions that ended with a result.")
+    failed: int = Field(0, description="Inversions that ended without one.")
+    canceled: int = Field(0, description="Inversions that were stopped.")
     seconds: float = Field(0.0, description="Seconds of work of the inversions that ended.")
 
 
 class Usage(Answer):
     """What was used in the last days, UTC, today included."""
 
-    total: UsageTotals
+    model_config = _shown(examples.USAGE)
+
+    total: UsageTotals = Field(description="All of these days together.")
     days: list[UsageDay] = Field(description="Oldest first.")
 
 
 class MetricsRow(Answer):
     """One step."""
 
-    step: int = Field(examples=[5])
+    step: int = Field(description="Updates done.", examples=[5])
     loss: float | None = Field(description="None where it was not finite.", examples=[0.0412])
     seconds: float = Field(description="Seconds of work until then.", examples=[0.21])
 
@@ -291,56 +266,36 @@ class MetricsRow(Answer):
 class Metrics(Answer):
     """Loss and time of every step."""
 
-    metrics: list[MetricsRow]
+    metrics: list[MetricsRow] = Field(description="From step 0 on; 0 is the start code.")
 
-    model_config = ConfigDict(
-        frozen=True, json_schema_extra={"example": {"metrics": [{"step": 0, "loss": 0.0621, "seconds": 0.04}]}}
-    )
+    model_config = _shown(examples.METRICS)
 
 
 class Latents(Answer):
     """A W+ code: `latents[layer][dimension]`."""
 
-    shape: list[int] = Field(examples=[[10, 512]])
-    pack: PackName
-    latents: list[list[float]]
+    model_config = _shown(examples.LATENTS)
+
+    shape: list[int] = Field(description="Layers and dimensions.", examples=[[10, 256]])
+    pack: PackName = Field(description="The pack that it belongs to.")
+    latents: list[list[float]] = Field(description="The code itself, float32.")
 
 
 class Packs(Answer):
     """The packs that live workers have announced."""
 
-    packs: list[PackInfo]
+    packs: list[PackInfo] = Field(description="By name and version.")
     workers: int = Field(description="Workers alive.")
 
-    model_config = ConfigDict(
-        frozen=True,
-        json_schema_extra={
-            "example": {
-                "packs": [
-                    {
-                        "name": "faces-64",
-                        "version": "1.0.0",
-                        "resolution": 64,
-                        "layers": 10,
-                        "w_dim": 512,
-                        "starts": ["encoder", "mean", "random"],
-                        "optimizers": ["adagrad", "adam", "lbfgs", "nag", "rmsprop", "sgd"],
-                        "directions": [{"name": "smile", "label": "Smile", "low": -2.5, "high": 2.5}],
-                        "licence": "Apache-2.0",
-                        "description": "Faces at 64 px.",
-                        "default": True,
-                    }
-                ],
-                "workers": 1,
-            }
-        },
-    )
+    model_config = _shown(examples.PACKS)
 
 
 class State(Answer):
     """That the service is up."""
 
-    status: str = Field(examples=["ok"])
+    status: str = Field(description="One word.", examples=["ok"])
+
+    model_config = _shown({"status": "ok"})
 
 
 def as_json(answer: Answer) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ from app.routes.events import public
 from app.settings import AppSettings
 from app.signing import signed_headers
 from app.turns import Turns
-from worker.client import Unsent
+from worker.client import Unsent, logs
 from worker.contract import FINAL_EVENTS, EventKind, FrameReady, JobEvent
 
 log = logging.getLogger(__name__)
@@ -133,12 +133,13 @@ class Courier:
         return LOOK_ON_S if len(claimed) == free else LOOK_EVERY_S
 
     async def _deliver_or_leave(self, job_id: str) -> None:
-        try:
-            await self.deliver(job_id)
-        except OUTAGES as error:
-            log.warning("webhook of job=%s has to wait: %s", job_id, type(error).__name__)
-        except Exception:
-            log.exception("webhook of job=%s failed", job_id)
+        with logs.about(job_id=job_id):
+            try:
+                await self.deliver(job_id)
+            except OUTAGES as error:
+                log.warning("webhook of job=%s has to wait: %s", job_id, type(error).__name__)
+            except Exception:
+                log.exception("webhook of job=%s failed", job_id)
 
     async def deliver(self, job_id: str) -> None:
         """Send the job's next message, if there is one, and note what became of it."""
@@ -151,14 +152,19 @@ class Courier:
         if message is None:
             await self._queue.rest(job_id, unsent.events[-1][0] if unsent.events else unsent.after)
             return
+        with logs.about(request_id=unsent.record.request_id):
+            await self._deliver(unsent, options.webhook, message)
+
+    async def _deliver(self, unsent: Unsent, url: str, message: Message) -> None:
+        job_id = unsent.record.id
         secrets = await self._secrets_of(unsent.record.tenant)
         if not secrets:
             log.warning("webhook of job=%s dropped: nothing to sign it with", job_id)
             await self._queue.forget(job_id)
             return
-        with self._turns.taking(options.webhook, unsent.record.tenant) as free:
+        with self._turns.taking(url, unsent.record.tenant) as free:
             if free:
-                await self._note(unsent, message, await self._send(job_id, options.webhook, message, secrets))
+                await self._note(unsent, message, await self._send(job_id, url, message, secrets))
             else:
                 await self._queue.settle(job_id, unsent.after, unsent.tries, BUSY_S)
 

@@ -25,6 +25,8 @@ SILENCE_S = 60.0
 """An event stream that is silent for so long is dead: the service comments every 15 seconds."""
 RECONNECT_S = 1.0
 """Before connecting again where the service has said nothing of it."""
+_NOTHING_LEFT = 204
+"""It has ended, and the last event has been seen."""
 
 
 def wait(
@@ -111,7 +113,11 @@ def _listen(retries: Retries, path: str, last: str | None, ends_s: float | None,
     headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last is not None else {})
     silence_s = min(SILENCE_S, _left_s(ends_s, late))
     call = Call(method="GET", path=f"{path}/events", headers=headers, read_timeout_s=silence_s, stream=True)
-    _check_stream((yield from send(call, retries)))
+    response = yield from send(call, retries)
+    if response.status_code == _NOTHING_LEFT:
+        yield Close()
+        return _Heard(last=last, final=True, nothing_new=True, mute=False, retry_s=RECONNECT_S, error=None)
+    _check_stream(response)
     decoder, mute, told, final = Decoder(), True, False, False
     error: Exception | None = None
     try:

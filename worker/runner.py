@@ -89,7 +89,6 @@ class JobRunner:
     def _attempt(self, lease: Lease, record: JobRecord) -> bool:
         try:
             self._attempt_or_fail(lease, record)
-            log.info("ended job=%s", lease.job_id)
         except Stopping:
             with suppress(LeaseLost):
                 self._context.store.hand_back(lease)
@@ -106,6 +105,7 @@ class JobRunner:
     def _attempt_or_fail(self, lease: Lease, record: JobRecord) -> None:
         try:
             Attempt(self._context, lease, record).run()
+            log.info("succeeded job=%s", lease.job_id)
         except JobRefused as error:
             self._fail(lease, error.problem)
         except StorageFull:

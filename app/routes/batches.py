@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 
@@ -10,10 +12,12 @@ from app.bodies import receive
 from app.deps import Batch, Client, DecodeSlots, Settings, Tenant, check_room
 from app.errors import ProblemError, responses
 from app.forms import many_photos
-from app.preferences import IdempotencyKey, fingerprint, only_once
+from app.preferences import IdempotencyKey, Prefer, fingerprint, only_once, wait_s
 from app.routes.inversions import UPLOAD_PROBLEMS
 from app.terms import Terms
 from app.uploads import check_batch
+from worker.client import JobClient
+from worker.contract import BatchRecord
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 _PROBLEMS = [slug for slug in UPLOAD_PROBLEMS if not slug.startswith("inversion-")]
@@ -26,7 +30,7 @@ _PROBLEMS = [slug for slug in UPLOAD_PROBLEMS if not slug.startswith("inversion-
     dependencies=[Depends(check_room)],
     response_model=schemas.Batch,
     responses={
-        202: answers.accepted_as("Accepted, all of them; `Location` is where to follow them."),
+        **answers.accepted_as("Accepted, all of them; `Location` is where to follow them.", schemas.Batch),
         **responses(*_PROBLEMS, "batch-too-large", "batch-not-found"),
     },
     openapi_extra=many_photos(),
@@ -38,10 +42,13 @@ async def submit(
     settings: Settings,
     slots: DecodeSlots,
     idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
 ) -> JSONResponse:
     """Take up to 64 photos with the same options: all are queued, or none where one is refused.
 
     Each becomes an inversion of its own. In a form the field `image` is repeated.
+
+        curl -F image=@one.jpg -F image=@two.jpg -F steps=50 http://127.0.0.1:8000/v1/batches
     """
     async with receive(request, settings.max_batch_bytes, batch=True) as body, slots:
         upload = await body.load()
@@ -53,14 +60,29 @@ async def submit(
             else:
                 submissions = await check_batch(upload, await Terms.now(client, tenant, settings))
                 batch = await client.submit_batch(submissions, tenant=tenant, once=claim)
-    return await answers.submitted_batch(client, settings, batch, replayed=isinstance(claim, str))
+    request.state.made = {"batch_id": batch.id}
+    if (waited_s := wait_s(request, settings.max_wait_s)) is not None:
+        await _wait(client, batch, waited_s)
+    return await answers.submitted_batch(client, settings, batch, waited_s=waited_s, replayed=isinstance(claim, str))
+
+
+async def _wait(client: JobClient, batch: BatchRecord, most_s: float) -> None:
+    """Until every inversion of the batch has ended, or for so many seconds."""
+    until_s = time.monotonic() + most_s
+    for job_id in batch.jobs:
+        if (left_s := until_s - time.monotonic()) <= 0:
+            return
+        await client.wait(job_id, left_s)
 
 
 @router.get(
     "/{batch_id}",
     summary="Look at a batch",
     response_model=schemas.Batch,
-    responses={**answers.LOOK, **responses("batch-not-found", "batch-expired")},
+    responses={
+        **answers.look("The batch as it stands.", schemas.Batch),
+        **responses("batch-not-found", "batch-expired"),
+    },
 )
 async def look(request: Request, client: Client, settings: Settings, batch: Batch) -> Response:
     """The status of the whole, how many are in each state, and every inversion in the order of the photos."""
@@ -71,6 +93,7 @@ async def look(request: Request, client: Client, settings: Settings, batch: Batc
     "/{batch_id}/cancel",
     summary="Cancel a batch",
     response_model=schemas.Batch,
+    response_description="The batch as it is then.",
     responses=responses("batch-not-found", "batch-expired"),
 )
 async def cancel(client: Client, settings: Settings, batch: Batch) -> JSONResponse:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Response
 from sse_starlette import EventSourceResponse, JSONServerSentEvent
 
+from app import examples
 from app.deps import Client, Record, Settings
 from app.errors import responses
 from app.outages import OUTAGES
@@ -25,19 +26,24 @@ log = logging.getLogger(__name__)
 
 RECONNECT_MS = 1000
 """How long a browser waits before it connects again."""
-_EXAMPLE = """id: 1763816400000-0
-event: frame
-data: {"step":5,"loss":0.0512,"url":"/v1/inversions/5f0c2a7e9d3b4c5f8a6b7c8d9e0f1a2b/frames/5"}
-
-"""
-
+_EXAMPLES = {
+    kind: {
+        "value": f"id: 1763816400000-0\nevent: {kind}\ndata: {json.dumps(data, separators=(',', ':'))}\n"
+        f"retry: {RECONNECT_MS}\n\n"
+    }
+    for kind, data in examples.TOLD.items()
+}
 _EVENT = {
     "type": "object",
     "description": "One event of the stream.",
     "properties": {
         "id": {"type": "string"},
         "event": {"type": "string", "enum": [kind.value for kind in EventKind]},
-        "data": {"type": "string", "description": "A JSON object.", "contentMediaType": "application/json"},
+        "data": {
+            "type": "string",
+            "description": "A JSON object; the examples have what each kind says.",
+            "contentMediaType": "application/json",
+        },
         "retry": {"type": "integer", "description": "Milliseconds to wait before connecting again."},
     },
     "required": ["id", "event", "data"],
@@ -51,8 +57,9 @@ _EVENT = {
     responses={
         200: {
             "description": "Every event so far, then each as it happens, until the inversion ends.",
-            "content": {"text/event-stream": {"schema": _EVENT, "example": _EXAMPLE}},
+            "content": {"text/event-stream": {"schema": _EVENT, "examples": _EXAMPLES}},
         },
+        204: {"description": "It has ended, and nothing came after `Last-Event-ID`; browsers then stop connecting."},
         **responses("inversion-not-found", "inversion-expired", "option-invalid"),
     },
 )
@@ -62,16 +69,29 @@ async def events(
     record: Record,
     last_event_id: Annotated[
         str | None,
-        Header(pattern=r"^\d{1,20}(-\d{1,20})?$", description="Replay only what came after this event."),
+        Header(
+            pattern=r"^\d{1,20}(-\d{1,20})?$",
+            description="Replay only what came after this event.",
+            examples=["1763816400000-0"],
+        ),
     ] = None,
-) -> EventSourceResponse:
+) -> Response:
     """`queued`, `started`, `frame`, and at the end one of `done`, `failed`, `canceled`.
 
     After a lost connection browsers send `Last-Event-ID` on their own, and nothing is missed.
     Comments keep the connection open while there is nothing to say.
     """
+    if last_event_id is not None and record.status.is_final and await _was_last(client, record.id, last_event_id):
+        return Response(status_code=204)  # an EventSource connects again after every other end
     stream = _stream(client, record.id, last_event_id or "0")
     return EventSourceResponse(stream, ping=settings.keep_alive_s, headers={"Cache-Control": "private, no-store"})
+
+
+async def _was_last(client: JobClient, job_id: str, event_id: str) -> bool:
+    """Whether an inversion that has ended has nothing more to tell."""
+    async for _ in client.events(job_id, event_id):
+        return False
+    return True
 
 
 async def _stream(client: JobClient, job_id: str, after_id: str) -> AsyncIterator[JSONServerSentEvent]:

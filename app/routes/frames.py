@@ -21,7 +21,12 @@ router = APIRouter(prefix="/v1/inversions/{inversion_id}", tags=["results"])
 WEBP, PNG = "image/webp", "image/png"
 
 
-@router.get("/frames", summary="List the frames", responses=responses("inversion-not-found", "inversion-expired"))
+@router.get(
+    "/frames",
+    summary="List the frames",
+    response_description="The frames by now.",
+    responses=responses("inversion-not-found", "inversion-expired"),
+)
 async def frames(record: Record) -> Frames:
     """The steps that have a frame by now, rising, with the address of each."""
     own = address(record.id)
@@ -37,7 +42,13 @@ async def frames(record: Record) -> Frames:
         **responses("inversion-not-found", "inversion-expired", "frame-not-found", "option-invalid"),
     },
 )
-async def frame(client: Client, record: Record, step: Annotated[int, Path(ge=0, le=MAX_STEPS)]) -> Response:
+async def frame(
+    client: Client,
+    record: Record,
+    step: Annotated[
+        int, Path(ge=0, le=MAX_STEPS, description="One of the steps that the list of frames has.", examples=[5])
+    ],
+) -> Response:
     """The picture that the code of `step` renders; 404 while there is none, and if there never will be."""
     data = await client.read(ArtifactKey.frame(record.id, step)) if step in record.frames else None
     if data is None:
@@ -91,7 +102,9 @@ async def strip(
     frames: Annotated[
         int, Query(ge=1, le=sheets.MAX_STRIP, description="Most frames; of more, evenly spread ones are taken.")
     ] = 10,
-    format: Annotated[Literal["png", "webp"] | None, Query(description="Goes before `Accept`.")] = None,
+    format: Annotated[
+        Literal["png", "webp"] | None, Query(description="Goes before `Accept`.", examples=["webp"])
+    ] = None,
     accept: Accept = None,
 ) -> Response:
     """From the start on the left to the last frame on the right: PNG by default."""

@@ -11,13 +11,15 @@ from app.schemas import State
 router = APIRouter(tags=["health"])
 
 
-@router.get("/livez", summary="Is this process alive?", responses=responses())
+@router.get("/livez", summary="Is this process alive?", response_description="It is.", responses=responses())
 async def livez() -> State:
     """200 as long as the process answers; asks nothing of anyone."""
     return State(status="ok")
 
 
-@router.get("/readyz", summary="Can inversions be done?", responses=responses("not-ready"))
+@router.get(
+    "/readyz", summary="Can inversions be done?", response_description="They can.", responses=responses("not-ready")
+)
 async def readyz(client: Client, settings: Settings, response: Response) -> State:
     """200 once the job server answers and a live worker has announced a loaded pack, else 503."""
     await client.ping()

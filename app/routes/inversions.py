@@ -10,17 +10,18 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BeforeValidator
 
-from app import answers
+from app import answers, examples
 from app.bodies import receive
-from app.deps import Client, DecodeSlots, Record, Settings, Tenant, check_room, require
+from app.deps import Client, DecodeSlots, Record, Settings, Tenant, check_query, check_room, require
 from app.errors import ProblemError, responses
 from app.forms import one_photo
 from app.preferences import IdempotencyKey, Prefer, fingerprint, only_once, wait_s
 from app.schemas import Inversion, Inversions, as_json
+from app.settings import AppSettings
 from app.terms import Terms
 from app.uploads import check_one
-from worker.client import Filters, Place
-from worker.contract import JobStatus
+from worker.client import Filters, JobClient, Place
+from worker.contract import JobRecord, JobStatus
 
 router = APIRouter(prefix="/v1/inversions", tags=["inversions"])
 
@@ -52,12 +53,7 @@ MAX_PAGE = 100
     dependencies=[Depends(check_room)],
     response_model=Inversion,
     responses={
-        200: {
-            "description": "It was waited for, and has ended: see `status`.",
-            "model": Inversion,
-            "headers": answers.ACCEPTED_HEADERS,
-        },
-        202: answers.accepted_as("Accepted; `Location` is where to follow it."),
+        **answers.accepted_as("Accepted; `Location` is where to follow it.", Inversion),
         **responses(*UPLOAD_PROBLEMS, "image-repeated", "mask-invalid", "latents-invalid"),
     },
     openapi_extra=one_photo(),
@@ -76,8 +72,9 @@ async def submit(
     The photo is checked before a job is made: format, size, and that it decodes. Options are checked
     against the packs that live workers have announced. While no worker is alive the photo is queued
     all the same, and the worker that takes it checks pack, optimizer and start then.
+
+        curl -F image=@face.jpg -F steps=50 -F optimizer=adam http://127.0.0.1:8000/v1/inversions
     """
-    waited_s = wait_s(request, settings.max_wait_s)
     async with receive(request, settings.max_upload_bytes) as body, slots:
         upload = await body.load()
         async with only_once(client, tenant, idempotency_key, fingerprint("inversion", upload)) as claim:
@@ -86,22 +83,47 @@ async def submit(
             else:
                 submission = await check_one(upload, await Terms.now(client, tenant, settings))
                 record = await client.submit_one(submission, tenant=tenant, once=claim)
+    return await _submitted(request, client, tenant, settings, record, replayed=isinstance(claim, str))
+
+
+async def _submitted(
+    request: Request, client: JobClient, tenant: str, settings: AppSettings, record: JobRecord, *, replayed: bool
+) -> JSONResponse:
+    """The answer to a submission, after as long a wait as it prefers."""
+    request.state.made = {"job_id": record.id}
+    waited_s = wait_s(request, settings.max_wait_s)
     if waited_s is not None:
         record = await require(client, tenant, record.id, await client.wait(record.id, waited_s))
-    return await answers.submitted(client, settings, record, waited_s=waited_s, replayed=isinstance(claim, str))
+    return await answers.submitted(client, settings, record, waited_s=waited_s, replayed=replayed)
 
 
-@router.get("", summary="List inversions", response_model=Inversions, responses=responses("option-invalid"))
+@router.get(
+    "",
+    summary="List inversions",
+    response_model=Inversions,
+    response_description="A page of the list.",
+    dependencies=[Depends(check_query)],
+    responses=responses("option-invalid", "option-unknown"),
+)
 async def list_(
     client: Client,
     tenant: Tenant,
-    status: Annotated[JobStatus | None, Query(description="Only those in this state.")] = None,
-    pack: Annotated[str | None, Query(max_length=64, description="Only those of this pack.")] = None,
-    created_after: Annotated[Time | None, Query(description="Only those made later.")] = None,
-    created_before: Annotated[Time | None, Query(description="Only those made earlier.")] = None,
+    status: Annotated[JobStatus | None, Query(description="Only those in this state.", examples=["succeeded"])] = None,
+    pack: Annotated[
+        str | None, Query(max_length=64, description="Only those of this pack.", examples=["faces-64"])
+    ] = None,
+    created_after: Annotated[Time | None, Query(description="Only those made later.", examples=[examples.TIME])] = None,
+    created_before: Annotated[
+        Time | None, Query(description="Only those made earlier.", examples=[examples.LATER])
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most inversions of the page.")] = 20,
     cursor: Annotated[
-        str | None, Query(max_length=200, description="Where the page begins: part of the `next` of the page before.")
+        str | None,
+        Query(
+            max_length=200,
+            description="Where the page begins: part of the `next` of the page before.",
+            examples=[examples.CURSOR],
+        ),
     ] = None,
 ) -> JSONResponse:
     """Newest first. `next` is the address of the next page, also as a `Link` header."""
@@ -124,7 +146,10 @@ async def list_(
     "/{inversion_id}",
     summary="Look at an inversion",
     response_model=Inversion,
-    responses={**answers.LOOK, **responses("inversion-not-found", "inversion-expired")},
+    responses={
+        **answers.look("The inversion as it stands.", Inversion),
+        **responses("inversion-not-found", "inversion-expired"),
+    },
 )
 async def look(request: Request, client: Client, settings: Settings, record: Record) -> Response:
     """Status, progress, times, what was seen in the photo, and links to the results that exist by now."""
@@ -135,6 +160,7 @@ async def look(request: Request, client: Client, settings: Settings, record: Rec
     "/{inversion_id}/cancel",
     summary="Cancel an inversion",
     response_model=Inversion,
+    response_description="The inversion as it is then.",
     responses=responses("inversion-not-found", "inversion-expired", "already-final"),
 )
 async def cancel(client: Client, settings: Settings, record: Record) -> JSONResponse:
@@ -156,7 +182,9 @@ async def cancel(client: Client, settings: Settings, record: Record) -> JSONResp
     dependencies=[Depends(check_room)],
     response_model=Inversion,
     responses={
-        202: answers.accepted_as("A new inversion of the same photo and options; `Location` is where to follow it."),
+        **answers.accepted_as(
+            "A new inversion of the same photo and options; `Location` is where to follow it.", Inversion
+        ),
         **responses(
             "inversion-not-found",
             "inversion-expired",
@@ -172,7 +200,13 @@ async def cancel(client: Client, settings: Settings, record: Record) -> JSONResp
     },
 )
 async def retry(
-    client: Client, tenant: Tenant, settings: Settings, record: Record, idempotency_key: IdempotencyKey = None
+    request: Request,
+    client: Client,
+    tenant: Tenant,
+    settings: Settings,
+    record: Record,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
 ) -> JSONResponse:
     """Queue a new inversion in the place of one that failed or was canceled; `retry_of` names the old one.
 
@@ -187,7 +221,7 @@ async def retry(
             again = made
         else:
             raise ProblemError("inversion-not-found")
-    return await answers.submitted(client, settings, again, replayed=isinstance(claim, str))
+    return await _submitted(request, client, tenant, settings, again, replayed=isinstance(claim, str))
 
 
 @router.delete(

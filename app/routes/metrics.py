@@ -17,6 +17,11 @@ from worker.client import Figures
 from worker.contract import STEP_BUCKETS_S, WorkerFigures
 
 router = APIRouter(tags=["health"])
+_EXAMPLE = """# HELP inversion_jobs Jobs in this state now.
+# TYPE inversion_jobs gauge
+inversion_jobs{state="queued"} 2.0
+inversion_jobs{state="running"} 4.0
+"""
 
 
 async def get_http_meters(request: Request) -> HttpMeters:
@@ -30,7 +35,10 @@ async def get_http_meters(request: Request) -> HttpMeters:
     summary="Figures for Prometheus",
     response_class=Response,
     responses={
-        200: {"description": "Prometheus text format.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        200: {
+            "description": "Prometheus text format.",
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+        },
         **responses(),
     },
 )
@@ -55,13 +63,15 @@ class _Shown(Collector):
 
 def _jobs(figures: Figures) -> Iterator[Metric]:
     now = {"queued": figures.queued, "running": figures.running}
-    ends = {name: figures.totals.get(name, 0) for name in ("submitted", "succeeded", "failed", "canceled")}
+    ends = {name: figures.totals.get(name, 0) for name in ("succeeded", "failed", "canceled")}
     errors = {
         name.removeprefix("failed:/problems/"): count
         for name, count in figures.totals.items()
         if name.startswith("failed:")
     }
     yield _labelled(GaugeMetricFamily, "inversion_jobs", "Jobs in this state now.", "state", now)
+    submitted = figures.totals.get("submitted", 0)
+    yield CounterMetricFamily("inversion_jobs_submitted", "Jobs that were accepted.", submitted)
     yield _labelled(CounterMetricFamily, "inversion_jobs_ended", "Jobs that came to this.", "outcome", ends)
     yield _labelled(CounterMetricFamily, "inversion_job_errors", "Failed jobs by problem.", "type", errors)
     yield GaugeMetricFamily("inversion_queue_depth", "Jobs that wait.", figures.queued)

@@ -11,7 +11,7 @@ from app.schemas import Packs
 router = APIRouter(tags=["packs"])
 
 
-@router.get("/v1/packs", summary="List the packs", responses=responses())
+@router.get("/v1/packs", summary="List the packs", response_description="The packs.", responses=responses())
 async def packs(client: Client) -> Packs:
     """The packs that live workers have announced, each once; empty while no worker is alive."""
     workers = await client.workers()

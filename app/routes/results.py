@@ -33,7 +33,9 @@ _PACK_HEADERS = {
     "Inversion-Pack-Version": {"description": "Its version.", **_TEXT},
     "Inversion-Pack-Digest": {"description": "sha256:... of its generator's weights, where it is known.", **_TEXT},
 }
-Accept = Annotated[str | None, Header(description="The form, by its media type and weight.")]
+Accept = Annotated[
+    str | None, Header(description="The form, by its media type and weight.", examples=["application/json"])
+]
 
 
 def binary(media_type: str, description: str) -> dict[int | str, dict[str, Any]]:
@@ -107,7 +109,10 @@ async def latents(
     client: Client,
     settings: Settings,
     record: Record,
-    format: Annotated[Literal["npy", "safetensors", "json"] | None, Query(description="Goes before `Accept`.")] = None,
+    format: Annotated[
+        Literal["npy", "safetensors", "json"] | None,
+        Query(description="Goes before `Accept`.", examples=["safetensors"]),
+    ] = None,
     accept: Accept = None,
 ) -> Response:
     """The W+ code: npy by default, or what `Accept` wants, or ?format=. Any of them can be sent back as a start."""
@@ -146,7 +151,9 @@ async def metrics(
     client: Client,
     settings: Settings,
     record: Record,
-    format: Annotated[Literal["json", "csv"] | None, Query(description="Goes before `Accept`.")] = None,
+    format: Annotated[
+        Literal["json", "csv"] | None, Query(description="Goes before `Accept`.", examples=["csv"])
+    ] = None,
     accept: Accept = None,
 ) -> Response:
     """JSON by default, or what `Accept` wants, or ?format=. While it runs they may be half a second old."""

@@ -14,7 +14,12 @@ router = APIRouter(prefix="/v1/usage", tags=["usage"])
 MAX_DAYS = 366
 
 
-@router.get("", summary="Look at the usage", responses=responses("option-invalid"))
+@router.get(
+    "",
+    summary="Look at the usage",
+    response_description="The usage, in all and by day.",
+    responses=responses("option-invalid"),
+)
 async def usage(
     client: Client,
     tenant: Tenant,

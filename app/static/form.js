@@ -76,7 +76,7 @@ export class UploadForm {
     $("photo-name").textContent = others.length ? `${this.photos.length} photos` : first.name || "Pasted photo";
     $("photo-hint").textContent = files.length > MOST
       ? `The first ${MOST} of ${files.length}: that is as many as go at once.`
-      : "Choose, drop or paste others to replace them.";
+      : `Choose, drop or paste ${others.length ? "others to replace them" : "another to replace it"}.`;
     this.tell();
     this.busy(false);
   }
@@ -166,7 +166,7 @@ export class UploadForm {
     fill($("start-kind"), [...starts, [OWN, this.code ? `the code ${this.code.name}` : "a code of mine …"]], "the pack’s default");
     if (this.code) $("start-kind").value = OWN;
     $("pack-note").textContent = pack
-      ? `${pack.description} Licence: ${pack.licence}.`
+      ? `${pack.description.replace(/[^.!?]$/, "$&.")} Licence: ${pack.licence}.`
       : "No worker is running at the moment; photos wait until one is.";
     this.tell();
   }

@@ -210,6 +210,9 @@ def test_nothing_is_left_after_the_last_event() -> None:
     # It ended between the stream's end and the look: the next connection has the rest.
     rest = heard(STREAM, None, ended, STREAM, event(6, "done"), after="5-0")
     assert [value.id for value in rest.values] == ["6-0"]
+    # Or the service says at once that there is nothing.
+    at_once = heard(httpx.Response(204, request=httpx.Request("GET", "http://here/")), after="5-0")
+    assert (at_once.values, len(at_once.calls), at_once.pauses_s) == ([], 1, [])
 
 
 def test_a_stream_that_never_says_a_word() -> None:

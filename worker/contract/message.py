@@ -17,7 +17,7 @@ class Problem(Message):
     type: str = Field(
         description="Stable URI reference that names the kind of problem.", examples=["/problems/no-face-found"]
     )
-    title: str
-    status: int = Field(ge=400, le=599)
+    title: str = Field(description="The kind in words; the same for every problem of a `type`.")
+    status: int = Field(ge=400, le=599, description="The HTTP status, or what it would be.")
     detail: str = Field(description="What happened here, and what to do about it.")
-    instance: str | None = None
+    instance: str | None = Field(None, description="The address that was asked; none for why an inversion failed.")

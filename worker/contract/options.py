@@ -62,6 +62,7 @@ class JobOptions(Message):
         min_length=1,
         max_length=MAX_NAME_LENGTH,
         description="Name of a pack that a live worker announces; none takes the worker's default.",
+        examples=["faces-64"],
     )
     optimizer: str = Field(
         "adam", min_length=1, max_length=MAX_NAME_LENGTH, description="Name of an optimizer that the pack offers."
@@ -70,6 +71,7 @@ class JobOptions(Message):
         None,
         description="Start code; none takes the encoder where the pack has one, else the mean. `latents` is the code "
         "sent along, and is implied by sending one.",
+        examples=["encoder"],
     )
     steps: int = Field(100, ge=0, le=MAX_STEPS, description="Updates after the start code; 0 returns the start itself.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the random start.")
@@ -80,7 +82,11 @@ class JobOptions(Message):
         True, description="Find the face and align it as FFHQ does; false takes the centre crop as it is."
     )
     target_loss: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="Stop at the first step whose loss is this or less."
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Stop at the first step whose loss is this or less.",
+        examples=[0.02],
     )
     max_seconds: float | None = Field(
         None,
@@ -88,9 +94,14 @@ class JobOptions(Message):
         le=MAX_SECONDS,
         description="Stop after the first step that ends so many seconds after the work began; the queue does not "
         "count.",
+        examples=[30],
     )
     plateau_steps: int | None = Field(
-        None, ge=1, le=MAX_STEPS, description="Stop when the loss has not fallen by 0.1 % for so many steps."
+        None,
+        ge=1,
+        le=MAX_STEPS,
+        description="Stop when the loss has not fallen by 0.1 % for so many steps.",
+        examples=[25],
     )
     paste: bool = Field(
         True,
@@ -107,6 +118,7 @@ class JobOptions(Message):
         ge=MIN_TTL_S,
         le=MAX_TTL_S,
         description="Seconds until photo and results are deleted; none takes the service's default.",
+        examples=[3600],
     )
     webhook: str | None = Field(
         None,

@@ -90,9 +90,9 @@ class BatchRecord(Message):
 class UsageDay(Message):
     """What one tenant has used on one day, UTC; a job counts on the day of each event."""
 
-    date: Date
-    submitted: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    canceled: int = 0
+    date: Date = Field(description="The day.")
+    submitted: int = Field(0, description="Jobs that were accepted.")
+    succeeded: int = Field(0, description="Jobs that ended with a result.")
+    failed: int = Field(0, description="Jobs that ended without one.")
+    canceled: int = Field(0, description="Jobs that were stopped.")
     seconds: float = Field(0.0, description="Seconds of work of the jobs that ended on this day.")

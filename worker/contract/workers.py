@@ -11,7 +11,7 @@ from worker.contract.options import StartKind
 class DirectionInfo(Message):
     """One editing direction of a pack."""
 
-    name: str
+    name: str = Field(description="Its name.")
     label: str = Field(description="What a positive strength does.")
     low: float = Field(description="Lowest strength at which pictures stay plausible.")
     high: float = Field(description="Highest such strength.")
@@ -20,24 +20,24 @@ class DirectionInfo(Message):
 class PackInfo(Message):
     """One pack, as a live worker announces it."""
 
-    name: str
-    version: str
+    name: str = Field(description="What `pack` of a submission names.")
+    version: str = Field(description="Changes with anything in the pack.")
     digest: str = Field(
         "",
         description="sha256:... of the generator's weights: codes of one digest render the same faces, whatever else "
         "of the pack changes. Workers of before say none.",
     )
-    resolution: int
-    layers: int
-    w_dim: int
-    starts: list[StartKind]
-    optimizers: list[str]
+    resolution: int = Field(description="Side of its pictures in pixels.")
+    layers: int = Field(description="Rows of a code.")
+    w_dim: int = Field(description="Columns of a code.")
+    starts: list[StartKind] = Field(description="What an inversion can start from, beside a code that is sent along.")
+    optimizers: list[str] = Field(description="What `optimizer` may be.")
     directions: list[DirectionInfo] = Field(
         default_factory=list, description="Directions in which its codes can be edited; workers of before say none."
     )
-    licence: str
-    description: str
-    default: bool
+    licence: str = Field(description="On which terms its pictures may be used.")
+    description: str = Field(description="What it draws.")
+    default: bool = Field(description="It is taken where `pack` is left out.")
 
 
 class WorkerInfo(Message):

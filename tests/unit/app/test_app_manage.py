@@ -86,6 +86,12 @@ class TestList:
         assert (answer.status_code, slug(answer)) == (422, "option-invalid")
         assert f"`{next(iter(query))}`" in answer.json()["detail"]
 
+    def test_a_filter_that_is_none_selects_nothing(self, service: Service) -> None:
+        service.submitted()
+        answer = service.get(URL, params={"limit": 5, "state": "failed"})
+        assert (answer.status_code, slug(answer)) == (422, "option-unknown")
+        assert "`state` is no filter. Known filters: status, pack," in answer.json()["detail"]
+
     @pytest.mark.parametrize("time", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
     def test_times_at_the_end_of_the_calendar(self, service: Service, time: str) -> None:
         for name in ("created_after", "created_before"):

@@ -9,7 +9,7 @@ import uuid
 
 import pytest
 from anyio.from_thread import BlockingPortal
-from app_fakes import FakeJobClient
+from app_fakes import FakeJobClient, picture_bytes
 from app_keyring import Ring, bearer, stores_of
 from app_service import Service, running
 from prometheus_client.parser import text_string_to_metric_families
@@ -61,6 +61,8 @@ class TestMetrics:
         expected = {
             ("inversion_jobs", "state=queued"): 5,
             ("inversion_jobs", "state=running"): 3,
+            ("inversion_jobs_submitted_total", ""): 20,
+            ("inversion_jobs_ended_total", "outcome=submitted"): None,
             ("inversion_jobs_ended_total", "outcome=succeeded"): 9,
             ("inversion_jobs_ended_total", "outcome=canceled"): 0,
             ("inversion_job_errors_total", "type=no-face-found"): 2,
@@ -146,10 +148,13 @@ class TestLogs:
             answer = service.upload(headers={"X-Request-ID": "editor-7"})
             job_id = answer.json()["id"]
             service.get(f"/v1/inversions/{job_id}")
+            files = [("image", ("a", picture_bytes()))]
+            batch_id = service.post("/v1/batches", files=files).json()["id"]
         finally:
             log.removeHandler(handler)
             log.propagate = True
-        submit, look = [json.loads(line) for line in written.getvalue().splitlines()]
+        submit, look, batch = [json.loads(line) for line in written.getvalue().splitlines()]
+        assert (submit["job_id"], batch["batch_id"]) == (job_id, batch_id)
         assert (submit["request_id"], submit["status"], submit["method"]) == ("editor-7", 202, "POST")
         assert (look["job_id"], look["path"]) == (job_id, f"/v1/inversions/{job_id}")
         assert look["request_id"] != "editor-7"

@@ -50,12 +50,40 @@ class TestPrefer:
             answer = self.waited(service, *prefer)
             assert (answer.status_code, "preference-applied" in answer.headers) == (202, False)
 
+    def test_a_batch_as_a_whole(self, service: Service) -> None:
+        files = [("image", ("a", picture_bytes()))] * 2
+        url = "/v1/batches"
+        early = service.post(url, files=files, headers={"Prefer": "wait=0"})
+        assert (early.status_code, early.headers["preference-applied"]) == (202, "wait=0")
+        waiting = service.start(url, "POST", files=files, headers={"Prefer": "wait=30"})
+        while len(service.jobs.records) < 4:
+            service.pause(0.01)
+        first, second = list(service.jobs.records)[2:]
+        service.jobs.run(first)
+        service.pause(0.05)
+        assert not waiting.done()
+        service.jobs.run(second)
+        answer = waiting.result(timeout=10)
+        assert (answer.status_code, answer.json()["status"]) == (200, "succeeded")
+        assert (answer.headers["preference-applied"], "retry-after" in answer.headers) == ("wait=30", False)
+
+    def test_a_repetition(self, service: Service) -> None:
+        job_id = service.submitted()
+        service.jobs.fail(job_id)
+        waiting = service.start(f"{URL}/{job_id}/retry", "POST", headers={"Prefer": "wait=30"})
+        while len(service.jobs.records) < 2:
+            service.pause(0.01)
+        service.jobs.run(list(service.jobs.records)[1])
+        answer = waiting.result(timeout=10)
+        assert (answer.status_code, answer.json()["status"]) == (200, "succeeded")
+        assert answer.headers["preference-applied"] == "wait=30"
+
     @pytest.mark.parametrize(
         ("lines", "seconds"),
         [
             (["wait=5"], 5), (["WAIT = 5"], 5), (['wait="5"'], 5), (["foo, wait=5"], 5), (["foo; bar=1, wait=5;x"], 5),
             (["foo", "wait=5"], 5), (["wait=5", "wait=6"], 5), (["wait=99999"], 60), (["wait=-1"], None),
-            (["wait=1.5"], None), (["wait"], None), (["respond-async, wait=5"], None), (["wait=5, respond-async"], 5),
+            (["wait=1.5"], None), (["wait"], None), (["respond-async, wait=5"], 5), (["respond-async"], None),
             ([""], None), (["wait=" + "9" * 400], None),
         ],
     )  # fmt: skip

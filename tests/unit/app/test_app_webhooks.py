@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
+import logging
 import random
 import re
 import shutil
@@ -17,13 +20,13 @@ from anyio.from_thread import BlockingPortal
 from app_fakes import FakeJobClient, picture_bytes
 from app_keyring import Ring, bearer, stores_of
 from app_service import Service, running
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from standardwebhooks import Webhook
 
 from app.settings import AppSettings
 from app.signing import check_secret, make_secret, signed_headers
 from app.webhooks import Courier, backoff_s, next_message
-from worker.client import Unsent
+from worker.client import Unsent, logs
 from worker.contract import (
     EventKind,
     FrameReady,
@@ -269,6 +272,34 @@ class TestDelivery:
         queue, receiver = Queue(numbered(STARTED, DONE), WANTS), Receiver(500, 500, 500, 500)
         run(portal, queue, receiver)
         assert receiver.kinds == ["started"] * 4 + ["done"]
+
+    def test_what_is_logged_names_the_job_and_its_request(self, portal: BlockingPortal) -> None:
+        queue = Queue(numbered(JobQueued()), WANTS)
+        queue.record = queue.record.model_copy(update={"request_id": "editor-7"})
+        log, written = logging.getLogger("app.webhooks"), io.StringIO()
+        handler = logs.handler("json", "%(message)s")
+        assert isinstance(handler, logging.StreamHandler)
+        handler.setStream(written)
+        log.addHandler(handler)
+        log.setLevel("INFO")
+        receiver = Receiver(OSError("refused"))
+
+        async def deliver() -> None:
+            async def secrets(tenant: str) -> list[str]:
+                return []
+
+            courier = Courier(queue, receiver.post, secrets, AppSettings(webhook_secret=SecretStr(SECRET)))
+            await courier.look()
+            while not queue.waits_s:
+                await asyncio.sleep(0.01)
+
+        try:
+            portal.call(deliver)
+        finally:
+            log.removeHandler(handler)
+            log.setLevel("NOTSET")
+        line = json.loads(written.getvalue().splitlines()[0])
+        assert (line["job_id"], line["request_id"]) == (JOB, "editor-7")
 
     def test_gone_is_gone(self, portal: BlockingPortal) -> None:
         queue, receiver = Queue(numbered(STARTED, DONE), WANTS), Receiver(410)
