@@ -11,6 +11,7 @@ from torch import nn
 
 from inversion_core.optimizers.basis import BasisConfig, BasisNetwork, LearnedBasis
 from inversion_core.optimizers.learned import Learned, LearnedConfig, UpdateNetwork
+from inversion_core.optimizers.learned_lbfgs import LBFGSNetwork, LearnedLBFGS, LearnedLBFGSConfig
 from inversion_core.optimizers.looking import ResidualConfig, ResidualNetwork
 from inversion_core.optimizers.lstm import CoordinateLSTM, LearnedLSTM, LSTMConfig
 from inversion_core.optimizers.residual import LearnedResidual
@@ -72,6 +73,10 @@ DESIGNS: Mapping[str, Design] = {
     ),
     "learned-basis": Design(
         config=BasisConfig, network=BasisNetwork, optimizer=LearnedBasis, untrained="the same",
+        training={"start": "any", "targets": "mixed"},
+    ),
+    "learned-lbfgs": Design(
+        config=LearnedLBFGSConfig, network=LBFGSNetwork, optimizer=LearnedLBFGS, untrained="the same",
         training={"start": "any", "targets": "mixed"},
     ),
 }  # fmt: skip

@@ -60,23 +60,20 @@ class LBFGS(Scheduled):
 
     def step(self, w_BLD: Tensor, grad_BLD: Tensor, state: LBFGSState) -> tuple[Tensor, LBFGSState]:
         state = self._remember(grad_BLD, state)
-        step_BLD = self._length_B11(grad_BLD, state) * _direction(grad_BLD, state)
+        direction_BLD = two_loop(grad_BLD, state.steps_BKLD, state.changes_BKLD, state.rho_BK, _scale_B11(state))
+        step_BLD = self._length_B11(grad_BLD, state) * direction_BLD
         return w_BLD + step_BLD, state._replace(step_BLD=step_BLD, grad_BLD=grad_BLD)
 
     def _remember(self, grad_BLD: Tensor, state: LBFGSState) -> LBFGSState:
         """Count the update, and push the pair of the last step where its curvature is positive enough."""
         change_BLD = grad_BLD - state.grad_BLD
-        curvature_B = _dot(change_BLD, state.step_BLD)
+        curvature_B = dot(change_BLD, state.step_BLD)
         counts_B = curvature_B > self.min_curvature  # never before the first step, nor where anything is NaN
 
-        def push(history: Tensor, newest: Tensor) -> Tensor:
-            pushed = torch.cat([history[:, 1:], newest[:, None]], dim=1)
-            return torch.where(counts_B.view(-1, *[1] * (history.ndim - 1)), pushed, history)
-
         return state._replace(
-            steps_BKLD=push(state.steps_BKLD, state.step_BLD),
-            changes_BKLD=push(state.changes_BKLD, change_BLD),
-            rho_BK=push(state.rho_BK, 1 / curvature_B),
+            steps_BKLD=pushed(state.steps_BKLD, state.step_BLD, counts_B),
+            changes_BKLD=pushed(state.changes_BKLD, change_BLD, counts_B),
+            rho_BK=pushed(state.rho_BK, 1 / curvature_B, counts_B),
             count_B=state.count_B + 1,
         )
 
@@ -87,30 +84,41 @@ class LBFGS(Scheduled):
         return length_B[:, None, None] * self.rate_B11(state.count_B, grad_BLD)
 
 
-def _direction(grad_BLD: Tensor, state: LBFGSState) -> Tensor:
-    """- H grad by the two-loop recursion (Nocedal 1980; Nocedal and Wright 2006, algorithm 7.4)."""
+def pushed(history_BK: Tensor, newest_B: Tensor, counts_B: Tensor) -> Tensor:
+    """The history (B, K, ...) with `newest_B` (B, ...) at its end and without its oldest, for images that count."""
+    moved_BK = torch.cat([history_BK[:, 1:], newest_B[:, None]], dim=1)
+    return torch.where(counts_B.view(-1, *[1] * (history_BK.ndim - 1)), moved_BK, history_BK)
+
+
+def two_loop(
+    grad_BLD: Tensor, steps_BKLD: Tensor, changes_BKLD: Tensor, rho_BK: Tensor, diagonal_BLD: Tensor
+) -> Tensor:
+    """- H grad by the two-loop recursion (Nocedal 1980; Nocedal and Wright 2006, algorithm 7.4).
+
+    `diagonal_BLD` is the first guess of H, a diagonal matrix or (B, 1, 1) a multiple of the identity; pairs whose rho
+    is 0 take no part.
+    """
     q_BLD, kept = -grad_BLD, []
     pairs = [
         (s_BLD, y_BLD, rho_B[:, None, None])
-        for s_BLD, y_BLD, rho_B in zip(state.steps_BKLD.unbind(1), state.changes_BKLD.unbind(1),
-                                       state.rho_BK.unbind(1), strict=True)
-    ]  # fmt: skip
+        for s_BLD, y_BLD, rho_B in zip(steps_BKLD.unbind(1), changes_BKLD.unbind(1), rho_BK.unbind(1), strict=True)
+    ]
     for s_BLD, y_BLD, rho_B11 in reversed(pairs):
-        kept.append(rho_B11 * _dot(s_BLD, q_BLD)[:, None, None])
+        kept.append(rho_B11 * dot(s_BLD, q_BLD)[:, None, None])
         q_BLD = q_BLD - kept[-1] * y_BLD
-    r_BLD = _scale_B11(state) * q_BLD
+    r_BLD = diagonal_BLD * q_BLD
     for (s_BLD, y_BLD, rho_B11), kept_B11 in zip(pairs, reversed(kept), strict=True):
-        r_BLD = r_BLD + (kept_B11 - rho_B11 * _dot(y_BLD, r_BLD)[:, None, None]) * s_BLD
+        r_BLD = r_BLD + (kept_B11 - rho_B11 * dot(y_BLD, r_BLD)[:, None, None]) * s_BLD
     return r_BLD
 
 
 def _scale_B11(state: LBFGSState) -> Tensor:
     """gamma = (y . s) / (y . y) of the newest pair, the recursion's first guess of H; 1 where there is no pair."""
     rho_B, y_BLD = state.rho_BK[:, -1], state.changes_BKLD[:, -1]
-    gamma_B = torch.where(rho_B > 0, 1 / (rho_B * _dot(y_BLD, y_BLD)), 1.0)
+    gamma_B = torch.where(rho_B > 0, 1 / (rho_B * dot(y_BLD, y_BLD)), 1.0)
     return gamma_B[:, None, None]
 
 
-def _dot(a_BLD: Tensor, b_BLD: Tensor) -> Tensor:
+def dot(a_BLD: Tensor, b_BLD: Tensor) -> Tensor:
     """a . b of each image: (B,)."""
     return (a_BLD * b_BLD).sum(dim=(1, 2))

@@ -50,7 +50,7 @@ def test_far_from_faces_none_is_worse_than_adam() -> None:
     target_BCHW = far_pictures(pack)
     adam = lowest(pack, target_BCHW, "adam")
     assert max(adam) > 0.02  # these are hard
-    for name in ("learned-basis", "learned-residual"):
+    for name in ("learned-basis", "learned-residual", "learned-lbfgs"):
         ours = lowest(pack, target_BCHW, name)
         assert all(mine <= WORSE * its for mine, its in zip(ours, adam, strict=True)), (name, ours, adam)
         assert all(a >= b >= c for a, b, c in zip(ours[:3], ours[3:6], ours[6:], strict=True))
