@@ -131,18 +131,19 @@ def archive_pictures(folder: Path):  # type: ignore[no-untyped-def]
     return training
 
 
-def test_it_comes_from_the_command_line_into_a_pack_and_serves_every_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("design", ["learned-basis", "learned-lbfgs"])
+def test_it_comes_from_the_command_line_into_a_pack_and_serves_every_start(tmp_path: Path, design: str) -> None:
     save_networks(tmp_path / "pack", tiny_pack())
     archive = noise_archive(tmp_path, np.random.default_rng(0), count=12)
     run = [
-        "train", "optimizer", str(tmp_path / "pack"), "--design", "learned-basis", "--data", str(archive),
+        "train", "optimizer", str(tmp_path / "pack"), "--design", design, "--data", str(archive),
         "--out", str(tmp_path / "run"), "--iterations", "4", "--real", "2", "--held-out", "4",
     ]  # fmt: skip
     assert main(run) == 0
     assert main(["pack", "add-optimizer", str(tmp_path / "pack"), str(tmp_path / "run")]) == 0
     verify_pack(tmp_path / "pack")
     pack = load_pack(tmp_path / "pack")
-    assert not torch.equal(pack.learned_network("learned-basis", "mean").basis.axes_LDE[0], torch.eye(pack.w_dim))
+    assert not torch.equal(pack.learned_network(design, "mean").basis.axes_LDE[0], torch.eye(pack.w_dim))
     for start in ("encoder", "mean", "random"):
-        *_, last = invert(pack, tiny_targets(), InvertConfig(num_steps=3, optimizer="learned-basis", start=start))
+        *_, last = invert(pack, tiny_targets(), InvertConfig(num_steps=3, optimizer=design, start=start))
         assert last.index == 3
