@@ -195,11 +195,12 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
 def _methods_at(request: Request) -> list[str]:
     """What the address of this request takes: the framework names those of its first route alone."""
     routes = request.app.routes
-    return [
+    found = [
         method
-        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
         if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
     ]
+    return [*found, "HEAD"] if "GET" in found else found
 
 
 async def on_validation(request: Request, error: Exception) -> JSONResponse:

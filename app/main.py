@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from app import cross_origin, errors, outages, told, uploads
 from app.egress import CheckedNetwork, Sender
 from app.guard import Guard
+from app.heads import Heads
 from app.http_meters import HttpMeters
 from app.middleware import Envelope
 from app.openapi import operation_id, use_problem_documents
@@ -95,6 +96,7 @@ def create_app(
     use_problem_documents(app, settings)
     app.add_middleware(Guard, settings=settings)
     cross_origin.allow(app, settings.cors_origins)
+    app.add_middleware(Heads)
     app.add_middleware(Envelope)  # the last one added is the outermost
     return app
 

@@ -38,7 +38,11 @@ from schemathesis.config import (
     SchemathesisConfig,
     StatefulPhaseConfig,
 )  # fmt: skip
-from schemathesis.config._checks import POSITIVE_DATA_ACCEPTANCE_EXPECTED_STATUSES
+from schemathesis.config._checks import (
+    NEGATIVE_DATA_REJECTION_EXPECTED_STATUSES,
+    POSITIVE_DATA_ACCEPTANCE_EXPECTED_STATUSES,
+    NegativeDataRejectionConfig,
+)
 from schemathesis.engine import events
 
 from app.main import create_app
@@ -199,11 +203,14 @@ def run(url: str, max_examples: int) -> tuple[Counter[str], list[str]]:
     """Every phase and every check; how many requests of each operation, and what was found wrong."""
     generation = GenerationConfig(max_examples=max_examples, deterministic=True, no_shrink=True, database="none")
     phases = PhasesConfig(fuzzing=FuzzingPhaseConfig(), stateful=StatefulPhaseConfig(enabled=True))
-    # An id may be one that has expired, just as it may be unknown.
+    # An id may be one that has expired, just as it may be unknown, whatever else is wrong with the request.
     checks = ChecksConfig(
         positive_data_acceptance=PositiveDataAcceptanceConfig(
             expected_statuses=[*POSITIVE_DATA_ACCEPTANCE_EXPECTED_STATUSES, "410"]
-        )
+        ),
+        negative_data_rejection=NegativeDataRejectionConfig(
+            expected_statuses=[*NEGATIVE_DATA_REJECTION_EXPECTED_STATUSES, "410"]
+        ),
     )
     project = ProjectConfig(checks=checks, generation=generation, phases=phases, request_timeout=20)
     config = SchemathesisConfig(projects=ProjectsConfig(default=project), seed=1)
