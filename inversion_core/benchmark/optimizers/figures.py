@@ -23,11 +23,11 @@ COLOURS = {
     "lbfgs": "#8e6bbf",
 }  # fmt: skip
 """Of the classic optimizers: one stays the same in every figure."""
-LEARNED_COLOURS = ("#d1352b", "#e8890c", "#c2378f", "#7a1f1f", "#3a3a3a")
+LEARNED_COLOURS = ("#e8890c", "#c2378f", "#d9b310", "#7a1f1f", "#3a3a3a", "#d1352b", "#0f7b6c", "#5b2a86")
 """Of the learned ones, in the pack's order; they go on from the first."""
-SIZE_INCHES = (8.0, 5.0)
+SIZE_INCHES = (9.4, 5.0)
 DPI = 130
-MARGINS = {"left": 0.11, "right": 0.98, "bottom": 0.1, "top": 0.93}
+MARGINS = {"left": 0.1, "right": 0.83, "bottom": 0.1, "top": 0.93}
 TABLES = {False: "paper", True: "tuned"}
 """Whether it is the tuned table -> how its files are named."""
 
@@ -86,7 +86,8 @@ def _draw(runs: Sequence[Run], costs: Mapping[str, Cost] | None, file: Path, tit
     axes.set_ylabel("lowest loss so far (equation 1): median, quartiles")
     axes.set_title(title, fontsize=10)
     axes.grid(visible=True, which="both", alpha=0.25, linewidth=0.5)
-    axes.legend(fontsize=8)
+    lines = sorted(axes.get_lines(), key=lambda line: -np.asarray(line.get_ydata())[-1])  # as the curves end
+    axes.legend(handles=lines, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     figure.savefig(file)
 
 
