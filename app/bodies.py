@@ -2,7 +2,8 @@
 
 The body is counted while it arrives, so a lying or missing Content-Length changes nothing. What is larger
 than a mebibyte waits in a nameless temporary file, which is gone as soon as it is closed; `Body.load` takes
-it into memory, and is called by one of few at a time.
+it into memory, and is called by one of few at a time. However many bodies arrive, one chunk is taken in at a
+time, and whoever else wants something of this process comes in between.
 """
 
 from __future__ import annotations
@@ -79,12 +80,15 @@ async def _counted(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
     if announced.isdecimal() and int(announced[:20]) > max_bytes:
         raise too_large
     seen_bytes = 0
+    one_at_a_time: asyncio.Lock = request.app.state.body_lock
     async with aclosing(request.stream()) as stream:
         async for chunk in stream:
             seen_bytes += len(chunk)
             if seen_bytes > max_bytes:
                 raise too_large
-            yield chunk
+            async with one_at_a_time:  # not while a chunk is waited for: a slow sender holds nobody up
+                yield chunk
+                await asyncio.sleep(0)
 
 
 # ---- multipart/form-data

@@ -20,7 +20,7 @@ from app.stores import Stores
 PUBLIC = frozenset({"/", "/favicon.ico", "/docs", "/openapi.json", "/problems", "/livez", "/readyz"})
 """Says nothing of anybody's inversions, and starts none."""
 PUBLIC_BELOW = ("/static/", "/docs/assets/", "/problems/")
-_READS = ("GET", "OPTIONS")
+_READS = ("GET", "HEAD", "OPTIONS")
 
 
 class Guard:

@@ -89,6 +89,7 @@ def create_app(
     app.state.settings = settings
     app.state.http_meters = HttpMeters()
     app.state.decode_slots = CapacityLimiter(settings.decode_slots)
+    app.state.body_lock = asyncio.Lock()
     for module in (inversions, batches, frames, results, events, packs, usage, session, health, metrics, page):
         app.include_router(module.router)
     page.mount_assets(app)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from inversion_core.loss import InversionLoss
 from inversion_core.packs import Pack
@@ -24,6 +25,8 @@ PER_CPU_THREAD = 4
 """Slots for each CPU thread: a batch of small pictures fills the caches better, and more would only wait longer."""
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
+_counted: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+"""Generator -> what `image_bytes` counted, for as long as the generator is in use."""
 
 
 def default_slots(packs: Iterable[Pack], device: torch.device) -> int:
@@ -35,6 +38,12 @@ def default_slots(packs: Iterable[Pack], device: torch.device) -> int:
 
 def image_bytes(pack: Pack) -> int:
     """Bytes that one image's step keeps for its backward pass, counted in one forward pass; without the weights."""
+    if pack.generator not in _counted:
+        _counted[pack.generator] = _count_image_bytes(pack)
+    return _counted[pack.generator]
+
+
+def _count_image_bytes(pack: Pack) -> int:
     kept: dict[int, int] = {}
     weights = {tensor.untyped_storage().data_ptr() for tensor in _weights(pack)}
 

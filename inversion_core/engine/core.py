@@ -46,7 +46,7 @@ class EngineConfig:
     turn_steps: int = 50
     """Steps after which a request gives its place up while another one waits."""
     buckets: tuple[int, ...] | None = None
-    """Batch sizes, ascending; None: every size on a CPU, a few on CUDA."""
+    """Sizes of what is computed at once, ascending; None: on a CPU every size up to what pays, on CUDA a few."""
     threads: tuple[int, ...] = ()
     """Numbers of CPU threads that a step may be given, the likeliest first: the fastest is found by trying. Empty:
     torch's own number is left alone."""
@@ -185,7 +185,7 @@ class Core:
     def _parts_for(self, key: Hashable, batch: Batch) -> Parts:
         if key not in self._parts:
             request = batch.slots[0].request
-            buckets = self._config.buckets or default_buckets(self._config.slots, request.pack.device)
+            buckets = self._config.buckets or default_buckets(self._config.slots, request.pack)
             step = self._config.make_step(request.pack, request.config.regulariser_weight)
             self._parts[key] = Parts(step, buckets)
         return self._parts[key]

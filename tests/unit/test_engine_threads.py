@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
-from inversion_core.engine import Engine, EngineConfig, Request, capacity
+from inversion_core.engine import Engine, EngineConfig, Request, buckets, capacity
+from inversion_core.engine.buckets import default_buckets
 from inversion_core.engine.capacity import default_slots, free_bytes, image_bytes
+from inversion_core.engine.step import Evaluate, Evaluation, Inputs, PackStep, Want
 from inversion_core.engine.threads import TRY_EVERY, ThreadGovernor
-from inversion_core.inverter import InvertConfig
+from inversion_core.inverter import InvertConfig, invert
+from inversion_core.packs import Pack
 from tests.tiny import tiny_pack, tiny_targets
 
 pytestmark = pytest.mark.unit
@@ -75,3 +79,35 @@ def test_slots_follow_memory_and_threads(monkeypatch: pytest.MonkeyPatch) -> Non
     assert default_slots(packs, cpu) == 3
     monkeypatch.setattr(capacity, "free_bytes", lambda _: 0)
     assert default_slots(packs, cpu) == 1, "it has to try at least"
+
+
+def test_a_cpu_computes_no_more_at_once_than_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    pack = tiny_pack()
+    assert default_buckets(4, pack) == (1, 2, 3, 4)
+    monkeypatch.setattr(buckets, "CPU_PART_BYTES", 2 * image_bytes(pack))
+    assert default_buckets(8, pack) == (1, 2)
+    monkeypatch.setattr(buckets, "CPU_PART_BYTES", image_bytes(pack) - 1)
+    assert default_buckets(8, pack) == (1,), "one at least"
+
+
+def test_large_pictures_are_stepped_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def make_step(pack: Pack, regulariser_weight: float) -> Evaluate:
+        real = PackStep(pack, regulariser_weight)
+
+        def step(w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
+            sizes.append(len(w_BLD))
+            return real(w_BLD, inputs, want)
+
+        return step
+
+    monkeypatch.setattr(buckets, "CPU_PART_BYTES", 1)
+    pack, targets, config = tiny_pack(), tiny_targets(2), InvertConfig(num_steps=3)
+    with Engine(EngineConfig(slots=2, make_step=make_step)) as engine:
+        tickets = [engine.submit(Request(pack=pack, target_CHW=target, config=config)) for target in targets]
+        losses = [[step.loss for step in ticket] for ticket in tickets]
+    assert set(sizes) == {1}
+    for target, found in zip(targets, losses, strict=True):
+        alone = [float(step.loss_B) for step in invert(pack, target[None], config)]
+        assert found == pytest.approx(alone, rel=1e-5)
