@@ -106,7 +106,7 @@ def test_it_writes_everything(done: Path) -> None:
     }  # fmt: skip
     for name in figures:
         with Image.open(done / name) as figure:
-            assert figure.size == (1040, 650)
+            assert figure.size == (1222, 650)
             assert len(set(figure.convert("RGB").get_flattened_data())) > 50, "something is drawn"
     with Image.open(done / "strip-1.png") as strip:
         assert strip.width == MARGIN_PX + 3 * TILE_PX + 2 * 2, "target, 0 and 6"

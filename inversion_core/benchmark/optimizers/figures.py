@@ -27,7 +27,7 @@ LEARNED_COLOURS = ("#e8890c", "#c2378f", "#d9b310", "#7a1f1f", "#3a3a3a", "#d135
 """Of the learned ones, in the pack's order; they go on from the first."""
 SIZE_INCHES = (9.4, 5.0)
 DPI = 130
-MARGINS = {"left": 0.1, "right": 0.83, "bottom": 0.1, "top": 0.93}
+MARGINS = {"left": 0.115, "right": 0.83, "bottom": 0.1, "top": 0.93}
 TABLES = {False: "paper", True: "tuned"}
 """Whether it is the tuned table -> how its files are named."""
 
