@@ -1,9 +1,12 @@
 """3x3 convolutions with frozen weights, by Winograd's algorithm where that is faster.
 
-Winograd's F(6x6, 3x3) makes 36 outputs of 64 products where the definition takes 324 (Lavin and Gray 2016, "Fast
-algorithms for convolutional neural networks"). torch carries it for CPUs (NNPACK) and uses it for phones alone; its
-own CPU kernels (oneDNN) know it no more. It rounds a little worse: 1e-5 of the largest output, beside 1e-6. So it is
-used only where somebody asks for it: the engine does, and `invert`, the reference, stays as exact as it can be.
+There are two forms of it. F(6x6, 3x3) makes 36 outputs of 64 products where the definition takes 324 (Lavin and Gray
+2016, "Fast algorithms for convolutional neural networks"); torch carries it for CPUs (NNPACK) and uses it for phones
+alone, and its own CPU kernels (oneDNN) know none of it. It turns the kernel into its form each time, which with many
+channels is most of the work; there F(4x4, 3x3) of our own is faster (winograd.py), which keeps the kernel's form.
+
+Both round a little worse: 1e-5 of the largest output, beside 1e-6. So they are used only where somebody asks for them:
+the engine does, and `invert`, the reference, stays as exact as it can be.
 
 Suffixes: B image, C channel, H W height and width, P pixel, O I output and input channel of a kernel.
 """
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,10 +24,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from inversion_core.models import winograd
+
 MIN_SIDE_PX = 32
 """Below, turning the kernel into Winograd's form costs more than it saves."""
 MIN_CHANNELS = 48
 """Geometric mean of input and output channels below which tiles cost more to take apart than they save."""
+MIN_SIDE_OF_PRODUCTS_PX = 16
+MIN_CHANNELS_OF_PRODUCTS = 360
+"""The same for the form of our own: 256 to 512 channels are enough, 256 to 256 are not."""
 
 _asked = threading.local()
 _turned: WeakIdKeyDictionary = WeakIdKeyDictionary()
@@ -60,17 +68,26 @@ def is_fast(x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> bool:
     """Whether Winograd's form serves: asked for, frozen float32 on a CPU, large enough, and a CPU where it pays."""
     if not getattr(_asked, "is_on", False):
         return False
-    out_channels, in_channels = weight_OIHW.shape[:2]
     return (
         weight_OIHW.device.type == "cpu"
         and x_BCHW.dtype == weight_OIHW.dtype == torch.float32
         and not weight_OIHW.requires_grad
         and (bias_O is None or not bias_O.requires_grad)
         and not torch.is_autocast_enabled("cpu")
-        and min(x_BCHW.shape[2:]) >= MIN_SIDE_PX
-        and out_channels * in_channels >= MIN_CHANNELS**2
+        and (as_products(x_BCHW, weight_OIHW) or _is_large(x_BCHW, weight_OIHW, MIN_SIDE_PX, MIN_CHANNELS))
         and winograd_pays()
     )
+
+
+def as_products(x_BCHW: Tensor, weight_OIHW: Tensor) -> bool:
+    """Whether the form of our own is the faster one of the two."""
+    fits = all(side % winograd.TILE_PX == 0 for side in x_BCHW.shape[2:])
+    return fits and _is_large(x_BCHW, weight_OIHW, MIN_SIDE_OF_PRODUCTS_PX, MIN_CHANNELS_OF_PRODUCTS)
+
+
+def _is_large(x_BCHW: Tensor, weight_OIHW: Tensor, side_px: int, channels: int) -> bool:
+    out_channels, in_channels = weight_OIHW.shape[:2]
+    return min(x_BCHW.shape[2:]) >= side_px and out_channels * in_channels >= channels**2
 
 
 @functools.cache
@@ -89,12 +106,22 @@ class _Winograd(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> Tensor:
-        ctx.weight_OIHW = weight_OIHW
-        return _convolved(x_BCHW, weight_OIHW, bias_O)
+        ctx.weight_OIHW, ctx.as_products = weight_OIHW, as_products(x_BCHW, weight_OIHW)
+        if not ctx.as_products:
+            return _convolved(x_BCHW, weight_OIHW, bias_O)
+        y_BCHW = _each(winograd.convolve, x_BCHW, weight_OIHW)
+        return y_BCHW if bias_O is None else y_BCHW.add_(bias_O[:, None, None])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
+        if ctx.as_products:
+            return _each(winograd.convolve_back, grads[0], ctx.weight_OIHW), None, None
         return conv3x3(grads[0], turned(ctx.weight_OIHW)), None, None
+
+
+def _each(convolve: Callable[[Tensor, Tensor], Tensor], x_BCHW: Tensor, weight_OIHW: Tensor) -> Tensor:
+    """Image by image, so that neighbours do not even change an image's rounding."""
+    return torch.stack([convolve(x_CHW, weight_OIHW) for x_CHW in x_BCHW])
 
 
 def _convolved(x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> Tensor:

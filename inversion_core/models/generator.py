@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inversion_core.models.convolution import conv1x1, conv3x3
-from inversion_core.models.layers import EPSILON, EqualizedLinear, leaky_relu, pixel_norm, resolutions
+from inversion_core.models.layers import EPSILON, EqualizedLinear, leaky_relu, leaky_relu_, pixel_norm, resolutions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +151,7 @@ class StyleLayer(nn.Module):
             shift = self._shift(self.noise_HW, x.dtype)
         else:
             shift = self.folded_shift_CHW.to(x.dtype)
-        return adain(leaky_relu(x + shift), self.style(w_BD) if style_BS is None else style_BS)
+        return adain(leaky_relu_(x + shift), self.style(w_BD) if style_BS is None else style_BS)
 
     def _shift(self, noise: Tensor, dtype: torch.dtype) -> Tensor:
         """Bias and noise, added together: they are added to the same."""

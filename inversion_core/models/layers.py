@@ -68,6 +68,11 @@ def leaky_relu(x: Tensor) -> Tensor:
     return F.leaky_relu(x, LEAKY_SLOPE)
 
 
+def leaky_relu_(x: Tensor) -> Tensor:
+    """In place: a large picture's new memory costs more than the work on it."""
+    return F.leaky_relu(x, LEAKY_SLOPE, inplace=True)
+
+
 def resolutions(resolution: int) -> list[int]:
     """The powers of two from 4 to `resolution`, which must be one from 8 to 1024.
 
