@@ -65,10 +65,11 @@ DESIGNS: Mapping[str, Design] = {
         training={"unroll": 5, "rate": 3e-4},
     ),
     "learned-residual": Design(
-        config=ResidualConfig, network=ResidualNetwork, optimizer=LearnedResidual, untrained="learned-basis",
+        config=ResidualConfig, network=ResidualNetwork, optimizer=LearnedResidual,
+        untrained="learned-basis, then learned-lbfgs",
         training={
-            "start": "any", "iterations": 45, "unroll": 5, "rate": 7e-4, "latent_weight": 0.0, "averaging": 0.98,
-            "objective": "log-loss", "targets": "pictures",
+            "start": "any", "iterations": 6, "unroll": 6, "rate": 4e-4, "last_weight": 2.0, "latent_weight": 0.0,
+            "averaging": 0.98, "objective": "log-loss", "targets": "pictures",
         },
     ),
     "learned-basis": Design(

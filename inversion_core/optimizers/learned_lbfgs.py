@@ -15,7 +15,7 @@ Suffixes: B image, K pair in the history, L style layer, D latent w.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,26 @@ MIN_COSINE = 0.01
 """Between step and change of gradient, below which a pair says too little of the curvature to be kept."""
 
 
+class TrustRegionConfig(Protocol):
+    """What it needs of that one's settings."""
+
+    @property
+    def radius(self) -> float: ...
+
+    @property
+    def history_size(self) -> int: ...
+
+
+class HasBasis(Protocol):
+    """What the method needs of a network."""
+
+    @property
+    def basis(self) -> Basis: ...
+
+    @property
+    def config(self) -> TrustRegionConfig: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class LearnedLBFGSConfig:
     """Settings; nothing in it is trained but the basis."""
@@ -51,10 +71,15 @@ class LearnedLBFGSConfig:
     """Pairs K of step and change that are kept."""
 
     def __post_init__(self) -> None:
-        if not self.radius > 0:
-            raise ValueError(f"radius is {self.radius}; it must be above 0")
-        if type(self.history_size) is not int or self.history_size < 1:
-            raise ValueError(f"history_size is {self.history_size}; it must be a whole number, 1 or more")
+        check_settings(self)
+
+
+def check_settings(config: TrustRegionConfig) -> None:
+    """ValueError where they cannot be."""
+    if not config.radius > 0:
+        raise ValueError(f"radius is {config.radius}; it must be above 0")
+    if type(config.history_size) is not int or config.history_size < 1:
+        raise ValueError(f"history_size is {config.history_size}; it must be a whole number, 1 or more")
 
 
 class LBFGSNetwork(nn.Module):
@@ -93,7 +118,7 @@ class LearnedLBFGSState(NamedTuple):
 class LearnedLBFGS:
     """The method above; no image sees another."""
 
-    def __init__(self, network: LBFGSNetwork):
+    def __init__(self, network: HasBasis):
         self.basis, self.config = network.basis, network.config
 
     def init(self, w_BLD: Tensor) -> LearnedLBFGSState:
@@ -108,33 +133,41 @@ class LearnedLBFGS:
     def step_seeing(
         self, w_BLD: Tensor, grad_BLD: Tensor, state: LearnedLBFGSState, seen: Seen
     ) -> tuple[Tensor, LearnedLBFGSState]:
+        w_BLD, grad_BLD, state = self.observe(w_BLD, grad_BLD, seen.loss_B, state)
+        step_BLD = self.propose(grad_BLD, state)
+        return w_BLD + self.basis.out_of(step_BLD), state._replace(step_BLD=step_BLD, grad_BLD=grad_BLD)
+
+    def observe(
+        self, w_BLD: Tensor, grad_BLD: Tensor, loss_B: Tensor, state: LearnedLBFGSState
+    ) -> tuple[Tensor, Tensor, LearnedLBFGSState]:
+        """What the last step has brought: codes to go on from, their gradient in the basis, and a state that knows."""
         grad_BLD = self.basis.into(grad_BLD)
         state = _remember(grad_BLD, state)
-        w_BLD, grad_BLD, state = self._judge(w_BLD.detach(), grad_BLD, state, seen.loss_B)
+        w_BLD, grad_BLD, state = self._judge(w_BLD, grad_BLD, state, loss_B)
         square_BLD = BETA2 * state.square_BLD + (1 - BETA2) * grad_BLD**2
-        count_B = state.count_B + 1
-        unbiased_BLD = square_BLD / (1 - BETA2**count_B)[:, None, None].to(square_BLD.dtype)
-        step_BLD = self._step(grad_BLD, 1 / (unbiased_BLD.sqrt() + EPSILON), state)
-        state = state._replace(step_BLD=step_BLD, grad_BLD=grad_BLD, square_BLD=square_BLD, count_B=count_B)
-        return w_BLD + self.basis.out_of(step_BLD), state
+        return w_BLD, grad_BLD, state._replace(square_BLD=square_BLD, count_B=state.count_B + 1)
+
+    def propose(self, grad_BLD: Tensor, state: LearnedLBFGSState) -> Tensor:
+        """The next step, in the basis; `state` is one that `observe` made."""
+        unbiased_BLD = state.square_BLD / (1 - BETA2**state.count_B)[:, None, None].to(grad_BLD.dtype)
+        return self._step(grad_BLD, 1 / (unbiased_BLD.sqrt() + EPSILON), state)
 
     def _judge(
         self, w_BLD: Tensor, grad_BLD: Tensor, state: LearnedLBFGSState, loss_B: Tensor
     ) -> tuple[Tensor, Tensor, LearnedLBFGSState]:
         """Grow or shrink the radius, keep the best of each image, put back those whose loss has risen too far."""
         is_gain_B = loss_B <= state.best_loss_B
-        is_first_B = ~state.best_loss_B.isfinite()
-        factor_B = torch.where(is_first_B, 1.0, torch.where(is_gain_B, GROWTH, SHRINKAGE))
-        is_high_B = ~(loss_B <= RISE * state.best_loss_B)  # NaN is no loss to go on from
-        is_back_B11, gain_B11 = (is_high_B & ~is_first_B)[:, None, None], is_gain_B[:, None, None]
-        w_BLD = torch.where(is_back_B11, state.best_w_BLD, w_BLD)
-        grad_BLD = torch.where(is_back_B11, state.best_grad_BLD, grad_BLD)
-        return w_BLD, grad_BLD, state._replace(
+        factor_B = torch.where(is_gain_B, GROWTH, SHRINKAGE)
+        factor_B = torch.where(state.best_loss_B.isfinite(), factor_B, 1.0)
+        is_back_B11, gain_B11 = has_risen(loss_B, state)[:, None, None], is_gain_B[:, None, None]
+        state = state._replace(
             radius_B=(factor_B * state.radius_B).clamp(max=LARGEST * self.config.radius),
             best_loss_B=torch.where(is_gain_B, loss_B, state.best_loss_B),
-            best_w_BLD=torch.where(gain_B11, w_BLD, state.best_w_BLD),
+            best_w_BLD=torch.where(gain_B11, w_BLD.detach(), state.best_w_BLD),
             best_grad_BLD=torch.where(gain_B11, grad_BLD, state.best_grad_BLD),
-        )  # fmt: skip
+        )
+        w_BLD = torch.where(is_back_B11, state.best_w_BLD, w_BLD)
+        return w_BLD, torch.where(is_back_B11, state.best_grad_BLD, grad_BLD), state
 
     def _step(self, grad_BLD: Tensor, diagonal_BLD: Tensor, state: LearnedLBFGSState) -> Tensor:
         """-H grad, no longer than the radius; the diagonal's own step where H's does not lead down, for rounding."""
@@ -145,6 +178,11 @@ class LearnedLBFGS:
         step_BLD = torch.where(is_down_B[:, None, None], step_BLD, plain_BLD)
         length_B = step_BLD.square().mean(dim=(1, 2)).sqrt()
         return (state.radius_B / length_B).nan_to_num(1.0).clamp(max=1)[:, None, None] * step_BLD
+
+
+def has_risen(loss_B: Tensor, state: LearnedLBFGSState) -> Tensor:
+    """Whether an image goes back to its best, of before this loss was known."""
+    return ~(loss_B <= RISE * state.best_loss_B) & state.best_loss_B.isfinite()  # NaN is no loss to go on from
 
 
 def _remember(grad_BLD: Tensor, state: LearnedLBFGSState) -> LearnedLBFGSState:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from inversion_core.optimizers.basis import Basis
 from inversion_core.optimizers.learned import LayerwiseLinear
+from inversion_core.optimizers.learned_lbfgs import check_settings
 from inversion_core.optimizers.seen import Seen
 
 SIDE_PX = 64
@@ -35,7 +36,7 @@ SMALLEST = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class ResidualConfig:
-    """Architecture, and the Adam that an untrained network is."""
+    """Architecture, the Adam that an untrained network is, and the L-BFGS that goes on."""
 
     num_layers: int
     """Number L of style layers; each has weights of its own but in the blocks."""
@@ -49,8 +50,12 @@ class ResidualConfig:
     learning_rate: float = 0.16
     """Step size of the Adam inside, after its warm-up."""
     warmup_steps: int = 3
-    looks: int = 45
-    """Updates in which the network has its say, as many as it is trained for; after them Adam goes on alone."""
+    looks: int = 6
+    """Updates in which the network leads; after them L-BFGS goes on."""
+    radius: float = 0.1
+    """Longest first step of L-BFGS: root mean square over the code's elements."""
+    history_size: int = 20
+    """Pairs of step and change that L-BFGS keeps."""
 
     def __post_init__(self) -> None:
         for name in ("num_layers", "w_dim", "hidden", "context", "feature_channels"):
@@ -62,6 +67,7 @@ class ResidualConfig:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
         if min(self.warmup_steps, self.looks) < 0:
             raise ValueError(f"warmup_steps and looks are {self.warmup_steps}, {self.looks}; they must be 0 or more")
+        check_settings(self)
 
 
 class Trunk(nn.Module):

@@ -17,6 +17,7 @@ from inversion_core.inverter import BestSteps, Checkpoint, iterate
 from inversion_core.loss import InversionLoss
 from inversion_core.optimizers.basis import BasisConfig, BasisNetwork, LearnedBasis
 from inversion_core.optimizers.designs import DESIGNS
+from inversion_core.optimizers.learned_lbfgs import LearnedLBFGS
 from inversion_core.optimizers.looking import ResidualConfig, ResidualNetwork
 from inversion_core.optimizers.residual import LearnedResidual
 from inversion_core.packs import Pack, load_pack, verify_pack
@@ -49,13 +50,30 @@ def network(pack: Pack, *, noise: float = 0.0, **settings: Any) -> ResidualNetwo
     return made
 
 
-def steps(pack: Pack, optimizer: Any, target_BCHW: Tensor, count: int = STEPS, **options: Any) -> list[Any]:
+def as_basis(made: ResidualNetwork) -> BasisNetwork:
+    """The Adam that an untrained network is."""
+    size = {"num_layers": made.config.num_layers, "w_dim": made.config.w_dim}
+    plain = BasisNetwork(BasisConfig(learning_rate=made.config.learning_rate, warmup_steps=3, **size))
+    plain.basis = made.basis
+    return plain
+
+
+def steps(
+    pack: Pack, optimizer: Any, target_BCHW: Tensor, count: int = STEPS, start_BLD: Tensor | None = None, **options: Any
+) -> list[Any]:
     loss = InversionLoss(target_BCHW, features=pack.features, perceptual_weight=pack.perceptual_weight)
     with torch.no_grad():
-        start_BLD = pack.encode(target_BCHW)
+        start_BLD = pack.encode(target_BCHW) if start_BLD is None else start_BLD
         return list(
             iterate(start_BLD, synthesize=pack.synthesize, loss=loss, optimizer=optimizer, num_steps=count, **options)
         )
+
+
+def best(found: list[Any]) -> Tensor:
+    kept = BestSteps()
+    for step in found:
+        kept.update(step)
+    return kept.loss_B
 
 
 def mixture(pack: Pack) -> Mixture:
@@ -76,22 +94,21 @@ def test_untrained_it_is_adam_in_its_basis() -> None:
     pack, made = tiny_pack(), network(tiny_pack())
     codes_NLD = torch.randn(9, pack.num_layers, pack.w_dim, generator=torch.Generator().manual_seed(1))
     made.basis.fit(torch.einsum("nld,nle->lde", codes_NLD, codes_NLD), codes_NLD)
-    plain = BasisNetwork(BasisConfig(num_layers=pack.num_layers, w_dim=pack.w_dim, learning_rate=0.05, warmup_steps=3))
-    plain.basis = made.basis
-    expected = steps(pack, LearnedBasis(plain), tiny_targets(), 4)
+    expected = steps(pack, LearnedBasis(as_basis(made)), tiny_targets(), 4)
     found = steps(pack, LearnedResidual(made), tiny_targets(), 4)
+    assert made.config.looks >= 4
     for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine.w_BLD, theirs.w_BLD, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("looks", [0, 3])
-def test_no_image_sees_another(looks: int) -> None:
+@pytest.mark.parametrize(("looks", "count"), [(0, 2), (3, 5)])
+def test_no_image_sees_another(looks: int, count: int) -> None:
     pack = tiny_pack()
     optimizer = LearnedResidual(network(pack, noise=0.05, looks=looks))
-    together = steps(pack, optimizer, tiny_targets(), 5)[-1]
+    together = steps(pack, optimizer, tiny_targets(), count)[-1]
     for row in range(3):
-        alone = steps(pack, optimizer, tiny_targets()[row : row + 1], 5)[-1]
-        torch.testing.assert_close(alone.w_BLD[0], together.w_BLD[row], rtol=1e-3, atol=1e-4)
+        alone = steps(pack, optimizer, tiny_targets()[row : row + 1], count)[-1]
+        torch.testing.assert_close(alone.w_BLD[0], together.w_BLD[row], rtol=1e-3, atol=1e-3)
 
 
 def test_it_sees_the_target_and_only_while_it_looks() -> None:
@@ -116,27 +133,28 @@ def test_it_goes_on_from_a_checkpoint_as_if_nothing_had_happened() -> None:
     assert [step.index for step in resumed] == list(range(4, STEPS + 1))
 
 
+def test_after_its_updates_lbfgs_goes_on_with_their_pairs() -> None:
+    pack, made = tiny_pack(), network(tiny_pack(), looks=3)
+    found = steps(pack, LearnedResidual(made), tiny_targets())
+    assert [float(step.state.count_B[0]) for step in found[:6]] == [0, 0, 0, 0, 1, 2]
+    assert (found[4].state.rho_BK[:, -3:] > 0).all()  # of all three steps
+    assert (found[4].state.radius_B <= 1.5 * made.config.radius).all()
+    plain = steps(pack, LearnedBasis(as_basis(made)), tiny_targets())
+    assert (best(found) < best(plain)).all()  # which is what it would be without
+
+
 # -- the safeguard -------------------------------------------------------------------------------------------
 
 
-def test_where_the_network_errs_adam_goes_on_from_the_best_code() -> None:
+def test_where_the_network_errs_lbfgs_goes_on_from_the_best_code() -> None:
     pack = tiny_pack()
-    wild = LearnedResidual(network(pack, noise=100.0))
-    found = steps(pack, wild, tiny_targets(), 40)
-    assert max(float((step.loss_B / found[0].loss_B).max()) for step in found) > 1.5  # it does err
-    kept = BestSteps()
-    for step in found:
-        kept.update(step)
-    assert (kept.loss_B < 0.9 * found[0].loss_B).all()
-    assert (found[-1].state.taken_back_B >= 1).all()  # type: ignore[attr-defined]
-
-
-def test_a_network_that_gets_nowhere_is_left_too() -> None:
-    pack = tiny_pack()
-    for looks, expected in ((20, 1), (0, 0)):
-        idle = LearnedResidual(network(pack, learning_rate=1e-12, looks=looks))  # from which nothing is ever better
-        *_, last = steps(pack, idle, tiny_targets(), 12)
-        assert (last.state.taken_back_B == expected).all()
+    wild = network(pack, noise=100.0)
+    found = steps(pack, LearnedResidual(wild), tiny_targets(), 40)
+    assert (found[1].loss_B > 1.3 * found[0].loss_B).all()  # it does err
+    assert (found[-1].state.is_left_B == 1).all()
+    blind = steps(pack, LearnedLBFGS(wild), tiny_targets(), 39)
+    assert (best(found) < 1.5 * best(blind)).all()
+    assert (best(found) < 0.9 * found[0].loss_B).all()
 
 
 def test_a_loss_that_is_no_number_is_survived() -> None:
