@@ -28,7 +28,9 @@ SETTINGS: dict[str, tuple[type, str]] = {
     "gradient_scale": (float, "factor of the gradient before that"),
     "output_scale": (float, "factor of the LSTM's output"),
     "warmup_steps": (int, "updates until the Adam inside has its full step size"),
-    "looks": (int, "updates in which the pictures are looked at"),
+    "looks": (int, "updates in which the network leads; let it be --iterations too"),
+    "radius": (float, "longest first step of L-BFGS, root mean square"),
+    "history_size": (int, "pairs of step and change that L-BFGS keeps"),
 }
 """Options that are settings of designs; where one is not given, the design's standard holds."""
 COUNTS = {

@@ -39,7 +39,7 @@ MIN_COSINE = 0.01
 
 
 class TrustRegionConfig(Protocol):
-    """What it needs of that one's settings."""
+    """Settings that the method needs."""
 
     @property
     def radius(self) -> float: ...
@@ -49,7 +49,7 @@ class TrustRegionConfig(Protocol):
 
 
 class HasBasis(Protocol):
-    """What the method needs of a network."""
+    """A network that it can work with."""
 
     @property
     def basis(self) -> Basis: ...
