@@ -6,7 +6,7 @@ import argparse
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -14,11 +14,12 @@ from inversion_core.cli.settings import with_settings
 from inversion_core.errors import OptionInvalid
 from inversion_core.models import DiscriminatorConfig, EncoderConfig, GeneratorConfig
 from inversion_core.models.lpips import LPIPSSqueeze, load_lpips
-from inversion_core.packs import load_pack
+from inversion_core.packs import find_pack, load_pack, read_manifest
 from inversion_core.training.data import PictureSet, load_pictures
 from inversion_core.training.encoder import EncoderTrainer, EncoderTraining
 from inversion_core.training.generator import GeneratorTrainer, GeneratorTraining
 from inversion_core.training.growing import Architectures, grown
+from inversion_core.training.identity import IdentityDistance, load_identity
 from inversion_core.training.options import PRECISIONS, architecture
 from inversion_core.training.precision import faster_precision, prepare
 from inversion_core.training.recipes import RECIPES, recipe_fields
@@ -69,6 +70,10 @@ def _add_generator(kinds: Kinds[argparse.ArgumentParser]) -> None:
         "--fade-images", type=int, default=FADE_IMAGES, metavar="N",
         help="real pictures over which the new resolution comes in, for --grow-from (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--start-from", metavar="PACK",
+        help="begin with the generator and the encoder of a pack, a name or a folder; their sizes are then the pack's",
+    )  # fmt: skip
     parser.set_defaults(run=_run_generator)
 
 
@@ -90,6 +95,10 @@ def _add_common(parser: argparse.ArgumentParser, rate: float, adversarial_weight
     parser.add_argument("data", type=Path, metavar="DATA", help="archive made by `inversion train data`")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder: checkpoint, log, samples")
     parser.add_argument("--lpips", type=Path, metavar="FILE", help="LPIPS squeeze weights: sharper, if you have them")
+    parser.add_argument(
+        "--identity", type=Path, metavar="FILE",
+        help="face recognition network (ONNX): reconstructions stay the same person; then measure with another one too",
+    )  # fmt: skip
     parser.add_argument("--batch", type=int, default=4, metavar="N", help="pictures a step (default: 4)")
     parser.add_argument("--rate", type=float, default=rate, help="Adam's rate, first phase (default: %(default)s)")
     parser.add_argument(
@@ -133,7 +142,9 @@ def _augmentation(text: str) -> str | float:
 
 
 def _run_generator(args: argparse.Namespace) -> int:
-    training, held_out, lpips = _pictures_and_lpips(args)
+    training, held_out, judges = _pictures_and_judges(args)
+    if args.grow_from and args.start_from:
+        raise OptionInvalid("--grow-from and --start-from both say what a run begins with; give one of them")
     networks = _architectures(args, training.pictures_NCHW.shape[-1])
     config = _recipe(
         GeneratorTraining, args, generator=networks.generator, encoder=networks.encoder,
@@ -142,8 +153,9 @@ def _run_generator(args: argparse.Namespace) -> int:
         adversarial_batch_size=args.adversarial_batch, fade_images=args.fade_images if args.grow_from else 0,
     )  # fmt: skip
     trainer = GeneratorTrainer(
-        config, training, held_out, RunFolder(args.out), lpips=lpips, device=args.device, grow_from=args.grow_from
-    )
+        config, training, held_out, RunFolder(args.out), **judges, device=args.device, grow_from=args.grow_from,
+        start_from=find_pack(args.start_from) if args.start_from else None,
+    )  # fmt: skip
     trainer.run(until=args.until, sample_every=args.sample_every, stop_after_s=60 * args.minutes)
     print(f"step {trainer.step} of {config.total_steps} in {args.out}: {trainer.measure()}")
     return 0
@@ -159,14 +171,27 @@ def _architectures(args: argparse.Namespace, size: int) -> Architectures:
             )
         return networks
     count = size.bit_length() - 2  # of resolutions from 4 px on
+    discriminator = DiscriminatorConfig(resolution=size, channels=_widened(CRITIC_CHANNELS, count, args.width))
+    if args.start_from:
+        return _of_pack(args.start_from, size, discriminator)
     return Architectures(
         generator=GeneratorConfig(
             resolution=size, channels=_widened(CHANNELS, count, args.width), z_dim=args.w_dim, w_dim=args.w_dim,
             mapping_dim=args.w_dim, final_tanh=True, truncation_layers=2 * count,
         ),
         encoder=EncoderConfig(resolution=size, w_dim=args.w_dim, channels_base=32, channels_max=128, batch_norm=False),
-        discriminator=DiscriminatorConfig(resolution=size, channels=_widened(CRITIC_CHANNELS, count, args.width)),
+        discriminator=discriminator,
     )  # fmt: skip
+
+
+def _of_pack(pack: str, size: int, discriminator: DiscriminatorConfig) -> Architectures:
+    manifest = read_manifest(find_pack(pack))
+    if manifest.encoder is None or manifest.resolution != size:
+        raise OptionInvalid(
+            f"a run on pictures of {size} px cannot begin with pack {manifest.name}: it is for {manifest.resolution} px"
+            f"{'' if manifest.encoder else ', and has no encoder'}"
+        )
+    return Architectures(generator=manifest.generator, encoder=manifest.encoder, discriminator=discriminator)
 
 
 def _widened(channels: tuple[int, ...], count: int, width: float) -> tuple[int, ...]:
@@ -177,7 +202,7 @@ def _widened(channels: tuple[int, ...], count: int, width: float) -> tuple[int, 
 
 
 def _run_encoder(args: argparse.Namespace) -> int:
-    training, held_out, lpips = _pictures_and_lpips(args)
+    training, held_out, judges = _pictures_and_judges(args)
     pack = load_pack(args.pack, device=args.device)
     if (size := training.pictures_NCHW.shape[-1]) != pack.resolution:
         raise OptionInvalid(f"{args.data} has pictures of {size} px; pack {pack.name} needs {pack.resolution}")
@@ -190,7 +215,7 @@ def _run_encoder(args: argparse.Namespace) -> int:
         ),
     )  # fmt: skip
     folder = RunFolder(args.out)
-    trainer = EncoderTrainer(config, pack, training, held_out, folder, lpips=lpips, discriminator=weights)
+    trainer = EncoderTrainer(config, pack, training, held_out, folder, **judges, discriminator=weights)
     trainer.run(until=args.until, sample_every=args.sample_every, stop_after_s=60 * args.minutes)
     print(f"step {trainer.step} of {config.steps} in {args.out}: {trainer.measure()}")
     return 0
@@ -215,12 +240,26 @@ def _discriminator(choice: str | None, size: int) -> tuple[DiscriminatorConfig |
 # -- both ----------------------------------------------------------------------------------------------------
 
 
-def _pictures_and_lpips(args: argparse.Namespace) -> tuple[PictureSet, PictureSet, LPIPSSqueeze | None]:
+class Judges(TypedDict):
+    """Networks given by path that say how far two pictures lie apart."""
+
+    lpips: LPIPSSqueeze | None
+    identity: IdentityDistance | None
+
+
+def _pictures_and_judges(args: argparse.Namespace) -> tuple[PictureSet, PictureSet, Judges]:
     try:
         training, held_out = load_pictures(args.data, held_out=args.held_out)
     except ValueError as error:
         raise OptionInvalid(str(error)) from error
-    return training, held_out, load_lpips(args.lpips) if args.lpips else None
+    return (
+        training,
+        held_out,
+        {
+            "lpips": load_lpips(args.lpips) if args.lpips else None,
+            "identity": load_identity(args.identity) if args.identity else None,
+        },
+    )
 
 
 def _recipe(kind: Any, args: argparse.Namespace, **fields: Any) -> Any:

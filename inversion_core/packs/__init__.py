@@ -2,7 +2,7 @@
 
 from inversion_core.packs.directions import Direction, DirectionSpec
 from inversion_core.packs.learned import Variant
-from inversion_core.packs.load import DEFAULT_PACK, find_pack, list_packs, load_pack, verify_pack
+from inversion_core.packs.load import DEFAULT_PACK, find_pack, list_packs, load_networks, load_pack, verify_pack
 from inversion_core.packs.manifest import PackManifest, PerceptualSpec, read_manifest
 from inversion_core.packs.pack import Pack
 from inversion_core.packs.save import change_pack, put_directions, put_encoder, put_learned, save_pack
@@ -18,6 +18,7 @@ __all__ = [
     "change_pack",
     "find_pack",
     "list_packs",
+    "load_networks",
     "load_pack",
     "put_directions",
     "put_encoder",

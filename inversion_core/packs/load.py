@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from inversion_core.errors import OptionInvalid, PackInvalid, PackNotFound
 from inversion_core.optimizers.designs import DESIGNS
@@ -48,6 +49,21 @@ def load_pack(name_or_folder: str | Path | None = None, device: str | torch.devi
         manifest, **networks, direction_steps=load_directions(manifest, folder),
         learned=load_learned(manifest, folder), device=device,
     )  # fmt: skip
+
+
+def load_networks(name_or_folder: str | Path | None, networks: Iterable[str]) -> dict[str, nn.Module]:
+    """Some networks of a pack as they may be trained on, nothing frozen or folded: float32, on the CPU, by name.
+
+    Raises:
+        PackNotFound, PackInvalid: as `load_pack`.
+        OptionInvalid: the pack has no such network.
+    """
+    folder = find_pack(name_or_folder)
+    manifest = read_manifest(folder)
+    check_digests(folder, manifest)
+    if missing := sorted(set(networks) - set(manifest.weight_files)):
+        raise OptionInvalid(f"pack {manifest.name} has no {' and no '.join(missing)}")
+    return {network: load_network(manifest, network, folder) for network in networks}
 
 
 def verify_pack(name_or_folder: str | Path | None = None) -> PackManifest:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from inversion_core.models.lpips import LPIPSSqueeze
 from inversion_core.pictures import grid, to_image
 from inversion_core.training.data import PictureSet
+from inversion_core.training.identity import IdentityDistance
 from inversion_core.training.jitter import jitter
 from inversion_core.training.loop import train
 from inversion_core.training.options import TrainingOptions
@@ -39,11 +40,13 @@ class BaseTrainer(ABC, Generic[O]):
     title: ClassVar[str]
 
     def __init__(self, config: O, pictures: PictureSet, held_out: PictureSet, folder: RunFolder, *,
-                 lpips: LPIPSSqueeze | None, device: str | torch.device):  # fmt: skip
+                 lpips: LPIPSSqueeze | None, identity: IdentityDistance | None,
+                 device: str | torch.device):  # fmt: skip
         torch.manual_seed(config.seed)
         self.config, self.folder, self.device = config, folder, torch.device(device)
         self.pictures, self.held_out = pictures.to(self.device), held_out.to(self.device)
         self.lpips = None if lpips is None else lpips.to(self.device)
+        self.identity = None if identity is None else identity.to(self.device)
         self.step = 0
 
     # -- what a subclass gives -------------------------------------------------------------------------------
@@ -101,6 +104,13 @@ class BaseTrainer(ABC, Generic[O]):
         """What is to be reconstructed in place of a real picture: encoder and loss see it, D sees the picture."""
         return jitter(real_BCHW, self.config.jitter_probability)
 
+    def identity_loss(self, image_BCHW: Tensor, target_BCHW: Tensor) -> dict[str, Tensor]:
+        """The identity term by its name, or nothing: where it has no weight, and in the steps that it rests."""
+        weight, every = self.config.identity_weight, self.config.identity_every
+        if self.identity is None or not weight or self.step % every:
+            return {}
+        return {"identity": weight * every * self.identity(image_BCHW, target_BCHW).mean()}
+
     def autocast(self) -> AbstractContextManager[object]:
         """For the networks' forward passes: bfloat16 where the options say so."""
         enabled = self.config.precision == "bfloat16"
@@ -119,6 +129,9 @@ class BaseTrainer(ABC, Generic[O]):
         figures = {"held_out_mse": (image_BCHW - real_BCHW).square().mean()}
         if self.lpips is not None:
             figures["held_out_lpips"] = self.lpips(image_BCHW, real_BCHW).mean()
+        if self.identity is not None:
+            embeddings = (self.identity.embed(image_BCHW), self.identity.embed(real_BCHW))
+            figures["held_out_identity"] = (embeddings[0] * embeddings[1]).sum(dim=1).mean()
         return figures
 
     @torch.no_grad()

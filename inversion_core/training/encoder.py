@@ -22,6 +22,7 @@ from inversion_core.packs import Pack
 from inversion_core.training.adversary import Adversary
 from inversion_core.training.base import BaseTrainer
 from inversion_core.training.data import PictureSet
+from inversion_core.training.identity import IdentityDistance
 from inversion_core.training.objectives import picture_distance
 from inversion_core.training.options import TrainingOptions
 from inversion_core.training.run import RunFolder
@@ -59,10 +60,10 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
     title: ClassVar[str] = "encoder"
 
     def __init__(self, config: EncoderTraining, pack: Pack, pictures: PictureSet, held_out: PictureSet,
-                 folder: RunFolder, *, lpips: LPIPSSqueeze | None = None,
+                 folder: RunFolder, *, lpips: LPIPSSqueeze | None = None, identity: IdentityDistance | None = None,
                  discriminator: Mapping[str, Tensor] | None = None):  # fmt: skip
         """`discriminator` holds the weights that a new run begins with, where its configuration has one."""
-        super().__init__(config, pictures, held_out, folder, lpips=lpips, device=pack.device)
+        super().__init__(config, pictures, held_out, folder, lpips=lpips, identity=identity, device=pack.device)
         self.pack = pack
         self.e = Encoder(config.encoder).to(self.device)
         if pack.encoder is not None and pack.encoder.config == config.encoder:
@@ -114,6 +115,7 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
             "picture": picture_distance(image_BCHW, target_BCHW, self.lpips, self.config),
             "features": self.config.feature_weight * self.pack.loss(image_BCHW, target_BCHW).mean(),
             "latent": self.config.latent_weight * (code_BLD[batch:] - w_BLD).square().mean(),
+            **self.identity_loss(image_BCHW, target_BCHW),
         }
         total = torch.stack(list(losses.values())).sum()
         if self.adversary is not None:

@@ -24,10 +24,12 @@ from torch import Tensor, nn
 from inversion_core.benchmark.distribution import kid
 from inversion_core.models import DiscriminatorConfig, Encoder, GeneratorConfig, StyleGANGenerator
 from inversion_core.models.lpips import LPIPSSqueeze
+from inversion_core.packs import load_networks
 from inversion_core.training.adversary import Adversary
 from inversion_core.training.base import BaseTrainer
 from inversion_core.training.data import PictureSet
 from inversion_core.training.growing import Architectures, Fade, grow
+from inversion_core.training.identity import IdentityDistance
 from inversion_core.training.mapping import fit_mapping
 from inversion_core.training.objectives import picture_distance
 from inversion_core.training.options import TrainingOptions
@@ -108,15 +110,18 @@ class GeneratorTrainer(BaseTrainer[GeneratorTraining]):
     title: ClassVar[str] = "generator"
 
     def __init__(self, config: GeneratorTraining, pictures: PictureSet, held_out: PictureSet, folder: RunFolder, *,
-                 lpips: LPIPSSqueeze | None = None, device: str | torch.device = "cpu",
-                 grow_from: Path | None = None):  # fmt: skip
-        """`grow_from` is the run that a run with `fade_images` begins from; one that has begun does not read it.
+                 lpips: LPIPSSqueeze | None = None, identity: IdentityDistance | None = None,
+                 device: str | torch.device = "cpu", grow_from: Path | None = None,
+                 start_from: Path | None = None):  # fmt: skip
+        """`grow_from` is the run that a run with `fade_images` begins from, `start_from` a pack with the networks
+        that a run begins with; one that has begun reads neither.
 
         Raises:
             OptionInvalid: the networks do not grow from that run.
+            PackInvalid: the pack is broken.
             ValueError: a run that grows is new and was given none, or one was given and there are no `fade_images`.
         """
-        super().__init__(config, pictures, held_out, folder, lpips=lpips, device=device)
+        super().__init__(config, pictures, held_out, folder, lpips=lpips, identity=identity, device=device)
         self.g = StyleGANGenerator(config.generator).to(self.device)
         self.e = Encoder(config.encoder).to(self.device)
         self.adversary = Adversary(
@@ -136,9 +141,20 @@ class GeneratorTrainer(BaseTrainer[GeneratorTraining]):
             self.adversary.trunk = self._faded_trunk
         if (config.fade_images > 0) != (grow_from is not None) and not self.folder.has_checkpoint:
             raise ValueError("a run that grows needs both fade_images and the run that it grows from")
-        if not self.restore() and self.fade is not None and grow_from is not None:
-            grow(grow_from, self.modules(), self.fade)
+        if not self.restore():
+            if self.fade is not None and grow_from is not None:
+                grow(grow_from, self.modules(), self.fade)
+            if start_from is not None:
+                self._take_over(start_from)
         self._move_fade()
+
+    def _take_over(self, pack: Path) -> None:
+        """Generator and encoder of a pack, live and averaged."""
+        networks = load_networks(pack, ("generator", "encoder"))
+        for live, average, name in ((self.g, self.g_ema, "generator"), (self.e, self.e_ema, "encoder")):
+            state = networks[name].state_dict()
+            live.load_state_dict(state)
+            average.load_state_dict(state)
 
     @property
     def total_steps(self) -> int:
@@ -196,6 +212,7 @@ class GeneratorTrainer(BaseTrainer[GeneratorTraining]):
         total = torch.zeros((), device=self.device)
         if weight:
             losses["reconstruction"] = picture_distance(fakes[0], target_BCHW, self.lpips, self.config)
+            losses |= self.identity_loss(fakes[0], target_BCHW)
             total = weight * torch.stack(list(losses.values())).sum()
         if is_adversarial:
             fakes = fakes if self.config.judges_reconstructions else fakes[-1:]

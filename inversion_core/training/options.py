@@ -29,6 +29,10 @@ class TrainingOptions:
     """Weight of LPIPS beside twice the L1 distance; 0 where no such network is given."""
     face_lpips_weight: float = 0.0
     """Weight of LPIPS of the inner face alone, enlarged, where an aligned picture has it; needs the same network."""
+    identity_weight: float = 0.0
+    """Weight of the identity distance of a reconstruction, where a face recognition network is given."""
+    identity_every: int = 1
+    """Steps between two identity terms, each weighted by as much: the network costs as much as the others together."""
     face_weight: float = 0.0
     """Height of the hill that weighs the L1 distance there, above a plain of 0.5 (equation 6); 0: all pixels alike."""
     jitter_probability: float = 0.0
@@ -54,9 +58,9 @@ class TrainingOptions:
     """Real pictures in which an adapting probability can go from 0 to 1."""
 
     def __post_init__(self) -> None:
-        check_counts(self, "batch_size", "r1_every", "augment_images")
-        for name in ("lpips_weight", "face_lpips_weight", "face_weight", "ema_images", "adversarial_weight", "r1_gamma",
-                     "warmup_steps", "final_rate"):  # fmt: skip
+        check_counts(self, "batch_size", "r1_every", "augment_images", "identity_every")
+        for name in ("lpips_weight", "face_lpips_weight", "identity_weight", "face_weight", "ema_images",
+                     "adversarial_weight", "r1_gamma", "warmup_steps", "final_rate"):  # fmt: skip
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
         for name in ("augment_probability", "jitter_probability"):

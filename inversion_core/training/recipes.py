@@ -19,6 +19,8 @@ RECIPES: dict[str, dict[str, float]] = {
         "lpips_weight": 0.3,
         "face_lpips_weight": 0.5,
         "face_weight": 2.0,
+        "identity_weight": 0.5,
+        "identity_every": 2,
         "jitter_probability": 0.5,
         "w_share": 0.2,
     },
