@@ -77,6 +77,7 @@ class Inversion(Answer):
     loss: float | None = Field(None, description="Loss at `step`.")
     best_step: int | None = Field(None, description="The step whose code, loss and picture are the result.")
     best_loss: float | None = Field(None, description="Its loss.")
+    optimizer: str | None = Field(None, description="The one that is used; known once a worker has taken it.")
     stopped_by: StopReason | None = Field(None, description="Which rule ended the loop of one that succeeded.")
     queue_position: int | None = Field(
         None, description="Inversions ahead of this one, 0 when it is next; none once it runs, and in lists."

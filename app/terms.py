@@ -51,7 +51,8 @@ def _check_pack(options: JobOptions, packs: Sequence[PackInfo], code: Code | Non
             raise ProblemError("pack-not-found", f"`{options.pack[:100]}` is not among the packs: {names}.")
     else:
         packs = [pack for pack in packs if pack.default] or packs
-    _check_choice("optimizer", options.optimizer, sorted({name for pack in packs for name in pack.optimizers}))
+    if options.optimizer is not None:
+        _check_choice("optimizer", options.optimizer, sorted({name for pack in packs for name in pack.optimizers}))
     if options.start is not None and options.start is not StartKind.LATENTS:
         _check_choice("start", options.start.value, sorted({kind.value for pack in packs for kind in pack.starts}))
     if code is not None:

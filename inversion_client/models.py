@@ -65,6 +65,8 @@ class Inversion:
     best_step: int | None = None
     """The step whose code, loss and picture are the result."""
     best_loss: float | None = None
+    optimizer: str | None = None
+    """The one that is used; known once a worker has taken the inversion."""
     stopped_by: str | None = None
     """Which rule ended the loop: steps, target_loss, max_seconds, plateau or not_finite."""
     queue_position: int | None = None
@@ -180,5 +182,7 @@ class Pack:
     licence: str
     description: str = ""
     default: bool = False
+    default_optimizer: str | None = None
+    """Taken where no optimizer is named."""
     digest: str = ""
     directions: tuple[Direction, ...] = ()

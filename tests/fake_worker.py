@@ -81,6 +81,10 @@ class FakePrepared:
     pack_name: str = PACK.name
     pack_version: str = PACK.version
 
+    @property
+    def optimizer(self) -> str:
+        return self.options.optimizer or PACK.optimizers[0]
+
     def steps(self, before: Before = NOTHING) -> Iterator[FakeStep]:
         began = time.monotonic() - before.seconds
         first, values, velocity = self._begin(before.checkpoint)

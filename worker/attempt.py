@@ -93,7 +93,9 @@ class Attempt:
         self._store(key, png(prepared.aligned))
         started = JobStarted(attempt=self._record.attempts, steps=self._record.options.steps, aligned_key=key)
         pack = {"pack_name": prepared.pack_name, "pack_version": prepared.pack_version}
-        self._update(started, **pack, pack_digest=prepared.pack_digest or None, face=prepared.face)
+        self._update(
+            started, **pack, pack_digest=prepared.pack_digest or None, optimizer=prepared.optimizer, face=prepared.face
+        )
         return prepared
 
     def _extras(self) -> Extras:

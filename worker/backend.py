@@ -86,6 +86,10 @@ class Prepared(Protocol):
         """See `contract.PackInfo.digest`."""
 
     @property
+    def optimizer(self) -> str:
+        """Name of the optimizer that runs."""
+
+    @property
     def aligned(self) -> Image.Image:
         """The crop that is inverted."""
 

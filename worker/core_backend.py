@@ -168,6 +168,10 @@ class CorePrepared:
     def pack_digest(self) -> str:
         return digest_of(self.pack)
 
+    @property
+    def optimizer(self) -> str:
+        return self.options.optimizer or self.pack.default_optimizer
+
     def pasted(self, image: Image.Image) -> Image.Image | None:
         if self.face is None or self.face.quad is None:
             return None
@@ -191,7 +195,7 @@ class CorePrepared:
     def _request(self, before: Before) -> Request:
         config = InvertConfig(
             num_steps=self.options.steps,
-            optimizer=self.options.optimizer,
+            optimizer=self.optimizer,
             start=None if self.start_LD is not None else self.options.start and self.options.start.value,
             seed=self.options.seed,
         )
@@ -245,6 +249,7 @@ def _info(pack: Pack, *, default: bool) -> PackInfo:
         w_dim=pack.w_dim,
         starts=[StartKind(start) for start in pack.manifest.starts],
         optimizers=sorted(pack.optimizers),
+        default_optimizer=pack.default_optimizer,
         directions=[
             DirectionInfo(name=spec.name, label=spec.label, low=spec.range[0], high=spec.range[1])
             for spec in pack.manifest.directions

@@ -70,6 +70,7 @@ class JobRecord(Message):
     pack_name: str | None = None
     pack_version: str | None = None
     pack_digest: str | None = Field(None, description="`PackInfo.digest` of the pack that was used.")
+    optimizer: str | None = Field(None, description="The optimizer that was used.")
     stopped_by: StopReason | None = Field(None, description="Which rule ended the loop of one that succeeded.")
     pasted: bool = Field(False, description="The reconstruction pasted back into the photo is there.")
     face: FaceInfo | None = None

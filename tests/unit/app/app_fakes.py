@@ -45,12 +45,19 @@ FACES = PackInfo(
     w_dim=128,
     starts=[StartKind.ENCODER, StartKind.MEAN, StartKind.RANDOM],
     optimizers=["adam", "sgd"],
+    default_optimizer="sgd",
     licence="Apache-2.0",
     description="Faces at 64 px.",
     default=True,
 )
 SMALL = FACES.model_copy(
-    update={"name": "small", "starts": [StartKind.MEAN], "optimizers": ["lbfgs"], "default": False}
+    update={
+        "name": "small",
+        "starts": [StartKind.MEAN],
+        "optimizers": ["lbfgs"],
+        "default_optimizer": "lbfgs",
+        "default": False,
+    }
 )
 WORKER = WorkerInfo(id="w1", packs=[FACES, SMALL], slots=1, device="cpu")
 NO_FACE = Problem(
@@ -301,6 +308,7 @@ class FakeJobClient:
             pack_name=FACES.name,
             pack_version=FACES.version,
             pack_digest=FACES.digest,
+            optimizer=self.records[job_id].options.optimizer or FACES.default_optimizer,
             face=face.model_dump(),
         )
 

@@ -45,6 +45,7 @@ class TestLook:
         body = answer.json()
         assert (body["status"], body["step"], body["loss"], body["queue_position"]) == ("running", 5, 0.25, None)
         assert body["pack"] == {"name": FACES.name, "version": FACES.version, "digest": FACES.digest}
+        assert (body["options"]["optimizer"], body["optimizer"]) == (None, FACES.default_optimizer)
         assert body["face"]["found"] == 2
         assert set(body["links"]) == {"self", "events", "frames", "cancel", "aligned", "animation", "strip"}
         assert answer.headers["retry-after"] == "3"

@@ -154,8 +154,11 @@ class TestPacks:
     def test_optimizer_that_the_pack_lacks(self, service: Service) -> None:
         assert "Offered: lbfgs" in refused(service.upload(pack="small", optimizer="adam"), 422, "option-invalid")
 
-    def test_the_default_optimizer_counts_too(self, service: Service) -> None:
-        refused(service.upload(pack="small"), 422, "option-invalid")
+    def test_without_an_optimizer_the_packs_own_default_runs(self, service: Service) -> None:
+        job_id = service.submitted(pack="small")  # it has no adam
+        assert service.jobs.records[job_id].options.optimizer is None
+        packs = service.get("/v1/packs").json()["packs"]
+        assert {pack["name"]: pack["default_optimizer"] for pack in packs} == {"faces-64": "sgd", "small": "lbfgs"}
 
     def test_start_that_the_pack_lacks(self, service: Service) -> None:
         detail = refused(service.upload(pack="small", optimizer="lbfgs", start="encoder"), 422, "option-invalid")
