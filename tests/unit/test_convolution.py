@@ -22,6 +22,7 @@ def fast_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     if not torch.backends.nnpack.is_available():
         pytest.skip("this torch has no NNPACK")
     monkeypatch.setattr(convolution, "winograd_pays", lambda: True)
+    monkeypatch.setattr(convolution, "products_pay", lambda: True)
 
 
 def parts(
