@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from inversion_core.engine import Engine, EngineConfig, ImageStep, Request, StopReason, StopRules, Ticket
+from inversion_core.engine import Engine, EngineConfig, ImageStep, Precision, Request, StopReason, StopRules, Ticket
 from inversion_core.engine.admission import Entry, check_in
 from inversion_core.engine.core import Core
 from inversion_core.engine.step import Evaluation, Inputs, PackStep, Want
@@ -293,7 +293,7 @@ def test_a_diverging_request_ends_alone() -> None:
 class Failing:
     """A step that fails for one picture, as often as it is in the batch."""
 
-    def __init__(self, pack: Pack, regulariser_weight: float) -> None:
+    def __init__(self, pack: Pack, regulariser_weight: float, _: Precision) -> None:
         self._real = PackStep(pack, regulariser_weight)
 
     def __call__(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
@@ -338,7 +338,7 @@ class Small:
     rows: int
     sizes: list[int] = field(default_factory=list)
 
-    def __call__(self, pack: Pack, regulariser_weight: float) -> Any:
+    def __call__(self, pack: Pack, regulariser_weight: float, _: Precision) -> Any:
         real = PackStep(pack, regulariser_weight)
 
         def step(w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from inversion_core.engine import Engine, EngineConfig, Request, buckets, capacity
+from inversion_core.engine import Engine, EngineConfig, Precision, Request, buckets, capacity
 from inversion_core.engine.buckets import default_buckets
 from inversion_core.engine.capacity import default_slots, free_bytes, image_bytes
 from inversion_core.engine.step import Evaluate, Evaluation, Inputs, PackStep, Want
@@ -93,7 +93,7 @@ def test_a_cpu_computes_no_more_at_once_than_pays(monkeypatch: pytest.MonkeyPatc
 def test_large_pictures_are_stepped_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
-    def make_step(pack: Pack, regulariser_weight: float) -> Evaluate:
+    def make_step(pack: Pack, regulariser_weight: float, _: Precision) -> Evaluate:
         real = PackStep(pack, regulariser_weight)
 
         def step(w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
