@@ -34,7 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "learned": {"hidden": 5, "learning_rate": 0.05},
     "learned-lstm": {"hidden": 4, "depth": 2},
     "learned-basis": {"learning_rate": 0.05},
-    "learned-lbfgs": {"history_size": 3},
+    "learned-lbfgs": {"history_size": 3, "radius": 0.02},
     "learned-residual": {"learning_rate": 0.05, "hidden": 8, "context": 4, "looks": 3, "radius": 0.01},
 }
 
@@ -155,7 +155,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "mean": {"start": "mean", "optimizer": "nag", "learning_rate": 0.5},
     "random": {"start": "random", "optimizer": "lbfgs", "learning_rate": 0.05},
     "masked": {"mask_HW": MASK},
-    "given": {"start_LD": torch.linspace(-1, 1, 72).view(6, 12), "optimizer": "rmsprop", "learning_rate": 1e-3},
+    "given": {"start_LD": torch.linspace(-1, 1, 72).view(6, 12), "optimizer": "rmsprop", "learning_rate": 3e-4},
     "regular": {"regulariser_weight": 2.0},
     **{name: {"optimizer": name} for name in SETTINGS},
 }
