@@ -67,6 +67,9 @@ def with_learned(pack: Pack) -> Pack:
 
 PACK = with_learned(rough_pack())
 NEVER = 10_000
+RATES = {"adam": 1.5e-3}
+"""Adam steps by a gradient's sign, which rounding decides where there is hardly one: one coordinate that goes the other
+way must stay below CLOSE, and one update that is missing in all of them above it."""
 CLOSE = 1e-3
 """What the codes may differ by, as a part of their norm."""
 
@@ -119,7 +122,7 @@ def request(number: int = 0, num_steps: int = 5, optimizer: str = "adam", **opti
         num_steps=num_steps,
         optimizer=optimizer,
         start=options.pop("start", None),
-        learning_rate=options.pop("learning_rate", None),
+        learning_rate=options.pop("learning_rate", RATES.get(optimizer)),
         seed=number,
         regulariser_weight=options.pop("regulariser_weight", 0.0),
     )
@@ -155,7 +158,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "mean": {"start": "mean", "optimizer": "nag", "learning_rate": 0.5},
     "random": {"start": "random", "optimizer": "lbfgs", "learning_rate": 0.05},
     "masked": {"mask_HW": MASK},
-    "given": {"start_LD": torch.linspace(-1, 1, 72).view(6, 12), "optimizer": "rmsprop", "learning_rate": 3e-4},
+    "given": {"start_LD": torch.linspace(-1, 1, 72).view(6, 12), "optimizer": "rmsprop", "learning_rate": 2e-4},
     "regular": {"regulariser_weight": 2.0},
     **{name: {"optimizer": name} for name in SETTINGS},
 }
