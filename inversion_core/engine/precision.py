@@ -21,6 +21,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from inversion_core.engine.capacity import default_slots
 from inversion_core.inverter import InvertConfig, iterate, make_optimizer, start_codes
 from inversion_core.loss import InversionLoss
 from inversion_core.models.convolution import fast_convolutions
@@ -33,7 +34,8 @@ ALLOWED = 5e-3
 """Largest relative difference of the final loss that is the price of speed; of a single loss and gradient too."""
 WORTH = 0.9
 """A precision is taken when its step takes no more than this part of float32's."""
-PICTURES = 4
+PICTURES, PICTURES_ON_CUDA = 4, 32
+"""That are stepped together in a trial; fewer fill no GPU, where then every arithmetic takes equally long."""
 STEPS = 20
 """Updates of a trial inversion, by the pack's default optimizer."""
 LEAST_STEPS = 8
@@ -129,14 +131,22 @@ class Trial:
 
 
 def choose_precision(pack: Pack) -> tuple[Precision, list[Trial]]:
-    """The fastest precision that is allowed for a pack on its device, and what was found about each."""
+    """The fastest precision that is allowed for a pack on its device, and what was found about each. Raises nothing."""
     others = (Precision.TF32, Precision.BFLOAT16) if pack.device.type == "cuda" else (Precision.BFLOAT16,)
-    trials = [_tried(pack, precision) for precision in others]
+    trials = [_tried_safely(pack, precision) for precision in others]
     allowed = [(trial.step_part or 1.0, trial.precision) for trial in trials if trial.is_allowed]
     chosen = min(allowed)[1] if allowed else Precision.FLOAT32
     said = "; ".join(f"{trial.precision}: {trial.verdict}" for trial in trials)
     log.info("precision=%s pack=%s %s", chosen, pack.name, said)
     return chosen, trials
+
+
+def _tried_safely(pack: Pack, precision: Precision) -> Trial:
+    try:
+        return _tried(pack, precision)
+    except Exception as error:  # no memory for it, or a kernel that is not there: a job has done nothing wrong
+        log.warning("precision not tried precision=%s pack=%s error=%r", precision, pack.name, error)
+        return Trial(precision=precision, verdict=f"trying it failed with {type(error).__name__}")
 
 
 def _tried(pack: Pack, precision: Precision) -> Trial:
@@ -145,7 +155,10 @@ def _tried(pack: Pack, precision: Precision) -> Trial:
         return Trial(precision=precision, verdict="its convolutions are not faster here")
     networks = networks_in(pack, precision)
     found = _Bench(pack, 1).compared(networks, precision)
-    return found if found.verdict else _Bench(pack, PICTURES).judged(found, networks)
+    if found.verdict:
+        return found
+    most = PICTURES_ON_CUDA if pack.device.type == "cuda" else PICTURES
+    return _Bench(pack, min(most, default_slots([pack], pack.device))).judged(found, networks)
 
 
 class _Bench:

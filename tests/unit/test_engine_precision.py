@@ -45,6 +45,17 @@ def test_what_is_not_faster_is_not_tried_further(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("fast_bfloat16")
+def test_what_cannot_be_tried_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Bfloat16Networks:
+        raise RuntimeError("no kernel image")
+
+    monkeypatch.setattr(precision, "networks_in", broken)
+    chosen, trial = only_trial()
+    assert chosen is Precision.FLOAT32
+    assert "RuntimeError" in trial.verdict
+
+
+@pytest.mark.usefixtures("fast_bfloat16")
 def test_rounding_that_turns_the_gradient_is_refused_before_anything_is_timed() -> None:
     chosen, trial = only_trial()
     assert chosen is Precision.FLOAT32
