@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from inversion_core.benchmark.consumption import watched
+from inversion_core.benchmark.consumption import tells_energy, watched
 from inversion_core.benchmark.engine_loop import MANY_STEPS, EngineLoop, own_pictures
 from inversion_core.benchmark.reference import ReferenceLoop
 from inversion_core.engine.precision import Precision, arithmetic
@@ -185,6 +185,8 @@ def _in_turns(steps: Sequence[Callable[[], object]], times: int, device: torch.d
 
 def _joules(step: Callable[[], object], images: int, device: torch.device) -> float | None:
     """Of the STEPS updates of one image."""
+    if not tells_energy(device):
+        return None
     with watched(device) as used:
         for _ in range(3):
             step()

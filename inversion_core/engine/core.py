@@ -242,12 +242,10 @@ class Core:
         losses = evaluation.loss_B.tolist()  # the one copy, and the one wait for the device
         now_s = self._config.clock()
         reasons = [_judge(slot, loss, now_s) for slot, loss in zip(batch.slots, losses, strict=True)]
-        image_BCHW = evaluation.image_BCHW
-        if last := [row for row, reason in enumerate(reasons) if reason is not None]:
-            exact = parts.judged(batch.codes()[last], stacked([batch.slots[row] for row in last]))
-            if exact is not None:
-                image_BCHW = image_BCHW.index_copy(0, torch.tensor(last, device=image_BCHW.device), exact.image_BCHW)
-                losses = _replaced(losses, last, exact.loss_B.tolist())
+        image_BCHW, last = evaluation.image_BCHW, [row for row, reason in enumerate(reasons) if reason is not None]
+        if (exact := _judged(parts, batch, last)) is not None:
+            image_BCHW = image_BCHW.index_copy(0, torch.tensor(last, device=image_BCHW.device), exact.image_BCHW)
+            losses = _replaced(losses, last, exact.loss_B.tolist())
         frames = _frames(batch.slots, reasons, image_BCHW)
         row = 0
         for cohort in batch.cohorts:
@@ -283,6 +281,17 @@ def _advance(batch: Batch, grad_BLD: Tensor, seen: Seen | None) -> list[tuple[Sl
             slot.steps_here += 1
         first = end
     return failed
+
+
+def _judged(parts: Parts, batch: Batch, rows: Sequence[int]) -> Evaluation | None:
+    """These rows in float32, where the step rounds more coarsely; what it found has to do where that fails."""
+    if not rows or not parts.rounds:
+        return None
+    try:
+        return parts.judged(batch.codes()[rows], stacked([batch.slots[row] for row in rows]))
+    except Exception as error:
+        log.warning("not judged in float32 rows=%d error=%r", len(rows), error)
+        return None
 
 
 def _replaced(values: Sequence[float], rows: Sequence[int], others: Sequence[float]) -> list[float]:

@@ -132,9 +132,15 @@ class Parts:
         self.limit = buckets[-1]
         """Most rows that are computed at once."""
 
-    def judged(self, w_BLD: Tensor, inputs: Inputs) -> Evaluation | None:
-        """Pictures and losses in float32; None where those of a call are."""
-        return None if self._exact is None else self._exact(w_BLD, inputs, Want.LOSS)
+    @property
+    def rounds(self) -> bool:
+        """Whether a call rounds more coarsely than float32."""
+        return self._exact is not None
+
+    def judged(self, w_BLD: Tensor, inputs: Inputs) -> Evaluation:
+        """Pictures and losses in float32; only where a call rounds more coarsely. Raises: as a call."""
+        assert self._exact is not None
+        return self._exact(w_BLD, inputs, Want.LOSS)
 
     def __call__(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
         """Raises: what the step raises; of memory, only when a single row does not fit."""

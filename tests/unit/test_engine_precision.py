@@ -10,7 +10,7 @@ import torch
 from inversion_core.engine import Engine, EngineConfig, Precision, Request, precision
 from inversion_core.engine.graphs import make_step
 from inversion_core.engine.precision import Bfloat16Networks, Trial, choose_precision
-from inversion_core.engine.step import Evaluate
+from inversion_core.engine.step import Evaluate, Evaluation
 from inversion_core.inverter import InvertConfig
 from inversion_core.packs import Pack
 from tests.tiny import rough_pack, tiny_targets
@@ -110,6 +110,18 @@ def test_the_last_step_is_judged_in_float32_whatever_the_others_are(num_steps: i
         for step, loss in zip(steps[:-1], exact, strict=False):
             assert step.loss != pytest.approx(loss, rel=1e-6), "it was rounded"
             assert step.loss == pytest.approx(loss, rel=0.05)
+
+
+def test_a_float32_that_fails_costs_no_request() -> None:
+    def make(pack: Pack, weight: float, which: Precision) -> Evaluate:
+        def failing(*_: object) -> Evaluation:
+            raise RuntimeError("no memory for the other weights")
+
+        return failing if which is Precision.FLOAT32 else make_step(pack, weight, which)
+
+    with Engine(EngineConfig(precision=Precision.BFLOAT16, make_step=make)) as engine:
+        steps = list(engine.submit(Request(pack=PACK, target_CHW=tiny_targets(1)[0], config=RUN)))
+    assert [step.index for step in steps] == [0, 1, 2, 3, 4]
 
 
 def test_a_precision_is_chosen_once_for_each_pack_and_not_where_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
