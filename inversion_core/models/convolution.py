@@ -30,6 +30,8 @@ from inversion_core.models import winograd
 
 MIN_SIDE_PX = 32
 """Below, turning the kernel into Winograd's form costs more than it saves."""
+SMALL_PX = 64
+"""Below, it depends on the threads too: torch's own share such a picture better among them."""
 MIN_CHANNELS = 48
 """Geometric mean of input and output channels below which tiles cost more to take apart than they save."""
 MIN_SIDE_OF_PRODUCTS_PX = 16
@@ -82,7 +84,10 @@ def is_fast(x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and (
             as_products(x_BCHW, weight_OIHW)
-            or (_is_large(x_BCHW, weight_OIHW, MIN_SIDE_PX, MIN_CHANNELS) and winograd_pays())
+            or (
+                _is_large(x_BCHW, weight_OIHW, MIN_SIDE_PX, MIN_CHANNELS)
+                and winograd_pays(is_small=min(x_BCHW.shape[2:]) < SMALL_PX)
+            )
         )
     )
 
@@ -99,11 +104,12 @@ def _is_large(x_BCHW: Tensor, weight_OIHW: Tensor, side_px: int, channels: int) 
 
 
 @functools.cache
-def winograd_pays() -> bool:
-    """Whether NNPACK's form is faster than torch's own kernels here."""
+def winograd_pays(*, is_small: bool = False) -> bool:
+    """Whether NNPACK's form is faster than torch's own kernels here; for small pictures that may be otherwise."""
     if not torch.backends.nnpack.is_available():  # this also wakes it up: it works only after it was asked
         return False
-    x_BCHW, weight_OIHW = torch.ones(1, 128, 64, 64), torch.ones(128, 128, 3, 3)
+    channels, side_px = (64, 32) if is_small else (128, 64)
+    x_BCHW, weight_OIHW = torch.ones(1, channels, side_px, side_px), torch.ones(channels, channels, 3, 3)
     own_s = _fastest_s(lambda: F.conv2d(x_BCHW, weight_OIHW, padding=1))
     return _fastest_s(lambda: _convolved(x_BCHW, weight_OIHW, None)) < PAYS * own_s
 

@@ -36,6 +36,13 @@ def test_the_faster_number_is_found_soon_and_kept() -> None:
     assert work(governor, 20, {2: 1.0, 1: 0.6})[-10:] == [1] * 10
 
 
+def test_the_smaller_number_is_taken_where_it_costs_next_to_nothing() -> None:
+    governor = ThreadGovernor((2, 1))
+    counts = work(governor, 300, {2: 1.0, 1: 1.02})
+    assert counts[20:].count(2) <= 2 + 2 * 280 // TRY_EVERY, "tries alone: the other one is no real gain"
+    assert work(ThreadGovernor((2, 1)), 300, {2: 1.0, 1: 1.1})[-1] == 2
+
+
 def test_a_collapse_is_noticed_at_once_and_the_end_of_it_later() -> None:
     governor = ThreadGovernor((2, 1))
     work(governor, 30, {2: 1.0, 1: 1.6})
