@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from inversion_core import Checkpoint, InversionError, InvertConfig
-from inversion_core.engine import Engine, EngineConfig, ImageStep, Request, StopRules
+from inversion_core.engine import Engine, EngineConfig, ImageStep, Precision, Request, StopRules
 from inversion_core.engine.capacity import cpu_threads, default_slots
 from inversion_core.errors import OptionInvalid
 from inversion_core.faces import FaceDetector, crop_mask, find_and_align, paste_back
@@ -49,7 +49,8 @@ def load(settings: WorkerSettings) -> CoreBackend:
     except InversionError as error:
         raise BackendUnavailable(str(error)) from error
     slots = settings.slots or default_slots(packs.values(), torch.device(device))
-    backend = CoreBackend(packs, default, device, EngineConfig(slots=slots, threads=threads))
+    precision = None if settings.precision == "auto" else Precision(settings.precision)
+    backend = CoreBackend(packs, default, device, EngineConfig(slots=slots, threads=threads, precision=precision))
     backend.warm_up()
     return backend
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -40,6 +42,9 @@ class WorkerSettings(ClientSettings):
     """How far the process gives way to others, so that an API beside it answers while the CPU computes; 0: not."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of Torch; none: the number that is fastest, found again and again while jobs run."""
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    """Arithmetic of a step; auto: for each pack the fastest that leaves the final loss within 0.5 %, found by trying
+    when the pack is first used, and float32 where there is none."""
     checkpoint_s: float = Field(0.5, gt=0, le=1)
     """Seconds between two checkpoints of a running job."""
     lease_ttl_s: float = Field(5, gt=0)

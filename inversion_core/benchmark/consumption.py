@@ -39,6 +39,11 @@ def watched(device: torch.device) -> Iterator[Consumption]:
         used.joules = after_j - before_j
 
 
+def tells_energy(device: torch.device) -> bool:
+    """Whether energy can be measured here."""
+    return _joules(device) is not None
+
+
 def _reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

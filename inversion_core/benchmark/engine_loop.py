@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from inversion_core.engine import EngineConfig, Request, Ticket
+from inversion_core.engine import EngineConfig, Precision, Request, Ticket
 from inversion_core.engine.admission import check_in
 from inversion_core.engine.core import Core
 from inversion_core.inverter import InvertConfig
@@ -20,11 +20,12 @@ MANY_STEPS = 1_000_000
 class EngineLoop:
     """Some pictures that are inverted together, an iteration at a time."""
 
-    def __init__(self, pack: Pack, target_BCHW: Tensor, config: InvertConfig, *, slots: int | None = None) -> None:
+    def __init__(self, pack: Pack, target_BCHW: Tensor, config: InvertConfig, *, slots: int | None = None,
+                 precision: Precision = Precision.FLOAT32) -> None:  # fmt: skip
         """`slots`: how many are computed together, all of them if not said."""
-        self._core = Core(
-            EngineConfig(slots=slots or len(target_BCHW), steps_ahead=2 * MANY_STEPS, turn_steps=MANY_STEPS)
-        )
+        own = EngineConfig(slots=slots or len(target_BCHW), steps_ahead=2 * MANY_STEPS, turn_steps=MANY_STEPS,
+                           precision=precision)  # fmt: skip
+        self._core = Core(own)
         self._tickets: list[Ticket] = []
         for target_CHW in target_BCHW:
             ticket = Ticket(depth=2 * MANY_STEPS, wake=_nothing)

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from inversion_core.models import DiscriminatorFeatures
 from inversion_core.models.generator import StyleLayer, SynthesisNetwork
 from inversion_core.models.layers import EPSILON, leaky_relu
 from inversion_core.packs import Pack
@@ -44,6 +45,8 @@ class ReferenceLoop:
 
         self._synthesis: SynthesisNetwork = copied(pack.generator.synthesis)
         self._perceptual = copied(pack.perceptual)
+        if isinstance(self._perceptual, DiscriminatorFeatures):
+            self._perceptual.unfold()
         self._encoder = copied(pack.encoder) if pack.encoder is not None and regulariser_weight else None
         self._target_features = self._perceptual(target_1CHW.to(pack.device)) if is_frozen else None
         self._perceptual_weight, self._regulariser_weight = pack.perceptual_weight, regulariser_weight

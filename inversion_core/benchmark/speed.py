@@ -1,7 +1,8 @@
 """Seconds per iteration of the engine and of `invert`, beside the same loop as others write it; and of many at once.
 
-All run in one process, in turns, on the same picture and start, in float32. Before a timing counts, their
-losses over the first steps are compared: the same mathematics, or no benchmark.
+All run in one process, in turns, on the same picture and start; the engine in the arithmetic that it would choose, the
+others in float32 as torch does it. Before a timing counts, their losses over the first steps are compared: the same
+mathematics, or no benchmark.
 
 Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 """
@@ -13,7 +14,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from inversion_core.benchmark.engine_loop import MANY_STEPS, EngineLoop, own_pic
 from inversion_core.benchmark.facts import facts_list, machine_facts
 from inversion_core.benchmark.reference import ReferenceLoop
 from inversion_core.benchmark.throughput import Crowd, crowd_table, measure_crowds, sizes_for
+from inversion_core.engine.precision import ALLOWED, Precision, Trial, arithmetic, choose_precision
 from inversion_core.inverter import InvertConfig, Step, invert
 from inversion_core.loss import REGULARISER_WEIGHT
 from inversion_core.models import Encoder, EncoderConfig, GeneratorConfig, StyleGANGenerator, VGG16Features
@@ -49,6 +51,8 @@ class SpeedConfig:
     device: str = "cpu"
     with_256: bool = True
     """Time a 256 px pack of random weights in IDInvert's architecture too."""
+    precision: Precision | None = None
+    """Arithmetic of the engine; None: what it would choose."""
     concurrent: tuple[int, ...] | None = None
     """Numbers of images at once; None: 1, 2, 4, 8 on a CPU and 1, 8, 32, 64, 128 on CUDA; empty: leave it out."""
 
@@ -99,23 +103,32 @@ def measure_speed(out: Path, config: SpeedConfig | None = None, *, pack: str | P
     """
     config = config or SpeedConfig()
     packs = [load_pack(pack, device=config.device)] + ([random_pack_256(config.device)] if config.with_256 else [])
-    rows = [row for each in packs for row in time_pack(each, config)]
+    tried = {each.name: _precision(each, config) for each in packs}
+    rows = [row for each in packs for row in time_pack(each, replace(config, precision=tried[each.name][0]))]
     sizes = sizes_for(config.device) if config.concurrent is None else config.concurrent
-    crowds = [crowd for each in packs for crowd in measure_crowds(each, sizes, config.iterations)]
+    crowds = [crowd for each in packs for crowd in measure_crowds(each, sizes, config.iterations, tried[each.name][0])]
     facts = _facts(config)
     out.mkdir(parents=True, exist_ok=True)
-    table = _table(rows, crowds, facts)
+    table = _table(rows, crowds, _said(tried), facts)
     data = {
         "facts": facts,
         "rows": [
             dataclasses.asdict(row) | {"times_as_fast": row.times_as_fast, "of_plain": row.of_plain} for row in rows
         ],
+        "precision": {
+            name: {"chosen": chosen, "tried": [dataclasses.asdict(trial) for trial in trials]}
+            for name, (chosen, trials) in tried.items()
+        },
         "of_reference_defaults": _of_defaults(rows),
         "concurrent": [dataclasses.asdict(crowd) for crowd in crowds],
     }
     (out / "speed.json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     (out / "speed.md").write_text(table, encoding="utf-8")
     return table
+
+
+def _precision(pack: Pack, config: SpeedConfig) -> tuple[Precision, list[Trial]]:
+    return choose_precision(pack) if config.precision is None else (config.precision, [])
 
 
 def time_pack(pack: Pack, config: SpeedConfig) -> Iterator[Row]:
@@ -127,8 +140,10 @@ def time_pack(pack: Pack, config: SpeedConfig) -> Iterator[Row]:
 
 def time_loops(pack: Pack, config: SpeedConfig, *, regulariser_weight: float) -> Row:
     """Time all loops in turns on one of the pack's own pictures."""
-    loops = _loops(pack, own_pictures(pack, 1), regulariser_weight)
-    difference = _compare(loops)
+    precision = config.precision or Precision.FLOAT32
+    loops = _loops(pack, own_pictures(pack, 1), regulariser_weight, precision)
+    with arithmetic(Precision.FLOAT32, pack.device):  # the engine's own holds within its step
+        difference = _compare(loops, SAME_START if precision is Precision.FLOAT32 else ALLOWED)
     times: dict[str, list[float]] = {name: [] for name in loops}
     for _ in range(config.repeats):
         for name, step in loops.items():
@@ -142,11 +157,13 @@ def time_loops(pack: Pack, config: SpeedConfig, *, regulariser_weight: float) ->
     )
 
 
-def _loops(pack: Pack, target_1CHW: Tensor, regulariser_weight: float) -> dict[str, Callable[[], float]]:
+def _loops(
+    pack: Pack, target_1CHW: Tensor, regulariser_weight: float, precision: Precision
+) -> dict[str, Callable[[], float]]:
     """Name -> one iteration, which returns the loss before its update."""
     rate = _learning_rate(pack)
     inverting = _our_loop(pack, target_1CHW, regulariser_weight)
-    engine = EngineLoop(pack, target_1CHW, _our_config(pack, regulariser_weight))
+    engine = EngineLoop(pack, target_1CHW, _our_config(pack, regulariser_weight), precision=precision)
     others = {
         name: ReferenceLoop(
             pack, target_1CHW, pack.mean_codes(), learning_rate=rate, regulariser_weight=regulariser_weight,
@@ -193,13 +210,13 @@ def _learning_rate(pack: Pack) -> float:
     return float(pack.settings("adam", "mean").get("learning_rate", 0.01))
 
 
-def _compare(loops: Mapping[str, Callable[[], float]]) -> float:
+def _compare(loops: Mapping[str, Callable[[], float]], same_start: float = SAME_START) -> float:
     """Run the first steps of all, which also warms them up; the reference is what the others are compared with."""
     steps = [{name: step() for name, step in loops.items()} for _ in range(COMPARED_STEPS)]
     differences = [
         max(abs(loss - losses["reference"]) / abs(losses["reference"]) for loss in losses.values()) for losses in steps
     ]
-    if not (differences[0] <= SAME_START and max(differences) <= SAME_LOSS):
+    if not (differences[0] <= same_start and max(differences) <= SAME_LOSS):
         raise RuntimeError(f"the loops do not compute the same: losses {steps}")
     return max(differences)
 
@@ -233,7 +250,17 @@ def _of_defaults(rows: list[Row]) -> dict[str, float]:
     return {row.pack: ours[row.pack] / row.reference_s for row in rows if row.loss == REGULARISED}
 
 
-def _table(rows: list[Row], crowds: list[Crowd], facts: dict[str, str]) -> str:
+def _said(tried: Mapping[str, tuple[Precision, list[Trial]]]) -> str:
+    """A sentence for each pack."""
+    return "".join(
+        f"The engine's step of {name} is {chosen}"
+        + "".join(f"; {trial.precision} was tried: {trial.verdict}" for trial in trials)
+        + ".\n\n"
+        for name, (chosen, trials) in tried.items()
+    )
+
+
+def _table(rows: list[Row], crowds: list[Crowd], precisions: str, facts: dict[str, str]) -> str:
     head = (
         "| pack | loss | engine, s per iteration | `invert` | plain frozen loop | as the public reference writes it "
         "| times as fast as that | part of the plain loop |\n|---|---|---|---|---|---|---|---|\n"
@@ -250,8 +277,8 @@ def _table(rows: list[Row], crowds: list[Crowd], facts: dict[str, str]) -> str:
         for pack, part in _of_defaults(rows).items()
     )
     return (
-        "# Speed of one iteration\n\nOne picture, float32, forward, backward to the code, Adam. The "
+        "# Speed of one iteration\n\nOne picture, forward, backward to the code, Adam. The "
         f"losses of all loops agree within {worst:.1e} over the first {COMPARED_STEPS} steps. The plain loop has "
         "frozen weights and the target's features computed once; the reference's has neither.\n\n"
-        + head + "\n".join(lines) + "\n\n" + defaults + crowd_table(crowds) + f"{facts_list(facts)}\n"
+        + head + "\n".join(lines) + "\n\n" + defaults + precisions + crowd_table(crowds) + f"{facts_list(facts)}\n"
     )  # fmt: skip

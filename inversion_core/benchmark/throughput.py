@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from inversion_core.benchmark.consumption import watched
+from inversion_core.benchmark.consumption import tells_energy, watched
 from inversion_core.benchmark.engine_loop import MANY_STEPS, EngineLoop, own_pictures
 from inversion_core.benchmark.reference import ReferenceLoop
+from inversion_core.engine.precision import Precision, arithmetic
 from inversion_core.inverter import InvertConfig
 from inversion_core.loss import InversionLoss
 from inversion_core.packs import Pack
@@ -63,16 +64,18 @@ def sizes_for(device: str) -> tuple[int, ...]:
     return (1, 8, 32, 64, 128) if device.startswith("cuda") else (1, 2, 4, 8)
 
 
-def measure_crowds(pack: Pack, sizes: Sequence[int], iterations: int) -> Iterator[Crowd]:
-    """One row for each size; the loops that take one image at a time are measured beside each."""
+def measure_crowds(
+    pack: Pack, sizes: Sequence[int], iterations: int, precision: Precision = Precision.FLOAT32
+) -> Iterator[Crowd]:
+    """One row for each size; the loops that take one image at a time are measured beside each, in torch's float32."""
     if not sizes:
         return
     target_BCHW = own_pictures(pack, max(sizes))
     plain, reference = (_single(pack, target_BCHW[:1], is_frozen=frozen) for frozen in (True, False))
-    flops, rate = count_flops(pack, target_BCHW[:1]), matrix_rate(pack.device)
-    plain_profile = profiled(plain)
+    flops, rate = count_flops(pack, target_BCHW[:1]), matrix_rate(pack.device, precision)
+    plain_profile = profiled(plain, pack.device)
     for images in sizes:
-        loop = EngineLoop(pack, target_BCHW[:images], InvertConfig(num_steps=MANY_STEPS))
+        loop = EngineLoop(pack, target_BCHW[:images], InvertConfig(num_steps=MANY_STEPS), precision=precision)
         with watched(pack.device) as used:
             start_s = _seconds(loop.step, pack.device)
             engine, plains, references = _in_turns((loop.step, plain, reference), iterations, pack.device)
@@ -89,7 +92,7 @@ def measure_crowds(pack: Pack, sizes: Sequence[int], iterations: int) -> Iterato
             flops_per_image=flops,
             flops_per_s=rate,
             roofline_part=flops * images / iteration_s / rate,
-            profile=profiled(loop.step),
+            profile=profiled(loop.step, pack.device),
             plain_profile=plain_profile,
         )
 
@@ -103,22 +106,37 @@ def count_flops(pack: Pack, target_1CHW: Tensor) -> int:
     return int(counter.get_total_flops())
 
 
-def matrix_rate(device: torch.device) -> float:
-    """Operations a second of a square float32 product, as torch does them (TF32 where that is on)."""
+def matrix_rate(device: torch.device, precision: Precision = Precision.FLOAT32) -> float:
+    """Operations a second of a square product in this arithmetic, the inputs as they come."""
     side = 8192 if device.type == "cuda" else 1024
-    a = torch.randn(side, side, device=device)
-    fastest_s = min(_seconds(lambda: a @ a, device) for _ in range(8))
+    dtype = torch.bfloat16 if precision is Precision.BFLOAT16 else torch.float32
+    a = torch.randn(side, side, device=device).to(dtype)
+    with arithmetic(precision, device):
+        fastest_s = min(_seconds(lambda: a @ a, device) for _ in range(8))
     return 2 * side**3 / fastest_s
 
 
-def profiled(step: Callable[[], object]) -> dict[str, float]:
-    """Part of one call's time that each of the TOP operations takes itself."""
-    with torch.autograd.profiler.profile(use_kineto=False, use_device=None) as profile:
-        step()
-    times = {event.key: event.self_cpu_time_total for event in profile.key_averages()}
+def profiled(step: Callable[[], object], device: torch.device) -> dict[str, float]:
+    """Part of one call's time that each of the TOP operations takes itself; on CUDA of the time of its kernels."""
+    times = _kernel_times(step, device) if device.type == "cuda" else _operation_times(step)
     total = sum(times.values()) or 1.0
     largest = sorted(times, key=lambda key: -times[key])[:TOP]
     return {key: round(times[key] / total, 4) for key in largest}
+
+
+def _operation_times(step: Callable[[], object]) -> dict[str, float]:
+    with torch.autograd.profiler.profile(use_kineto=False, use_device=None) as profile:
+        step()
+    return {event.key: event.self_cpu_time_total for event in profile.key_averages()}
+
+
+def _kernel_times(step: Callable[[], object], device: torch.device) -> dict[str, float]:
+    """A replayed graph is no operation of the host's: only the device knows what took how long."""
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profile:
+        step()
+        _wait(device)
+    return {event.key: event.self_device_time_total for event in profile.key_averages()}
 
 
 def crowd_table(crowds: Sequence[Crowd]) -> str:
@@ -167,6 +185,8 @@ def _in_turns(steps: Sequence[Callable[[], object]], times: int, device: torch.d
 
 def _joules(step: Callable[[], object], images: int, device: torch.device) -> float | None:
     """Of the STEPS updates of one image."""
+    if not tells_energy(device):
+        return None
     with watched(device) as used:
         for _ in range(3):
             step()

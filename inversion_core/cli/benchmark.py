@@ -11,6 +11,7 @@ from inversion_core.benchmark.groups import GroupsConfig, measure_groups
 from inversion_core.benchmark.quality import QualityConfig, measure_quality
 from inversion_core.benchmark.speed import SpeedConfig, measure_speed
 from inversion_core.cli import benchmark_optimizers, benchmark_samples
+from inversion_core.engine import Precision
 from inversion_core.errors import OptionInvalid
 
 QUALITY_FILES = """The folder DIR gets:
@@ -44,6 +45,10 @@ def _add_speed(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     speed.add_argument(
         "--concurrent", type=int, nargs="*", metavar="N",
         help="numbers of images at once; none named: leave that out (default: 1 2 4 8, on CUDA 1 8 32 64 128)",
+    )  # fmt: skip
+    speed.add_argument(
+        "--precision", choices=("auto", *Precision), default="auto",
+        help="arithmetic of the engine; auto: the fastest that leaves the final loss as it is (default: auto)",
     )  # fmt: skip
     speed.add_argument("--device", default="cpu", help="(default: cpu)")
     speed.set_defaults(run=_run_speed)
@@ -116,6 +121,7 @@ def _run_speed(args: argparse.Namespace) -> int:
         config = SpeedConfig(
             iterations=args.iterations, repeats=args.repeats, device=args.device, with_256=not args.small_only,
             concurrent=None if args.concurrent is None else tuple(args.concurrent),
+            precision=None if args.precision == "auto" else Precision(args.precision),
         )  # fmt: skip
     except ValueError as error:
         raise OptionInvalid(str(error)) from error

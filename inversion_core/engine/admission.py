@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inversion_core.engine.precision import Precision, arithmetic
 from inversion_core.engine.request import Request
 from inversion_core.engine.slots import Slot
 from inversion_core.engine.stop import Progress, progress_of
@@ -74,8 +75,9 @@ def admit(entries: Sequence[Entry], now_s: float) -> list[Slot]:
     targets = [_target(entry.request) for entry in entries]
     masks = [_mask(entry.request) for entry in entries]
     masked = [target if mask is None else target * mask for target, mask in zip(targets, masks, strict=True)]
-    with torch.no_grad(), fast_convolutions():
-        features_BCHW = entries[0].request.pack.features(torch.cat(masked))
+    pack = entries[0].request.pack
+    with torch.no_grad(), fast_convolutions(), arithmetic(Precision.FLOAT32, pack.device):
+        features_BCHW = pack.features(torch.cat(masked))
         starts = _starts(entries, targets)
     slots = []
     for row, entry in enumerate(entries):

@@ -19,6 +19,7 @@ from torch import Tensor
 from inversion_core.engine.admission import Entry, admit
 from inversion_core.engine.buckets import default_buckets
 from inversion_core.engine.graphs import make_step
+from inversion_core.engine.precision import Precision, choose_precision
 from inversion_core.engine.slots import Batch, Slot, stacked
 from inversion_core.engine.step import Evaluate, Evaluation, Parts, Want, seen_rows
 from inversion_core.engine.stop import StopReason, advanced, stop_reason
@@ -50,9 +51,12 @@ class EngineConfig:
     threads: tuple[int, ...] = ()
     """Numbers of CPU threads that a step may be given, the likeliest first: the fastest is found by trying. Empty:
     torch's own number is left alone."""
+    precision: Precision | None = Precision.FLOAT32
+    """Arithmetic of a step. None: for each pack the fastest that leaves the final loss as it is, found by trying when
+    the pack is first used. Whatever it is, a request's last Step is judged in float32."""
     clock: Callable[[], float] = time.monotonic
-    make_step: Callable[[Pack, float], Evaluate] = field(default=make_step)
-    """From a pack and the regulariser's weight to what evaluates a batch."""
+    make_step: Callable[[Pack, float, Precision], Evaluate] = field(default=make_step)
+    """From a pack, the regulariser's weight and a precision to what evaluates a batch."""
 
     def __post_init__(self) -> None:
         for name in ("slots", "steps_ahead", "turn_steps"):
@@ -71,6 +75,8 @@ class Core:
         """New requests, and those that gave their place up for a while."""
         self._batches: dict[Hashable, Batch] = {}
         self._parts: dict[Hashable, Parts] = {}
+        self._precisions: dict[int, Precision] = {}
+        """Pack -> what was chosen for it."""
         self._governor = ThreadGovernor(config.threads) if config.threads else None
         self._held: list[Slot] = []
         """Slots whose caller does not take the Steps; they keep their place."""
@@ -171,7 +177,7 @@ class Core:
         evaluation = self._evaluated(parts, batch)
         if evaluation is None:
             return  # who was at fault is gone; the others are stepped in the next tick
-        ended = self._deliver(batch, evaluation)
+        ended = self._deliver(parts, batch, evaluation)
         failed = [] if evaluation.grad_BLD is None else _advance(batch, evaluation.grad_BLD, evaluation.seen)
         for slot, reason in ended:
             batch.leave(slot)
@@ -186,9 +192,18 @@ class Core:
         if key not in self._parts:
             request = batch.slots[0].request
             buckets = self._config.buckets or default_buckets(self._config.slots, request.pack)
-            step = self._config.make_step(request.pack, request.config.regulariser_weight)
-            self._parts[key] = Parts(step, buckets)
+            precision = self._precision_of(request.pack)
+            make, weight = self._config.make_step, request.config.regulariser_weight
+            exact = None if precision is Precision.FLOAT32 else make(request.pack, weight, Precision.FLOAT32)
+            self._parts[key] = Parts(make(request.pack, weight, precision), buckets, exact)
         return self._parts[key]
+
+    def _precision_of(self, pack: Pack) -> Precision:
+        if self._config.precision is not None:
+            return self._config.precision
+        if id(pack) not in self._precisions:
+            self._precisions[id(pack)] = choose_precision(pack)[0]
+        return self._precisions[id(pack)]
 
     def _evaluated(self, parts: Parts, batch: Batch) -> Evaluation | None:
         try:
@@ -222,12 +237,16 @@ class Core:
             parts.limit = 1
         _end_failed(batch, failed)
 
-    def _deliver(self, batch: Batch, evaluation: Evaluation) -> list[tuple[Slot, StopReason]]:
+    def _deliver(self, parts: Parts, batch: Batch, evaluation: Evaluation) -> list[tuple[Slot, StopReason]]:
         """A Step to each caller; returns whose last one it was."""
         losses = evaluation.loss_B.tolist()  # the one copy, and the one wait for the device
         now_s = self._config.clock()
         reasons = [_judge(slot, loss, now_s) for slot, loss in zip(batch.slots, losses, strict=True)]
-        frames = _frames(batch.slots, reasons, evaluation.image_BCHW)
+        image_BCHW, last = evaluation.image_BCHW, [row for row, reason in enumerate(reasons) if reason is not None]
+        if (exact := _judged(parts, batch, last)) is not None:
+            image_BCHW = image_BCHW.index_copy(0, torch.tensor(last, device=image_BCHW.device), exact.image_BCHW)
+            losses = _replaced(losses, last, exact.loss_B.tolist())
+        frames = _frames(batch.slots, reasons, image_BCHW)
         row = 0
         for cohort in batch.cohorts:
             for cohort_row, slot in enumerate(cohort.slots):
@@ -235,7 +254,7 @@ class Core:
                     ImageStep(
                         index=slot.progress.index, loss=losses[row], reason=reasons[row], frame_HWC=frames.get(row),
                         image_row=row, cohort_row=cohort_row, w_BLD=cohort.w_BLD,
-                        image_BCHW=evaluation.image_BCHW, state=cohort.state,
+                        image_BCHW=image_BCHW, state=cohort.state,
                     )
                 )  # fmt: skip
                 row += 1
@@ -262,6 +281,22 @@ def _advance(batch: Batch, grad_BLD: Tensor, seen: Seen | None) -> list[tuple[Sl
             slot.steps_here += 1
         first = end
     return failed
+
+
+def _judged(parts: Parts, batch: Batch, rows: Sequence[int]) -> Evaluation | None:
+    """These rows in float32, where the step rounds more coarsely; what it found has to do where that fails."""
+    if not rows or not parts.rounds:
+        return None
+    try:
+        return parts.judged(batch.codes()[rows], stacked([batch.slots[row] for row in rows]))
+    except Exception as error:
+        log.warning("not judged in float32 rows=%d error=%r", len(rows), error)
+        return None
+
+
+def _replaced(values: Sequence[float], rows: Sequence[int], others: Sequence[float]) -> list[float]:
+    at_rows = dict(zip(rows, others, strict=True))
+    return [at_rows.get(row, value) for row, value in enumerate(values)]
 
 
 def _end_failed(batch: Batch, failed: Iterable[tuple[Slot, Exception]]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from inversion_core.engine.precision import Precision
 from inversion_core.engine.step import Evaluate, Evaluation, Inputs, PackStep, Want, is_out_of_memory, joined_seen
 from inversion_core.packs import Pack
 
@@ -21,9 +22,9 @@ WARM_UP_CALLS = 3
 """Calls before a recording: libraries choose their kernels and take their memory in them (torch.cuda.graph)."""
 
 
-def make_step(pack: Pack, regulariser_weight: float) -> Evaluate:
+def make_step(pack: Pack, regulariser_weight: float, precision: Precision) -> Evaluate:
     """The step of a pack as its device does it best."""
-    step = PackStep(pack, regulariser_weight)
+    step = PackStep(pack, regulariser_weight, precision)
     return GraphedStep(step) if pack.device.type == "cuda" else step
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from inversion_core.engine.buckets import bucket_for
+from inversion_core.engine.precision import Precision, arithmetic, networks_in
 from inversion_core.inverter import differentiate
 from inversion_core.loss import InversionLoss
 from inversion_core.models.convolution import fast_convolutions
@@ -87,14 +88,20 @@ Evaluate = Callable[[Tensor, Inputs, Want], Evaluation]
 class PackStep:
     """The loss of one pack and its gradient. It holds no state, so equal calls give equal results."""
 
-    def __init__(self, pack: Pack, regulariser_weight: float) -> None:
-        self._pack = pack
+    def __init__(self, pack: Pack, regulariser_weight: float, precision: Precision = Precision.FLOAT32) -> None:
+        self._networks = networks_in(pack, precision)
+        self._device = pack.device
         self._regulariser_weight = regulariser_weight
+        self._precision = precision
 
     def __call__(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
-        with torch.set_grad_enabled(want is not Want.LOSS), fast_convolutions():
+        with (
+            torch.set_grad_enabled(want is not Want.LOSS),
+            fast_convolutions(),
+            arithmetic(self._precision, self._device),
+        ):
             w_BLD = w_BLD.detach().requires_grad_(want is not Want.LOSS)
-            image_BCHW = self._pack.synthesize(w_BLD)
+            image_BCHW = self._networks.synthesize(w_BLD)
             loss = self._loss(inputs)
             terms = loss.terms(image_BCHW, w_BLD)
             evaluation = Evaluation(image_BCHW=image_BCHW.detach(), loss_B=terms.total_B.detach())
@@ -107,10 +114,10 @@ class PackStep:
         return InversionLoss(
             inputs.target_BCHW,
             target_features_BCHW=inputs.target_features_BCHW,
-            features=self._pack.features,
-            perceptual_weight=self._pack.perceptual_weight,
+            features=self._networks.features,
+            perceptual_weight=self._networks.perceptual_weight,
             mask_B1HW=inputs.mask_B1HW,
-            encode=self._pack.encode if self._regulariser_weight else None,
+            encode=self._networks.encode if self._regulariser_weight else None,
             regulariser_weight=self._regulariser_weight,
         )
 
@@ -118,10 +125,22 @@ class PackStep:
 class Parts:
     """Runs a step in parts that fit: of a bucket's size, and half as large after each time that memory ran out."""
 
-    def __init__(self, evaluate: Evaluate, buckets: Sequence[int]) -> None:
+    def __init__(self, evaluate: Evaluate, buckets: Sequence[int], exact: Evaluate | None = None) -> None:
+        """`exact`: the same step in float32, where `evaluate` rounds more coarsely."""
         self._evaluate, self._buckets = evaluate, buckets
+        self._exact = None if exact is None else Parts(exact, buckets)
         self.limit = buckets[-1]
         """Most rows that are computed at once."""
+
+    @property
+    def rounds(self) -> bool:
+        """Whether a call rounds more coarsely than float32."""
+        return self._exact is not None
+
+    def judged(self, w_BLD: Tensor, inputs: Inputs) -> Evaluation:
+        """Pictures and losses in float32; only where a call rounds more coarsely. Raises: as a call."""
+        assert self._exact is not None
+        return self._exact(w_BLD, inputs, Want.LOSS)
 
     def __call__(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
         """Raises: what the step raises; of memory, only when a single row does not fit."""

@@ -13,7 +13,10 @@ TRY_EVERY = 50
 SUSPICIOUS = 2.0
 """A step that takes so many times as long as usual is reason to try at once."""
 BETTER = 0.93
-"""Another number is taken when its step takes no more than this part of the usual time."""
+"""A larger number is taken when its step takes no more than this part of the usual time."""
+NO_WORSE = 1.05
+"""The same for a smaller one: what it leaves free encodes frames and answers requests meanwhile. Two cores of a virtual
+machine are often one, and then two threads are no faster at all."""
 MEMORY = 0.3
 """Weight of the newest step in the usual time."""
 
@@ -75,6 +78,6 @@ class ThreadGovernor:
             return
         assert self._trying is not None
         assert self._usual_s is not None
-        if seconds < BETTER * self._usual_s:
+        if seconds < (BETTER if self._trying > self._best else NO_WORSE) * self._usual_s:
             self._best, self._usual_s = self._trying, seconds
         self._trying, self._until_try = None, TRY_EVERY

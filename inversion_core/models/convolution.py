@@ -6,7 +6,8 @@ alone, and its own CPU kernels (oneDNN) know none of it. It turns the kernel int
 channels is most of the work; there F(4x4, 3x3) of our own is faster (winograd.py), which keeps the kernel's form.
 
 Both round a little worse: 1e-5 of the largest output, beside 1e-6. So they are used only where somebody asks for them:
-the engine does, and `invert`, the reference, stays as exact as it can be.
+the engine does, and `invert`, the reference, stays as exact as it can be. Which of them pays depends on the processor
+and not on what it calls itself (docs/log.md): each is tried once in a process, when it is first asked for.
 
 Suffixes: B image, C channel, H W height and width, P pixel, O I output and input channel of a kernel.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,11 +30,17 @@ from inversion_core.models import winograd
 
 MIN_SIDE_PX = 32
 """Below, turning the kernel into Winograd's form costs more than it saves."""
+SMALL_PX = 64
+"""Below, it depends on the threads too: torch's own share such a picture better among them."""
 MIN_CHANNELS = 48
 """Geometric mean of input and output channels below which tiles cost more to take apart than they save."""
 MIN_SIDE_OF_PRODUCTS_PX = 16
 MIN_CHANNELS_OF_PRODUCTS = 360
 """The same for the form of our own: 256 to 512 channels are enough, 256 to 256 are not."""
+PAYS = 0.9
+"""A form is used when its convolution takes no more than this part of the time of what it stands in for."""
+TRIES = 4
+"""Convolutions of each kind that are timed; the fastest counts, so that a busy machine does not decide."""
 
 _asked = threading.local()
 _turned: WeakIdKeyDictionary = WeakIdKeyDictionary()
@@ -74,15 +82,20 @@ def is_fast(x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> bool:
         and not weight_OIHW.requires_grad
         and (bias_O is None or not bias_O.requires_grad)
         and not torch.is_autocast_enabled("cpu")
-        and (as_products(x_BCHW, weight_OIHW) or _is_large(x_BCHW, weight_OIHW, MIN_SIDE_PX, MIN_CHANNELS))
-        and winograd_pays()
+        and (
+            as_products(x_BCHW, weight_OIHW)
+            or (
+                _is_large(x_BCHW, weight_OIHW, MIN_SIDE_PX, MIN_CHANNELS)
+                and winograd_pays(is_small=min(x_BCHW.shape[2:]) < SMALL_PX)
+            )
+        )
     )
 
 
 def as_products(x_BCHW: Tensor, weight_OIHW: Tensor) -> bool:
     """Whether the form of our own is the faster one of the two."""
     fits = all(side % winograd.TILE_PX == 0 for side in x_BCHW.shape[2:])
-    return fits and _is_large(x_BCHW, weight_OIHW, MIN_SIDE_OF_PRODUCTS_PX, MIN_CHANNELS_OF_PRODUCTS)
+    return fits and _is_large(x_BCHW, weight_OIHW, MIN_SIDE_OF_PRODUCTS_PX, MIN_CHANNELS_OF_PRODUCTS) and products_pay()
 
 
 def _is_large(x_BCHW: Tensor, weight_OIHW: Tensor, side_px: int, channels: int) -> bool:
@@ -91,14 +104,36 @@ def _is_large(x_BCHW: Tensor, weight_OIHW: Tensor, side_px: int, channels: int) 
 
 
 @functools.cache
-def winograd_pays() -> bool:
-    """Whether this CPU is of the kind where it was measured to (docs/log.md): AVX2 and no more.
+def winograd_pays(*, is_small: bool = False) -> bool:
+    """Whether NNPACK's form is faster than torch's own kernels here; for small pictures that may be otherwise."""
+    if not torch.backends.nnpack.is_available():  # this also wakes it up: it works only after it was asked
+        return False
+    channels, side_px = (64, 32) if is_small else (128, 64)
+    x_BCHW, weight_OIHW = torch.ones(1, channels, side_px, side_px), torch.ones(channels, channels, 3, 3)
+    own_s = _fastest_s(lambda: F.conv2d(x_BCHW, weight_OIHW, padding=1))
+    return _fastest_s(lambda: _convolved(x_BCHW, weight_OIHW, None)) < PAYS * own_s
 
-    With AVX-512 torch's usual kernels have twice the width, and NNPACK has not. A measurement here and now would serve
-    as well, but not on a busy machine, and two processes might round differently.
-    """
-    known = torch.backends.nnpack.is_available()  # this also wakes it up: it works only after it was asked
-    return bool(known) and torch.backends.cpu.get_cpu_capability() == "AVX2"
+
+@functools.cache
+def products_pay() -> bool:
+    """Whether the form of our own is faster than what else there is for the many channels that it is for."""
+    x_BCHW, weight_OIHW = torch.ones(1, 512, 32, 32), torch.ones(512, 512, 3, 3)
+    has_form = winograd_pays()
+    other_s = _fastest_s(
+        lambda: _convolved(x_BCHW, weight_OIHW, None) if has_form else F.conv2d(x_BCHW, weight_OIHW, padding=1)
+    )
+    return _fastest_s(lambda: _each(winograd.convolve, x_BCHW, weight_OIHW)) < PAYS * other_s
+
+
+@torch.no_grad()
+def _fastest_s(convolve: Callable[[], Tensor]) -> float:
+    convolve()  # the first one plans, and makes the kernel's form
+    times_s = []
+    for _ in range(TRIES):
+        began_s = time.perf_counter()
+        convolve()
+        times_s.append(time.perf_counter() - began_s)
+    return min(times_s)
 
 
 class _Winograd(torch.autograd.Function):

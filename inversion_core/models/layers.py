@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from inversion_core.models.convolution import conv3x3
+
 LEAKY_SLOPE = 0.2
 """Negative slope of every leaky ReLU of StyleGAN (Karras 2019)."""
 EPSILON = 1e-8
@@ -43,20 +45,49 @@ class EqualizedLinear(nn.Module):
 class EqualizedConv2d(nn.Module):
     """Convolution with equalized rate, "same" padding and a bias."""
 
+    folded_weight: Tensor | None
+    folded_halving: Tensor | None
+
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, *, gain: float = math.sqrt(2.0)):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.weight_scale = gain / math.sqrt(in_channels * kernel_size**2)
+        self.register_buffer("folded_weight", None, persistent=False)
+        self.register_buffer("folded_halving", None, persistent=False)
+
+    def fold(self, *, halves: bool = False) -> None:
+        """Scale the kernel once, for a frozen network; later changes of the weight go unseen.
+
+        `halves`: the one of `halved`, in place of that of a plain call.
+        """
+        self.unfold()
+        if halves:
+            self.folded_halving = self._halving_kernel().detach()
+        else:
+            self.folded_weight = self._kernel().detach()
+
+    def unfold(self) -> None:
+        """Go by the weight again."""
+        self.folded_weight = self.folded_halving = None
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return F.conv2d(x_BCHW, self.weight * self.weight_scale, self.bias, padding="same")
+        if self.folded_weight is not None and self.weight.shape[-1] == 3:
+            return conv3x3(x_BCHW, self.folded_weight, self.bias)
+        return F.conv2d(x_BCHW, self._kernel(), self.bias, padding="same")
 
     def halved(self, x_BCHW: Tensor) -> Tensor:
         """The same, then the mean of each 2x2 pixels, as one convolution at stride 2: less than half of the work."""
+        return F.conv2d(x_BCHW, self._halving_kernel(), self.bias, stride=2, padding=self.weight.shape[-1] // 2)
+
+    def _kernel(self) -> Tensor:
+        return self.weight * self.weight_scale if self.folded_weight is None else self.folded_weight
+
+    def _halving_kernel(self) -> Tensor:
+        if self.folded_halving is not None:
+            return self.folded_halving
         k = F.pad(self.weight * (self.weight_scale / 4), (1, 1, 1, 1))
-        k = k[..., 1:, 1:] + k[..., :-1, 1:] + k[..., 1:, :-1] + k[..., :-1, :-1]
-        return F.conv2d(x_BCHW, k, self.bias, stride=2, padding=self.weight.shape[-1] // 2)
+        return k[..., 1:, 1:] + k[..., :-1, 1:] + k[..., 1:, :-1] + k[..., :-1, :-1]
 
 
 def pixel_norm(x_BZ: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from inversion_core.models.convolution import conv3x3
 from inversion_core.models.discriminator import DiscriminatorConfig, DiscriminatorTrunk
+from inversion_core.models.layers import EqualizedConv2d
 
 VGG16_PLAN = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512)
 """Convolutions and poolings of VGG-16 up to conv4_3 (Simonyan 2015, configuration D)."""
@@ -60,6 +61,18 @@ class DiscriminatorFeatures(nn.Module):
     def __init__(self, config: DiscriminatorConfig, until: int):
         super().__init__()
         self.trunk = DiscriminatorTrunk(config, until)
+
+    def fold(self) -> None:
+        """Scale the kernels once, for a frozen network; later changes of the weights go unseen."""
+        for name, module in self.trunk.named_modules():
+            if isinstance(module, EqualizedConv2d):
+                module.fold(halves=name.endswith("conv2"))
+
+    def unfold(self) -> None:
+        """Go by the weights again."""
+        for module in self.trunk.modules():
+            if isinstance(module, EqualizedConv2d):
+                module.unfold()
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         features_BCHW: Tensor = self.trunk(image_BCHW)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from inversion_core.errors import OptionInvalid
 from inversion_core.loss import InversionLoss
-from inversion_core.models import Encoder, StyleGANGenerator
+from inversion_core.models import DiscriminatorFeatures, Encoder, StyleGANGenerator
 from inversion_core.packs.by_start import settings_for
 from inversion_core.packs.directions import Direction, check_steps
 from inversion_core.packs.learned import Variant, check_learned, pick_variant
@@ -42,6 +42,8 @@ class Pack:
         self.generator: StyleGANGenerator = self._freeze(generator).freeze()
         self.encoder: Encoder | None = None if encoder is None else self._freeze(encoder)
         self.perceptual: nn.Module = self._freeze(perceptual)
+        if isinstance(perceptual, DiscriminatorFeatures):
+            perceptual.fold()
         self.directions: Mapping[str, Direction] = {
             spec.name: Direction(spec=spec, step_LD=self._here(steps[spec.name], f"direction {spec.name}"))
             for spec in manifest.directions

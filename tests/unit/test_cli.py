@@ -315,6 +315,9 @@ def test_benchmark_speed_writes_its_table(pack: Path, tmp_path: Path, capsys: py
         assert 0 < crowd["roofline_part"] < 10
         assert len(crowd["profile"]) == len(crowd["plain_profile"]) == 6
     assert {"device", "threads", "torch", "commit", "command"} <= set(data["facts"])
+    chosen = data["precision"]["tiny"]
+    assert chosen["chosen"] in {"float32", "bfloat16"}
+    assert [trial["precision"] for trial in chosen["tried"]] == ["bfloat16"]
     table = (out / "speed.md").read_text()
     assert table.strip() in capsys.readouterr().out
     lines = [line for line in table.splitlines() if line.startswith("|")]

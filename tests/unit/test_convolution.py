@@ -21,7 +21,8 @@ def fast_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a CPU where it pays, whatever this one is."""
     if not torch.backends.nnpack.is_available():
         pytest.skip("this torch has no NNPACK")
-    monkeypatch.setattr(convolution, "winograd_pays", lambda: True)
+    monkeypatch.setattr(convolution, "winograd_pays", lambda **_: True)
+    monkeypatch.setattr(convolution, "products_pay", lambda: True)
 
 
 def parts(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 
-from inversion_core import InvertConfig, invert
-from inversion_core.engine import Engine, EngineConfig, Request
+from inversion_core import InvertConfig, Step, invert
+from inversion_core.engine import Engine, EngineConfig, ImageStep, Precision, Request
 from inversion_core.engine.graphs import GraphedStep
+from inversion_core.engine.precision import ALLOWED, arithmetic
 from inversion_core.engine.step import Inputs, PackStep, Want
 from inversion_core.packs import Pack
 from tests.tiny import rough_pack, tiny_targets
@@ -22,14 +25,41 @@ def on_cuda() -> Pack:
     )
 
 
-def test_many_at_once_get_the_codes_of_the_cpu() -> None:
-    targets, config = tiny_targets(8), InvertConfig(num_steps=8)
-    expected = [list(invert(rough_pack(), target[None], config))[-1].w_BLD[0] for target in targets]
-    with Engine(EngineConfig(slots=5)) as engine:
-        tickets = [engine.submit(Request(pack=on_cuda(), target_CHW=target, config=config)) for target in targets]
-        found = [list(ticket)[-1].w_LD.cpu() for ticket in tickets]
-    for ours, theirs in zip(found, expected, strict=True):
-        assert float((ours - theirs).norm() / theirs.norm()) < 1e-2  # convolutions are TF32 there
+CONFIG = InvertConfig(num_steps=8)
+
+
+@functools.cache
+def of_the_cpu() -> list[Step]:
+    return [list(invert(rough_pack(), target[None], CONFIG))[-1] for target in tiny_targets(8)]
+
+
+def last_steps(precision: Precision | None) -> list[ImageStep]:
+    pack = on_cuda()
+    with Engine(EngineConfig(slots=5, precision=precision)) as engine:
+        tickets = [engine.submit(Request(pack=pack, target_CHW=target, config=CONFIG)) for target in tiny_targets(8)]
+        return [list(ticket)[-1] for ticket in tickets]
+
+
+@pytest.mark.parametrize(("precision", "close"), [(Precision.FLOAT32, 1e-3), (Precision.TF32, 1e-2)])
+def test_many_at_once_get_the_codes_of_the_cpu(precision: Precision, close: float) -> None:
+    for ours, theirs in zip(last_steps(precision), of_the_cpu(), strict=True):
+        expected_LD = theirs.w_BLD[0]
+        assert float((ours.w_LD.cpu() - expected_LD).norm() / expected_LD.norm()) < close
+
+
+def test_what_the_engine_chooses_for_itself_keeps_the_final_loss() -> None:
+    ours, theirs = last_steps(None), of_the_cpu()
+    ratios = [step.loss / float(expected.loss_B) for step, expected in zip(ours, theirs, strict=True)]
+    assert sum(ratios) / len(ratios) < 1 + 2 * ALLOWED
+
+
+def test_float32_is_float32_within_and_as_it_was_after() -> None:
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    device = torch.device("cuda")
+    for precision, is_tf32 in ((Precision.FLOAT32, False), (Precision.BFLOAT16, False), (Precision.TF32, True)):
+        with arithmetic(precision, device):
+            assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is is_tf32
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
 
 
 def test_a_replayed_step_is_the_step() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from inversion_core.engine import Engine, EngineConfig, Request, buckets, capacity
+from inversion_core.engine import Engine, EngineConfig, Precision, Request, buckets, capacity
 from inversion_core.engine.buckets import default_buckets
 from inversion_core.engine.capacity import default_slots, free_bytes, image_bytes
 from inversion_core.engine.step import Evaluate, Evaluation, Inputs, PackStep, Want
@@ -34,6 +34,13 @@ def test_the_faster_number_is_found_soon_and_kept() -> None:
     assert counts.count(1) <= 2 + 2 * 500 // TRY_EVERY, "a try costs two steps, and there are few"
     governor = ThreadGovernor((2, 1))
     assert work(governor, 20, {2: 1.0, 1: 0.6})[-10:] == [1] * 10
+
+
+def test_the_smaller_number_is_taken_where_it_costs_next_to_nothing() -> None:
+    governor = ThreadGovernor((2, 1))
+    counts = work(governor, 300, {2: 1.0, 1: 1.02})
+    assert counts[20:].count(2) <= 2 + 2 * 280 // TRY_EVERY, "tries alone: the other one is no real gain"
+    assert work(ThreadGovernor((2, 1)), 300, {2: 1.0, 1: 1.1})[-1] == 2
 
 
 def test_a_collapse_is_noticed_at_once_and_the_end_of_it_later() -> None:
@@ -93,7 +100,7 @@ def test_a_cpu_computes_no_more_at_once_than_pays(monkeypatch: pytest.MonkeyPatc
 def test_large_pictures_are_stepped_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
-    def make_step(pack: Pack, regulariser_weight: float) -> Evaluate:
+    def make_step(pack: Pack, regulariser_weight: float, _: Precision) -> Evaluate:
         real = PackStep(pack, regulariser_weight)
 
         def step(w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:

@@ -211,6 +211,20 @@ def test_a_convolution_with_its_halving_is_one_convolution() -> None:
         torch.testing.assert_close(convolution.halved(image), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_folded_kernels_are_the_same_and_none_of_the_saved_weights() -> None:
+    convolution, image = EqualizedConv2d(3, 5), torch.randn(2, 3, 8, 8)
+    plain, halved, keys = convolution(image), convolution.halved(image), list(convolution.state_dict())
+    convolution.fold()
+    torch.testing.assert_close(convolution(image), plain)
+    convolution.fold(halves=True)
+    torch.testing.assert_close(convolution.halved(image), halved)
+    assert list(convolution.state_dict()) == keys
+    convolution.weight.data.zero_()
+    torch.testing.assert_close(convolution.halved(image), halved)
+    convolution.unfold()
+    assert not convolution.halved(image).any()
+
+
 def test_r1_is_the_squared_gradient_at_what_is_seen(archive: Path, tmp_path: Path) -> None:
     adversary = trainer(archive, tmp_path, augment_probability=0.0).adversary
     real = torch.rand(4, 3, 16, 16)
