@@ -47,7 +47,7 @@ class Basis(nn.Module):
         values_LD, axes_LDE = torch.linalg.eigh(curvature_LDE.double().cpu())
         self.axes_LDE.copy_(axes_LDE)
         self.curvature_LD.copy_(values_LD.clamp(min=SMALLEST))
-        w_NLD = self.into(w_NLD)
+        w_NLD = self.into(w_NLD.to(self.axes_LDE.device))
         self.mean_LD.copy_(w_NLD.mean(0))
         self.spread_LD.copy_(w_NLD.std(0).clamp(min=SMALLEST))
 

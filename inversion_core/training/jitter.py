@@ -51,7 +51,7 @@ def _similarity(batch: int, probability: float, device: torch.device) -> Tensor:
 def _light(batch: int, probability: float, device: torch.device) -> tuple[Tensor, Tensor]:
     """What is added to the factor 1 of each channel, and to the channel; (B, 3) each."""
     drawn_B6 = _uniform(batch, 6, device)
-    grey_B6 = drawn_B6[:, [0, 0, 0, 3, 3, 3]]
+    grey_B6 = torch.cat([drawn_B6[:, k : k + 1].expand(batch, 3) for k in (0, 3)], dim=1)  # no index: that would wait
     drawn_B6 = torch.where(torch.rand(batch, 1, device=device) < GREY_SHARE, grey_B6, drawn_B6)
     is_lit_B1 = torch.rand(batch, 1, device=device) < probability
     contrast_B3, brightness_B3 = torch.where(is_lit_B1, drawn_B6, torch.zeros_like(drawn_B6)).split(3, dim=1)

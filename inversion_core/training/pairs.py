@@ -5,6 +5,7 @@ Suffixes: B image, Z latent z, L style layer, D latent w, C channel, H W height 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -103,14 +104,10 @@ def mixture_of(pack: Pack, pictures: PictureSet, *, with_pictures: bool = False,
 
 def mixed_codes(pack: Pack, mixture: Mixture, *, batch_size: int, seed: int) -> Iterator[Tensor]:
     """Endless batches (B, L, D) of the mixture's codes, mapped ones among them."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        state = torch.get_rng_state()
-    while True:
+    for number in itertools.count():
         with torch.random.fork_rng(), torch.no_grad():
-            torch.set_rng_state(state)
+            torch.manual_seed(seed * 1_000_003 + number)  # of every device: codes are drawn where the pack lies
             w_BLD = _mixed_codes(pack, batch_size, mixture)
-            state = torch.get_rng_state()
         yield w_BLD
 
 
