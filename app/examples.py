@@ -73,6 +73,7 @@ PACKS = {
             "w_dim": 256,
             "starts": ["encoder", "mean", "random"],
             "optimizers": ["adagrad", "adam", "lbfgs", "learned", "nag", "rmsprop", "sgd"],
+            "default_optimizer": "adam",
             "directions": [{"name": "smile", "label": "Happier", "low": -3.0, "high": 3.0}],
             "licence": "CC BY-NC-SA 4.0",
             "description": "64 px faces",

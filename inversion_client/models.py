@@ -181,4 +181,6 @@ class Pack:
     description: str = ""
     default: bool = False
     digest: str = ""
+    default_optimizer: str = ""
+    """What is taken where `optimizer` is left out; services of before say none."""
     directions: tuple[Direction, ...] = ()

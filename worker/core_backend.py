@@ -245,6 +245,7 @@ def _info(pack: Pack, *, default: bool) -> PackInfo:
         w_dim=pack.w_dim,
         starts=[StartKind(start) for start in pack.manifest.starts],
         optimizers=sorted(pack.optimizers),
+        default_optimizer=pack.default_optimizer,
         directions=[
             DirectionInfo(name=spec.name, label=spec.label, low=spec.range[0], high=spec.range[1])
             for spec in pack.manifest.directions

@@ -64,8 +64,12 @@ class JobOptions(Message):
         description="Name of a pack that a live worker announces; none takes the worker's default.",
         examples=["faces-64"],
     )
-    optimizer: str = Field(
-        "adam", min_length=1, max_length=MAX_NAME_LENGTH, description="Name of an optimizer that the pack offers."
+    optimizer: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_NAME_LENGTH,
+        description="Name of an optimizer that the pack offers; none takes the pack's `default_optimizer`.",
+        examples=["adam"],
     )
     start: StartKind | None = Field(
         None,

@@ -50,7 +50,13 @@ FACES = PackInfo(
     default=True,
 )
 SMALL = FACES.model_copy(
-    update={"name": "small", "starts": [StartKind.MEAN], "optimizers": ["lbfgs"], "default": False}
+    update={
+        "name": "small",
+        "starts": [StartKind.MEAN],
+        "optimizers": ["lbfgs", "nag"],
+        "default_optimizer": "lbfgs",
+        "default": False,
+    }
 )
 WORKER = WorkerInfo(id="w1", packs=[FACES, SMALL], slots=1, device="cpu")
 NO_FACE = Problem(
