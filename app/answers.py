@@ -93,7 +93,8 @@ async def submitted_batch(
 
 def unless_unchanged(request: Request, response: JSONResponse) -> Response:
     """304 in the place of an answer that the caller has already."""
-    if response.headers["ETag"] in request.headers.get("if-none-match", ""):
+    known = request.headers.get("if-none-match", "")
+    if known.strip() == "*" or response.headers["ETag"] in known:
         kept = {name: response.headers[name] for name in ("ETag", "Retry-After") if name in response.headers}
         return Response(status_code=304, headers=kept)
     return response

@@ -31,26 +31,35 @@ class Terms:
         packs = [pack for worker in await client.workers() for pack in worker.packs]
         return cls(tenant=tenant, packs=packs, settings=settings)
 
-    def check(self, options: JobOptions, code: Code | None = None) -> None:
-        """Raise ProblemError for options, or a code to start from, that nobody here can honour."""
-        _check_pack(options, self.packs, code)
+    def settled(self, options: JobOptions, code: Code | None = None) -> JobOptions:
+        """The options with the pack's own optimizer, where none is named and the pack is known.
+
+        Raises: ProblemError for options, or a code to start from, that nobody here can honour.
+        """
         _check_webhook(options, self.tenant, self.settings)
+        if not self.packs:
+            return options  # with no worker alive nothing is known: the worker that takes the job checks again
+        packs = _meant(options, self.packs)
+        _check_pack(options, packs, code)
+        if options.optimizer is not None:
+            return options
+        defaults = {pack.default_optimizer for pack in packs}
+        return options.model_copy(update={"optimizer": defaults.pop() if len(defaults) == 1 else None})
+
+
+def _meant(options: JobOptions, packs: Sequence[PackInfo]) -> Sequence[PackInfo]:
+    """The packs that live workers have announced and that this may run on."""
+    if options.pack is None:
+        return [pack for pack in packs if pack.default] or packs
+    names = ", ".join(sorted({pack.name for pack in packs}))
+    found = [pack for pack in packs if pack.name == options.pack]
+    if not found:
+        raise ProblemError("pack-not-found", f"`{options.pack[:100]}` is not among the packs: {names}.")
+    return found
 
 
 def _check_pack(options: JobOptions, packs: Sequence[PackInfo], code: Code | None) -> None:
-    """Whether a pack that a live worker announced can do this.
-
-    With no worker alive nothing is known, and the job is queued: the worker that takes it checks again.
-    """
-    if not packs:
-        return
-    names = ", ".join(sorted({pack.name for pack in packs}))
-    if options.pack is not None:
-        packs = [pack for pack in packs if pack.name == options.pack]
-        if not packs:
-            raise ProblemError("pack-not-found", f"`{options.pack[:100]}` is not among the packs: {names}.")
-    else:
-        packs = [pack for pack in packs if pack.default] or packs
+    """Whether these packs can do this."""
     if options.optimizer is not None:
         _check_choice("optimizer", options.optimizer, sorted({name for pack in packs for name in pack.optimizers}))
     if options.start is not None and options.start is not StartKind.LATENTS:

@@ -34,7 +34,7 @@ async def check_one(upload: Upload, terms: Terms) -> Submission:
         raise ProblemError("image-missing")
     code = read_code(upload.latents) if upload.latents is not None else None
     options = _with_start(options, code)
-    terms.check(options, code)
+    options = terms.settled(options, code)
     mask = await check_picture(upload.images[0], upload.mask, terms.settings.decode_timeout_s)
     return Submission(photo=upload.images[0], options=options, mask=mask, start=code.npy() if code else None)
 
@@ -49,7 +49,7 @@ async def check_batch(upload: Upload, terms: Terms) -> list[Submission]:
         raise ProblemError("image-missing")
     if len(upload.images) > MAX_BATCH:
         raise ProblemError("batch-too-large", f"It has {len(upload.images)} photos.")
-    terms.check(_with_start(options, None))
+    options = terms.settled(_with_start(options, None))
     for index, photo in enumerate(upload.images):
         try:
             await check_picture(photo, None, terms.settings.decode_timeout_s)

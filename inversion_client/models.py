@@ -182,7 +182,7 @@ class Pack:
     licence: str
     description: str = ""
     default: bool = False
-    default_optimizer: str | None = None
-    """Taken where no optimizer is named."""
     digest: str = ""
+    default_optimizer: str = ""
+    """What is taken where `optimizer` is left out; services of before say none."""
     directions: tuple[Direction, ...] = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from redis import Redis
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
@@ -14,11 +16,16 @@ MOST_CONNECTIONS = 16
 RETRIES = 3
 """Tries after the first: a connection that died in the pool is no error yet. Every script may run twice."""
 _BACKOFF = ExponentialBackoff(cap=0.5, base=0.05)
+_UNNAMED: dict[str, Any] = {"driver_info": None}
+"""No CLIENT SETINFO: redis-py would look its own version up on the disk for each connection, which takes longer than
+connecting, and every listener of an event stream is a connection."""
 
 
 def connect(url: str) -> Redis:
     """For threads. Nothing is connected before the first command."""
-    return Redis.from_url(url, decode_responses=True, socket_timeout=TIMEOUT_S, retry=Retry(_BACKOFF, RETRIES))
+    return Redis.from_url(
+        url, decode_responses=True, socket_timeout=TIMEOUT_S, retry=Retry(_BACKOFF, RETRIES), **_UNNAMED
+    )
 
 
 def connect_async(url: str) -> AsyncRedis:
@@ -33,6 +40,7 @@ def connect_async(url: str) -> AsyncRedis:
         decode_responses=True,
         socket_timeout=TIMEOUT_S,
         retry=AsyncRetry(_BACKOFF, RETRIES),
+        **_UNNAMED,
     )
     return AsyncRedis.from_pool(pool)
 
@@ -40,5 +48,5 @@ def connect_async(url: str) -> AsyncRedis:
 def connect_streams(url: str) -> AsyncRedis:
     """For commands that block: as many connections as there are listeners."""
     return AsyncRedis.from_url(
-        url, decode_responses=True, socket_timeout=TIMEOUT_S, retry=AsyncRetry(_BACKOFF, RETRIES)
+        url, decode_responses=True, socket_timeout=TIMEOUT_S, retry=AsyncRetry(_BACKOFF, RETRIES), **_UNNAMED
     )

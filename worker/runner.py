@@ -38,8 +38,8 @@ def _attributes(record: JobRecord) -> dict[str, str | int | float]:
         "inversion.id": record.id,
         "inversion.attempt": record.attempts,
         "inversion.steps": options.steps,
-        "inversion.optimizer": options.optimizer or "the default",
         "inversion.queued_s": round(waited_s, 3),
+        **({"inversion.optimizer": options.optimizer} if options.optimizer is not None else {}),
     }
 
 

@@ -17,9 +17,9 @@ const OPTIMIZERS = {
   adagrad: "Adagrad: its steps grow smaller and smaller.",
   learned: "The paper's network, which corrects each of Adam's updates.",
   "learned-basis": "Adam in directions that were learned for each style layer: fewer steps than Adam.",
-  "learned-lbfgs": "L-BFGS in directions that were learned for each style layer: few steps from the encoder’s code.",
+  "learned-lbfgs": "L-BFGS in directions that were learned for each style layer: few steps.",
   "learned-lstm": "A recurrent network for each number of the code.",
-  "learned-residual": "A network that sees both pictures leads for the first steps, then L-BFGS goes on: the fewest steps.",
+  "learned-residual": "A network that sees both pictures leads, then L-BFGS goes on in learned directions: the fewest steps.",
   "learned-rgdn": "A recurrent network for the whole code.",
   lbfgs: "L-BFGS: looks at how the slope has changed; strong close to the end.",
   nag: "NAG: gradient descent with momentum that looks ahead.",
@@ -147,7 +147,7 @@ export class UploadForm {
     $("code-box").hidden = !file;
     $("code").required = file && !this.code;
     $("code").disabled = Boolean(this.code);
-    $("optimizer-note").textContent = OPTIMIZERS[$("optimizer").value || this.standard] ?? "";
+    $("optimizer-note").textContent = OPTIMIZERS[$("optimizer").value || this.pack()?.default_optimizer] ?? "";
   }
 
   /** Ask which packs are there; without an answer the fields stay at the service's defaults. */
@@ -160,10 +160,13 @@ export class UploadForm {
     this.offer();
   }
 
+  pack() {
+    return this.packs.find(({ name }) => name === $("pack").value);
+  }
+
   offer() {
-    const pack = this.packs.find(({ name }) => name === $("pack").value);
-    this.standard = pack?.default_optimizer ?? "";
-    fill($("optimizer"), (pack?.optimizers ?? []).map((name) => [name, name]), this.standard ? `${this.standard}, the pack’s default` : "the pack’s default");
+    const pack = this.pack();
+    fill($("optimizer"), (pack?.optimizers ?? []).map((name) => [name, name]), pack ? `the pack’s default, ${pack.default_optimizer}` : "The default");
     const starts = (pack?.starts ?? []).map((kind) => [kind, STARTS[kind] ?? kind]);
     fill($("start-kind"), [...starts, [OWN, this.code ? `the code ${this.code.name}` : "a code of mine …"]], "the pack’s default");
     if (this.code) $("start-kind").value = OWN;

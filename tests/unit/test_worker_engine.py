@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,18 @@ def test_jobs_beside_each_other_get_their_own_steps(backend: CoreBackend) -> Non
             np.testing.assert_allclose(steps[position].code(), theirs.w_BLD[0].numpy(), rtol=1e-3, atol=1e-4)
             difference = np.abs(np.int16(steps[position].image()) - np.int16(to_image(theirs.image_BCHW)))
             assert difference.max() <= 1
+
+
+def test_a_job_that_names_no_optimizer_gets_the_packs_own() -> None:
+    pack = PACK.changed(default_optimizer="lbfgs")
+    with closing(CoreBackend({"tiny": pack}, "tiny", "cpu", EngineConfig(slots=1))) as backend:
+        (info,) = backend.packs()
+        assert info.default_optimizer == "lbfgs"
+        own, named, other = (
+            [step.loss for step in backend.prepare(photo(0), JobOptions(steps=3, align=False, optimizer=name)).steps()]
+            for name in (None, "lbfgs", "sgd")
+        )
+        assert own == named != other
 
 
 def test_a_job_goes_on_from_its_checkpoint_and_a_code_is_rendered(backend: CoreBackend) -> None:

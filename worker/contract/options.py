@@ -68,7 +68,7 @@ class JobOptions(Message):
         None,
         min_length=1,
         max_length=MAX_NAME_LENGTH,
-        description="Name of an optimizer that the pack offers; none takes the pack's default.",
+        description="Name of an optimizer that the pack offers; none takes the pack's `default_optimizer`.",
         examples=["adam"],
     )
     start: StartKind | None = Field(

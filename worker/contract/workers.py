@@ -32,8 +32,8 @@ class PackInfo(Message):
     w_dim: int = Field(description="Columns of a code.")
     starts: list[StartKind] = Field(description="What an inversion can start from, beside a code that is sent along.")
     optimizers: list[str] = Field(description="What `optimizer` may be.")
-    default_optimizer: str | None = Field(
-        None, description="The one that is taken where `optimizer` is left out; workers of before say none."
+    default_optimizer: str = Field(
+        "adam", description="It is taken where `optimizer` is left out. Workers of before say none, and take Adam."
     )
     directions: list[DirectionInfo] = Field(
         default_factory=list, description="Directions in which its codes can be edited; workers of before say none."

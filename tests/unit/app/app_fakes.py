@@ -45,7 +45,7 @@ FACES = PackInfo(
     w_dim=128,
     starts=[StartKind.ENCODER, StartKind.MEAN, StartKind.RANDOM],
     optimizers=["adam", "sgd"],
-    default_optimizer="sgd",
+    default_optimizer="adam",
     licence="Apache-2.0",
     description="Faces at 64 px.",
     default=True,
@@ -54,7 +54,7 @@ SMALL = FACES.model_copy(
     update={
         "name": "small",
         "starts": [StartKind.MEAN],
-        "optimizers": ["lbfgs"],
+        "optimizers": ["lbfgs", "nag"],
         "default_optimizer": "lbfgs",
         "default": False,
     }

@@ -301,7 +301,7 @@ def test_all_pages_of_a_list(client: AnyClient, service: Service, line: Line) ->
 def test_packs(client: AnyClient) -> None:
     faces, small = client.packs()
     assert (faces.name, faces.default, faces.starts) == ("faces-64", True, ("encoder", "mean", "random"))
-    assert small.optimizers == ("lbfgs",)
+    assert (small.optimizers, small.default_optimizer) == (("lbfgs", "nag"), "lbfgs")
 
 
 def test_an_inversion_that_is_deleted_while_somebody_listens(

@@ -38,10 +38,11 @@ class TestJson:
 
     def test_null_is_the_default(self, service: Service) -> None:
         nothing = dict.fromkeys(
-            ("pack", "start", "target_loss", "max_seconds", "plateau_steps", "ttl", "webhook", "mask", "latents")
-        )
+            ("pack", "optimizer", "start", "target_loss", "max_seconds", "plateau_steps", "ttl", "webhook", "mask",
+             "latents")
+        )  # fmt: skip
         body = service.post(URL, json={"image": PHOTO, **nothing}).json()
-        assert service.jobs.records[body["id"]].options == JobOptions()
+        assert service.jobs.records[body["id"]].options == JobOptions(optimizer="adam")
 
     def test_with_a_charset(self, service: Service) -> None:
         headers = {"Content-Type": "Application/JSON; charset=utf-8"}
