@@ -38,7 +38,7 @@ class WorkerSettings(ClientSettings):
     """Jobs that run at the same time in this process; none: as many as memory and CPU threads allow."""
     device: str = "auto"
     """Torch device; auto takes CUDA where there is one. One process for each GPU: cuda:0, cuda:1, ..."""
-    niceness: int = Field(5, ge=0, le=19)
+    niceness: int = Field(10, ge=0, le=19)
     """How far the process gives way to others, so that an API beside it answers while the CPU computes; 0: not."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of Torch; none: the number that is fastest, found again and again while jobs run."""
