@@ -41,9 +41,7 @@ def load_pack(name_or_folder: str | Path | None = None, device: str | torch.devi
         OptionInvalid: torch knows no such device here.
     """
     check_device(device)
-    folder = find_pack(name_or_folder)
-    manifest = read_manifest(folder)
-    check_digests(folder, manifest)
+    folder, manifest = _found(name_or_folder)
     networks: dict[str, Any] = {network: load_network(manifest, network, folder) for network in manifest.weight_files}
     return Pack(
         manifest, **networks, direction_steps=load_directions(manifest, folder),
@@ -58,12 +56,18 @@ def load_networks(name_or_folder: str | Path | None, networks: Iterable[str]) ->
         PackNotFound, PackInvalid: as `load_pack`.
         OptionInvalid: the pack has no such network.
     """
-    folder = find_pack(name_or_folder)
-    manifest = read_manifest(folder)
-    check_digests(folder, manifest)
+    folder, manifest = _found(name_or_folder)
     if missing := sorted(set(networks) - set(manifest.weight_files)):
         raise OptionInvalid(f"pack {manifest.name} has no {' and no '.join(missing)}")
     return {network: load_network(manifest, network, folder) for network in networks}
+
+
+def _found(name_or_folder: str | Path | None) -> tuple[Path, PackManifest]:
+    """A pack's folder and manifest, its files being those that the manifest lists."""
+    folder = find_pack(name_or_folder)
+    manifest = read_manifest(folder)
+    check_digests(folder, manifest)
+    return folder, manifest
 
 
 def verify_pack(name_or_folder: str | Path | None = None) -> PackManifest:

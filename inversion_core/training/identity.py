@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from inversion_core.benchmark.identity import IMAGENET_MEAN, IMAGENET_STD, INPUT_PX, TEMPLATE, similarity
 from inversion_core.errors import PackInvalid
 from inversion_core.models.onnx_network import OnnxNetwork
+from inversion_core.training.augment import turn
 
 ALIGNED_LANDMARKS = np.array([(0.3760, 0.4747), (0.6237, 0.4743), (0.4985, 0.6232), (0.3841, 0.7290), (0.6163, 0.7289)])
 """Where FFHQ's alignment puts the five landmarks, as shares of the side: the mean over 134 faces of the OMI set,
@@ -60,9 +61,8 @@ class IdentityDistance(nn.Module):
 
     def _places(self, batch: int) -> Tensor:
         drawn_B4 = torch.rand(batch, 4, device=self.frame_23.device) * 2 - 1
-        angle_B, scale_B = drawn_B4[:, 0] * LARGEST_ANGLE, 1 + drawn_B4[:, 1] * LARGEST_SCALE
-        cos_B, sin_B = scale_B * angle_B.cos(), scale_B * angle_B.sin()
-        turn_B22 = torch.stack([torch.stack([cos_B, -sin_B], 1), torch.stack([sin_B, cos_B], 1)], 1)
+        scale_B11 = (1 + drawn_B4[:, 1] * LARGEST_SCALE)[:, None, None]
+        turn_B22 = scale_B11 * turn(drawn_B4[:, 0] * LARGEST_ANGLE)
         shift_B21 = drawn_B4[:, 2:, None] * 2 * LARGEST_SHIFT  # the side is 2 long in the map's coordinates
         linear_22, offset_21 = self.frame_23[:, :2], self.frame_23[:, 2:]
         return _grid(torch.cat([linear_22 @ turn_B22, linear_22 @ shift_B21 + offset_21], dim=2))
