@@ -1,6 +1,6 @@
 """Speed through the whole service beside the engine alone; run by hand, on a machine with nothing else to do.
 
-    python tests/house/service_speed.py [--threads N] [--clients 8] [--steps 20] [--rounds 3]
+    python tests/house/service_speed.py [--threads N] [--clients 8] [--steps 20] [--each 6] [--rounds 7] [--optimizer NAME]
 
 Prints JSON. The first frame: seconds from the request until the start's picture can be fetched, on an idle service,
 beside one forward pass. The throughput: inversions a second of some clients who each send the next photo when the
@@ -30,7 +30,6 @@ import numpy as np
 from PIL import Image
 from running_service import ROOT, children_of, free_port, read_until, service
 
-PER_CLIENT = 2
 ENGINE_ALONE = """
 import json, sys, time
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +37,8 @@ import torch
 from inversion_core import InvertConfig, load_pack
 from inversion_core.engine import Engine, EngineConfig, Request
 from inversion_core.engine.capacity import cpu_threads
-clients, steps, each, threads = map(int, sys.argv[1:])
+clients, steps, each, threads = map(int, sys.argv[1:5])
+optimizer = sys.argv[5]
 if threads: torch.set_num_threads(threads)
 pack = load_pack()
 most = cpu_threads()
@@ -47,7 +47,7 @@ side = pack.resolution
 with Engine(EngineConfig(slots=clients, threads=counts)) as engine:
     def one(number):
         target = torch.rand(3, side, side, generator=torch.Generator().manual_seed(number)) * 2 - 1
-        config = InvertConfig(num_steps=steps, optimizer="adam")
+        config = InvertConfig(num_steps=steps, optimizer=optimizer)
         return [step.loss for step in engine.submit(Request(pack=pack, target_CHW=target, config=config))][-1]
     def client(number):
         return [one(number) for _ in range(each)]
@@ -81,10 +81,10 @@ def submit(client: httpx.Client, data: bytes, **options: Any) -> str:
     return str(answer.json()["id"])
 
 
-def first_frame_s(client: httpx.Client, data: bytes) -> float:
+def first_frame_s(client: httpx.Client, data: bytes, optimizer: str) -> float:
     """Until the picture of the start has come over the wire."""
     began_s = time.perf_counter()
-    job = submit(client, data, steps=20)
+    job = submit(client, data, steps=20, optimizer=optimizer)
     while client.get(f"/v1/inversions/{job}/frames/0").status_code != 200:
         time.sleep(0.005)
     seconds = time.perf_counter() - began_s
@@ -109,24 +109,24 @@ def cpu_s(pid: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def throughput(url: str, pid: int, clients: int, steps: int) -> dict[str, float]:
+def throughput(url: str, pid: int, clients: int, each: int, steps: int, optimizer: str) -> dict[str, float]:
     data = photo()
 
     def work(times: int) -> None:
         with httpx.Client(base_url=url, timeout=60) as client:
             for _ in range(times):
-                wait(client, submit(client, data, steps=steps))
+                wait(client, submit(client, data, steps=steps, optimizer=optimizer))
 
     with ThreadPoolExecutor(clients) as pool:
         list(pool.map(work, [1] * clients))
         began_s, began_cpu_s = time.perf_counter(), cpu_s(pid)
-        list(pool.map(work, [PER_CLIENT] * clients))
+        list(pool.map(work, [each] * clients))
         taken_s, taken_cpu_s = time.perf_counter() - began_s, cpu_s(pid) - began_cpu_s
-    return {"images_per_s": clients * PER_CLIENT / taken_s, "cpu_s": taken_cpu_s / (clients * PER_CLIENT)}
+    return {"images_per_s": clients * each / taken_s, "cpu_s": taken_cpu_s / (clients * each)}
 
 
-def engine_alone(clients: int, steps: int, threads: int) -> dict[str, float]:
-    arguments = [str(number) for number in (clients, steps, PER_CLIENT, threads)]
+def engine_alone(clients: int, each: int, steps: int, threads: int, optimizer: str) -> dict[str, float]:
+    arguments = [str(number) for number in (clients, steps, each, threads)] + [optimizer]
     command = [sys.executable, "-c", ENGINE_ALONE, *arguments]
     said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     found: dict[str, float] = json.loads(said)
@@ -138,7 +138,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of each; 0: found by trying")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--each", type=int, default=6, help="inversions of each client in a round")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--optimizer", default="adam", help="of both, so that they do the same work")
     args = parser.parse_args()
     os.environ["INVERSION_SLOTS"] = str(args.clients)
     if args.threads:
@@ -149,12 +151,12 @@ def main() -> None:
         Thread(target=lambda: list(process.stdout or ()), daemon=True).start()  # a full pipe would stop the service
         url = f"http://127.0.0.1:{port}"
         with httpx.Client(base_url=url, timeout=60) as client:
-            first_frame_s(client, photo())
-            firsts = [first_frame_s(client, photo()) for _ in range(5)]
+            first_frame_s(client, photo(), args.optimizer)
+            firsts = [first_frame_s(client, photo(), args.optimizer) for _ in range(5)]
         through, alone = [], []
         for _ in range(args.rounds):
-            through.append(throughput(url, process.pid, args.clients, args.steps))
-            alone.append(engine_alone(args.clients, args.steps, args.threads))
+            through.append(throughput(url, process.pid, args.clients, args.each, args.steps, args.optimizer))
+            alone.append(engine_alone(args.clients, args.each, args.steps, args.threads, args.optimizer))
         process.terminate()
         process.wait(30)
     print(json.dumps({
