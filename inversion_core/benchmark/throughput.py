@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from inversion_core.benchmark.consumption import tells_energy, watched
 from inversion_core.benchmark.engine_loop import MANY_STEPS, EngineLoop, own_pictures
 from inversion_core.benchmark.reference import ReferenceLoop
-from inversion_core.engine.precision import Precision, arithmetic
+from inversion_core.benchmark.roofline import Work, least_seconds, measured_rates, works_of
+from inversion_core.engine.precision import Precision, arithmetic, networks_in
 from inversion_core.inverter import InvertConfig
 from inversion_core.loss import InversionLoss
 from inversion_core.packs import Pack
@@ -51,8 +51,14 @@ class Crowd:
     forward and backward to the code, two for each product. Winograd's algorithm does fewer."""
     flops_per_s: float
     """Such operations that one large matrix product does on this device, in the precision of the step."""
-    roofline_part: float
+    matrix_part: float
     """Operations of the step done in a second, as a part of that."""
+    bytes_per_image: int
+    """Read and written by an image's iteration: each operation as it is written, none fused."""
+    bytes_per_s: float
+    """Such bytes that one large copy reads and writes."""
+    roofline_part: float
+    """What the iteration takes at the least, by roofline.py, as a part of what it took."""
     profile: Mapping[str, float]
     """Operation -> part of the engine's time, the largest first."""
     plain_profile: Mapping[str, float]
@@ -72,7 +78,7 @@ def measure_crowds(
         return
     target_BCHW = own_pictures(pack, max(sizes))
     plain, reference = (_single(pack, target_BCHW[:1], is_frozen=frozen) for frozen in (True, False))
-    flops, rate = count_flops(pack, target_BCHW[:1]), matrix_rate(pack.device, precision)
+    rates = measured_rates(pack.device, precision)
     plain_profile = profiled(plain, pack.device)
     for images in sizes:
         loop = EngineLoop(pack, target_BCHW[:images], InvertConfig(num_steps=MANY_STEPS), precision=precision)
@@ -80,6 +86,8 @@ def measure_crowds(
             start_s = _seconds(loop.step, pack.device)
             engine, plains, references = _in_turns((loop.step, plain, reference), iterations, pack.device)
         iteration_s = statistics.median(engine)
+        works = works_of_step(pack, target_BCHW[:images], precision)
+        flops = sum(work.flops for work in works)
         yield Crowd(
             pack=f"{pack.name} ({pack.resolution} px)",
             images=images,
@@ -89,31 +97,29 @@ def measure_crowds(
             reference_images_per_s=1 / (STEPS * statistics.median(references)),
             peak_bytes=used.peak_bytes,
             joules_per_image=_joules(loop.step, images, pack.device),
-            flops_per_image=flops,
-            flops_per_s=rate,
-            roofline_part=flops * images / iteration_s / rate,
+            flops_per_image=flops // images,
+            flops_per_s=rates.flops_per_s,
+            matrix_part=flops / iteration_s / rates.flops_per_s,
+            bytes_per_image=sum(work.bytes for work in works) // images,
+            bytes_per_s=rates.bytes_per_s,
+            roofline_part=least_seconds(works, rates) / iteration_s,
             profile=profiled(loop.step, pack.device),
             plain_profile=plain_profile,
         )
 
 
-def count_flops(pack: Pack, target_1CHW: Tensor) -> int:
-    """Operations of one iteration of one image; see `Crowd.flops_per_image`."""
-    loss = InversionLoss(target_1CHW, features=pack.features, perceptual_weight=pack.perceptual_weight)
-    with FlopCounterMode(display=False) as counter, torch.enable_grad():
-        w_BLD = pack.mean_codes().requires_grad_() * 1  # no leaf: the counter's hooks and grad() do not bear one
-        torch.autograd.grad(loss(pack.synthesize(w_BLD)).sum(), w_BLD)
-    return int(counter.get_total_flops())
+def works_of_step(pack: Pack, target_BCHW: Tensor, precision: Precision = Precision.FLOAT32) -> list[Work]:
+    """One iteration's operations, forward and backward to the code; convolutions as they are defined."""
+    networks = networks_in(pack, precision)
+    loss = InversionLoss(target_BCHW, features=networks.features, perceptual_weight=networks.perceptual_weight)
+    codes_BLD = pack.mean_codes(len(target_BCHW)).contiguous()
 
+    def step() -> None:
+        w_BLD = codes_BLD.detach().requires_grad_()
+        torch.autograd.grad(loss(networks.synthesize(w_BLD)).sum(), w_BLD)
 
-def matrix_rate(device: torch.device, precision: Precision = Precision.FLOAT32) -> float:
-    """Operations a second of a square product in this arithmetic, the inputs as they come."""
-    side = 8192 if device.type == "cuda" else 1024
-    dtype = torch.bfloat16 if precision is Precision.BFLOAT16 else torch.float32
-    a = torch.randn(side, side, device=device).to(dtype)
-    with arithmetic(precision, device):
-        fastest_s = min(_seconds(lambda: a @ a, device) for _ in range(8))
-    return 2 * side**3 / fastest_s
+    with torch.enable_grad(), arithmetic(precision, pack.device):
+        return works_of(step)
 
 
 def profiled(step: Callable[[], object], device: torch.device) -> dict[str, float]:
@@ -145,14 +151,15 @@ def crowd_table(crowds: Sequence[Crowd]) -> str:
         return ""
     head = (
         "| pack | images at once | ms per iteration | images/s, 20 steps | times the plain loop "
-        "| times the reference's | peak memory, GB | J per image | part of the matrix rate |\n"
-        "|---|---|---|---|---|---|---|---|---|\n"
+        "| times the reference's | peak memory, GB | J per image | part of the matrix rate | part of the roofline |\n"
+        "|---|---|---|---|---|---|---|---|---|---|\n"
     )
     lines = [
         f"| {crowd.pack} | {crowd.images} | {1e3 * crowd.iteration_s:.1f} | {crowd.images_per_s:.3f} "
         f"| {crowd.images_per_s / crowd.plain_images_per_s:.2f} "
         f"| {crowd.images_per_s / crowd.reference_images_per_s:.2f} "
-        f"| {_or_dash(crowd.peak_bytes, 1e-9)} | {_or_dash(crowd.joules_per_image, 1.0)} | {crowd.roofline_part:.2f} |"
+        f"| {_or_dash(crowd.peak_bytes, 1e-9)} | {_or_dash(crowd.joules_per_image, 1.0)} | {crowd.matrix_part:.2f} "
+        f"| {crowd.roofline_part:.2f} |"
         for crowd in crowds
     ]
     last = {crowd.pack: crowd for crowd in crowds if crowd.images == 1}
@@ -163,7 +170,9 @@ def crowd_table(crowds: Sequence[Crowd]) -> str:
     return (
         f"## Many at once\n\n{head}" + "\n".join(lines) + "\n\nThe other loops take one image after another. The part "
         "of the matrix rate counts each convolution as it is defined; where Winograd's algorithm is used it may pass "
-        "what the hardware could do otherwise.\n\nWhere the time of one image goes:\n\n" + "\n".join(profiles) + "\n\n"
+        "what the hardware could do otherwise. The part of the roofline is what the step's operations take at the "
+        "least, each at the measured rate of products or of memory, whichever takes longer.\n\n"
+        "Where the time of one image goes:\n\n" + "\n".join(profiles) + "\n\n"
     )
 
 

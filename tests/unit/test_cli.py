@@ -312,6 +312,7 @@ def test_benchmark_speed_writes_its_table(pack: Path, tmp_path: Path, capsys: py
     assert [crowd["images"] for crowd in data["concurrent"]] == [1, 3]
     for crowd in data["concurrent"]:
         assert crowd["images_per_s"] > 0
+        assert 0 < crowd["matrix_part"] < 10
         assert 0 < crowd["roofline_part"] < 10
         assert len(crowd["profile"]) == len(crowd["plain_profile"]) == 6
     assert {"device", "threads", "torch", "commit", "command"} <= set(data["facts"])
@@ -321,7 +322,7 @@ def test_benchmark_speed_writes_its_table(pack: Path, tmp_path: Path, capsys: py
     table = (out / "speed.md").read_text()
     assert table.strip() in capsys.readouterr().out
     lines = [line for line in table.splitlines() if line.startswith("|")]
-    assert [line.count("|") for line in lines] == [9] * 4 + [10] * 4, "two tables of head, rule and two rows"
+    assert [line.count("|") for line in lines] == [9] * 4 + [11] * 4, "two tables of head, rule and two rows"
 
 
 def test_benchmark_refuses_loops_that_differ() -> None:
