@@ -52,6 +52,10 @@ def _add_generator(kinds: Kinds[argparse.ArgumentParser]) -> None:
     parser.add_argument("--w-dim", type=int, default=256, help="width of z, w and the mapping network (default: 256)")
     parser.add_argument("--width", type=float, default=1.0, help="factor of all channels (default: 1)")
     parser.add_argument(
+        "--critic-width", type=float, default=1.0,
+        help="factor of the discriminator's beside; it makes the perceptual network F slower too (default: 1)",
+    )  # fmt: skip
+    parser.add_argument(
         "--reconstruction-steps", type=int, default=defaults.reconstruction_steps, metavar="N",
         help="steps as an autoencoder, first; 0: adversarial from nothing (default: %(default)s)",
     )  # fmt: skip
@@ -171,7 +175,9 @@ def _architectures(args: argparse.Namespace, size: int) -> Architectures:
             )
         return networks
     count = size.bit_length() - 2  # of resolutions from 4 px on
-    discriminator = DiscriminatorConfig(resolution=size, channels=_widened(CRITIC_CHANNELS, count, args.width))
+    discriminator = DiscriminatorConfig(
+        resolution=size, channels=_widened(CRITIC_CHANNELS, count, args.width * args.critic_width)
+    )
     if args.start_from:
         return _of_pack(args.start_from, size, discriminator)
     return Architectures(

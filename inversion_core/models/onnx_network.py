@@ -89,10 +89,15 @@ class OnnxNetwork(nn.Module):
         if unknown := sorted({node.op_type for node in graph.node} - {"Constant", *OPERATORS}):
             raise PackInvalid(f"{file} has operations that are not understood: {', '.join(unknown)}")
         self._arrays: dict[str, str] = {}
+        self._numbers: dict[str, Tensor] = {}
+        """Bounds and shapes: they stay with the host, which would have to wait for them elsewhere."""
         for name, array in _arrays(graph):
+            if array.ndim == 0 or not array.is_floating_point():
+                self._numbers[name] = array
+                continue
             self._arrays[name] = f"array_{len(self._arrays)}"
             self.register_buffer(self._arrays[name], array, persistent=False)
-        inputs = [each.name for each in graph.input if each.name not in self._arrays]
+        inputs = [each.name for each in graph.input if each.name not in self._arrays | self._numbers]
         if len(inputs) != 1 or len(graph.output) != 1:
             raise PackInvalid(f"{file} has {len(inputs)} inputs and {len(graph.output)} outputs; wanted is one of each")
         self._input, self._output = inputs[0], graph.output[0].name
@@ -105,7 +110,7 @@ class OnnxNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The output for one input, batch first."""
         values: dict[str, Tensor | None] = {name: getattr(self, buffer) for name, buffer in self._arrays.items()}
-        values |= {"": None, self._input: x}  # "" is ONNX's name of an input that is left out
+        values |= self._numbers | {"": None, self._input: x}  # "" is ONNX's name of an input that is left out
         for operator, attributes, inputs, output in self._nodes:
             values[output] = operator(attributes, *[values[name] for name in inputs])
         result = values[self._output]

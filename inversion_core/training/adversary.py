@@ -6,7 +6,7 @@ Suffixes: B image, C channel, H W height and width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from inversion_core.models import Discriminator, DiscriminatorConfig
 from inversion_core.training.augment import Augmentation
 from inversion_core.training.options import TrainingOptions
+from inversion_core.training.recording import recordable_adam
 
 
 class Adversary:
@@ -32,7 +33,9 @@ class Adversary:
             options.augment_probability, target=options.augment_target, images=options.augment_images
         ).to(device)
         rate = options.discriminator_rate or rate
-        self.optimizer = torch.optim.Adam(self.d.parameters(), lr=rate, betas=(0.0, 0.99), fused=True)
+        self.optimizer = torch.optim.Adam(
+            self.d.parameters(), lr=rate, betas=(0.0, 0.99), **recordable_adam(torch.device(device))
+        )
         self.optimizer.param_groups[0]["rate"] = rate
 
     def modules(self) -> dict[str, nn.Module]:
@@ -50,8 +53,12 @@ class Adversary:
         self.d.requires_grad_(True)
         return F.softplus(-torch.cat(logits)).mean()
 
-    def train_step(self, real_BCHW: Tensor, *fakes_BCHW: Tensor, step: int, factor: float) -> dict[str, Tensor]:
-        """One step of D; the losses by name. `factor` is that of the rate."""
+    def kind_of(self, step: int) -> Hashable:
+        """Equal for steps of D that do the same, its rate aside."""
+        return step % self.options.r1_every == 0, self.augmentation.moves_at(step)
+
+    def train_step(self, real_BCHW: Tensor, *fakes_BCHW: Tensor, step: int) -> dict[str, Tensor]:
+        """One step of D, at the rate that was set; the losses by name."""
         if step % self.options.r1_every == 0:
             real_logit_B, penalty = self._judge_with_r1(real_BCHW)
             fake_logits = self.judge(*fakes_BCHW)
@@ -64,7 +71,6 @@ class Adversary:
         if penalty is not None:
             loss = loss + self.options.r1_gamma / 2 * self.options.r1_every * penalty
             losses["r1"] = penalty
-        self.optimizer.param_groups[0]["lr"] = factor * self.optimizer.param_groups[0]["rate"]
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

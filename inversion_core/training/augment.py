@@ -54,6 +54,10 @@ class Augmentation(nn.Module):
     def forward(self, image_BCHW: Tensor) -> Tensor:
         return image_BCHW if self.is_off else augment(image_BCHW, self.probability)
 
+    def moves_at(self, step: int) -> bool:
+        """Whether `adapt` changes the probability after this step."""
+        return self.target is not None and (step + 1) % ADAPT_EVERY == 0
+
     @torch.no_grad()
     def adapt(self, real_logit_B: Tensor, step: int) -> Tensor:
         """Take in the logits of one step's real pictures and, every few steps, move; returns r_t of this step.
@@ -64,7 +68,7 @@ class Augmentation(nn.Module):
         if self.target is not None:
             self.sign_sum += sign_B.sum()
             self.sign_count += len(sign_B)
-            if (step + 1) % ADAPT_EVERY == 0:
+            if self.moves_at(step):
                 direction = (self.sign_sum / self.sign_count - self.target).sign()
                 self.probability.add_(direction * self.sign_count / self.images).clamp_(0, 1)
                 self.sign_sum.zero_()

@@ -24,6 +24,7 @@ from inversion_core.training.identity import IdentityDistance
 from inversion_core.training.jitter import jitter
 from inversion_core.training.loop import train
 from inversion_core.training.options import TrainingOptions
+from inversion_core.training.recording import Recorder
 from inversion_core.training.run import RunFolder
 
 O = TypeVar("O", bound=TrainingOptions)  # noqa: E741 (the options of a subclass)
@@ -47,6 +48,7 @@ class BaseTrainer(ABC, Generic[O]):
         self.pictures, self.held_out = pictures.to(self.device), held_out.to(self.device)
         self.lpips = None if lpips is None else lpips.to(self.device)
         self.identity = None if identity is None else identity.to(self.device)
+        self.recorder = Recorder(self.device)
         self.step = 0
 
     # -- what a subclass gives -------------------------------------------------------------------------------
@@ -104,10 +106,16 @@ class BaseTrainer(ABC, Generic[O]):
         """What is to be reconstructed in place of a real picture: encoder and loss see it, D sees the picture."""
         return jitter(real_BCHW, self.config.jitter_probability)
 
+    def has_identity(self, step: int) -> bool:
+        """Whether the identity term is part of a step's loss."""
+        return (
+            bool(self.identity is not None and self.config.identity_weight) and step % self.config.identity_every == 0
+        )
+
     def identity_loss(self, image_BCHW: Tensor, target_BCHW: Tensor) -> dict[str, Tensor]:
         """The identity term by its name, or nothing: where it has no weight, and in the steps that it rests."""
         weight, every = self.config.identity_weight, self.config.identity_every
-        if self.identity is None or not weight or self.step % every:
+        if self.identity is None or not self.has_identity(self.step):
             return {}
         return {"identity": weight * every * self.identity(image_BCHW, target_BCHW).mean()}
 

@@ -9,7 +9,7 @@ Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,6 +25,7 @@ from inversion_core.training.data import PictureSet
 from inversion_core.training.identity import IdentityDistance
 from inversion_core.training.objectives import picture_distance
 from inversion_core.training.options import TrainingOptions
+from inversion_core.training.recording import recordable_adam
 from inversion_core.training.run import RunFolder
 from inversion_core.training.schedule import move_average, rate_factor, set_rates
 
@@ -69,7 +70,9 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
         if pack.encoder is not None and pack.encoder.config == config.encoder:
             self.e.load_state_dict(pack.encoder.state_dict())
         self.e_ema = copy.deepcopy(self.e).requires_grad_(False).eval()
-        self.optimizer = torch.optim.Adam(self.e.parameters(), lr=config.rate, betas=(0.9, 0.99), fused=True)
+        self.optimizer = torch.optim.Adam(
+            self.e.parameters(), lr=config.rate, betas=(0.9, 0.99), **recordable_adam(self.device)
+        )
         self.optimizer.param_groups[0]["rate"] = config.rate
         self.adversary = self._adversary(config, discriminator)
         self.restore()
@@ -104,6 +107,22 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
 
     def learn(self, real_BCHW: Tensor) -> Mapping[str, Tensor]:
         """One step on real pictures and as many synthetic ones."""
+        factor = rate_factor(
+            self.step, self.config.steps, warmup_steps=self.config.warmup_steps, final=self.config.final_rate
+        )
+        set_rates(self.optimizer, "rate", factor)
+        kind: tuple[Hashable, ...] = (self.has_identity(self.step),)
+        if self.adversary is not None:
+            set_rates(self.adversary.optimizer, "rate", factor)
+            kind = *kind, self.adversary.kind_of(self.step)
+        losses = self.recorder(kind, self._update, real_BCHW)
+        batch = len(real_BCHW)
+        images = self.step * batch
+        move_average(self.e_ema, self.e, batch=batch, images=images, half_life=self.config.ema_images)
+        return losses
+
+    def _update(self, real_BCHW: Tensor) -> dict[str, Tensor]:
+        """The step itself: losses, gradients, Adam."""
         batch = len(real_BCHW)
         with torch.no_grad():
             w_BLD = self.pack.map(torch.randn(batch, self.pack.z_dim, device=self.device))
@@ -121,17 +140,11 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
         if self.adversary is not None:
             losses["g"] = self.adversary.fooled(image_BCHW)
             total = total + self.config.adversarial_weight * losses["g"]
-        factor = rate_factor(
-            self.step, self.config.steps, warmup_steps=self.config.warmup_steps, final=self.config.final_rate
-        )
-        set_rates(self.optimizer, "rate", factor)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.optimizer.step()
         if self.adversary is not None:
-            losses |= self.adversary.train_step(real_BCHW, image_BCHW.detach(), step=self.step, factor=factor)
-        images = self.step * batch
-        move_average(self.e_ema, self.e, batch=batch, images=images, half_life=self.config.ema_images)
+            losses |= self.adversary.train_step(real_BCHW, image_BCHW.detach(), step=self.step)
         return losses
 
     def _synthesize(self, w_BLD: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from inversion_core.training.identity import IdentityDistance
 from inversion_core.training.mapping import fit_mapping
 from inversion_core.training.objectives import picture_distance
 from inversion_core.training.options import TrainingOptions
+from inversion_core.training.recording import recordable_adam
 from inversion_core.training.run import RunFolder
 from inversion_core.training.schedule import move_average, rate_factor, set_rates
 
@@ -134,7 +135,7 @@ class GeneratorTrainer(BaseTrainer[GeneratorTraining]):
             {"params": self.g.synthesis.parameters(), "first": config.generator_rate, "second": second},
             {"params": self.g.mapping.parameters(), "first": 0.0, "second": second},
             {"params": self.e.parameters(), "first": config.encoder_rate, "second": second / 2},
-        ], betas=(0.5, 0.99), fused=True)  # fmt: skip
+        ], betas=(0.5, 0.99), **recordable_adam(self.device))  # fmt: skip
         self.fade: Fade | None = None
         if config.fade_images:
             self.fade = Fade(_architectures(config)).to(self.device)
@@ -181,19 +182,27 @@ class GeneratorTrainer(BaseTrainer[GeneratorTraining]):
         if self.step == self.config.reconstruction_steps:
             self._start_adversarial()
         self._move_fade()
+        factor = self._rate_factor(is_adversarial)
+        set_rates(self.g_opt, "second" if is_adversarial else "first", factor)
+        set_rates(self.adversary.optimizer, "rate", factor)
+        d_kind = self.adversary.kind_of(self.step) if is_adversarial else None
+        kind = is_adversarial, self.fade is None, self.has_identity(self.step), d_kind
+        losses = self.recorder(kind, lambda each_BCHW: self._update(each_BCHW, is_adversarial), real_BCHW)
+        self._average(len(real_BCHW))
+        return losses
+
+    def _update(self, real_BCHW: Tensor, is_adversarial: bool) -> dict[str, Tensor]:
+        """The step itself: losses, gradients, Adam."""
         target_BCHW = self.target(real_BCHW)
         if self.fade is not None:
             real_BCHW, target_BCHW = self.fade.real(real_BCHW), self.fade.real(target_BCHW)
-        factor = self._rate_factor(is_adversarial)
-        set_rates(self.g_opt, "second" if is_adversarial else "first", factor)
         total, losses, fakes = self._forward(target_BCHW, is_adversarial)
         self.g_opt.zero_grad(set_to_none=True)
         total.backward()
         self.g_opt.step()
         if is_adversarial:
             fakes = [fake_BCHW.detach() for fake_BCHW in fakes]
-            losses |= self.adversary.train_step(real_BCHW, *fakes, step=self.step, factor=factor)
-        self._average(len(real_BCHW))
+            losses |= self.adversary.train_step(real_BCHW, *fakes, step=self.step)
         return losses
 
     def _forward(self, target_BCHW: Tensor, is_adversarial: bool) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:

@@ -67,6 +67,9 @@ def grown(run: Path) -> Architectures:
 class Fade(nn.Module):
     """The old outer layers of grown networks, live and averaged, and how far the new ones have come in."""
 
+    alpha_on_device: Tensor
+    """The same number where a recorded step reads it."""
+
     def __init__(self, architectures: Architectures):
         super().__init__()
         e = architectures.encoder
@@ -76,12 +79,23 @@ class Fade(nn.Module):
             width = min(2 * e.channels_base, e.channels_max)
             self.add_module(name, ConvUnit(3, width, 3, bias=not e.batch_norm, batch_norm=e.batch_norm))
         self.from_rgb = EqualizedConv2d(3, architectures.discriminator.channels[-2], 1)
+        self.register_buffer("alpha_on_device", torch.zeros(()), persistent=False)
         self.alpha = 0.0
         self.requires_grad_(False)
 
+    @property
+    def alpha(self) -> float:
+        """How far the new layers have come in, from 0 to 1."""
+        return self._alpha
+
+    @alpha.setter
+    def alpha(self, value: float) -> None:
+        self._alpha = value
+        self.alpha_on_device.fill_(value)
+
     def real(self, image_BCHW: Tensor) -> Tensor:
         """Real pictures at the detail that the generator has: without it D would know them by it."""
-        return _mix(_double(F.avg_pool2d(image_BCHW, 2)), image_BCHW, self.alpha)
+        return _mix(_double(F.avg_pool2d(image_BCHW, 2)), image_BCHW, self.alpha_on_device)
 
     def features(
         self, network: SynthesisNetwork, w_BLD: Tensor, *, random_noise: bool = False
@@ -102,14 +116,14 @@ class Fade(nn.Module):
         old_BCHW = self.get_submodule("to_rgb_ema" if averaged else "to_rgb")(low_BCHW)
         if network.final_tanh:
             old_BCHW = old_BCHW.tanh()
-        return _mix(_double(old_BCHW), network.rgb(high_BCHW), self.alpha)
+        return _mix(_double(old_BCHW), network.rgb(high_BCHW), self.alpha_on_device)
 
     def encode(self, encoder: Encoder, image_BCHW: Tensor, *, averaged: bool) -> Tensor:
         """What `encoder(image_BCHW)` will be, likewise."""
         first, *others = encoder.blocks
         halved_BCHW = F.avg_pool2d(image_BCHW, 2)
         old_BCHW = self.get_submodule("stem_ema" if averaged else "stem")(halved_BCHW)
-        x = _mix(old_BCHW, first(F.avg_pool2d(encoder.stem(image_BCHW), 2)), self.alpha)
+        x = _mix(old_BCHW, first(F.avg_pool2d(encoder.stem(image_BCHW), 2)), self.alpha_on_device)
         for block in others:
             x = block(F.avg_pool2d(x, 2))
         w_BLD: Tensor = encoder.head(x.flatten(1)).unflatten(1, (encoder.config.num_layers, -1))
@@ -119,7 +133,7 @@ class Fade(nn.Module):
         """What `trunk(image_BCHW)` will be, likewise."""
         first, *others = trunk.blocks
         old_BCHW = leaky_relu(self.from_rgb(F.avg_pool2d(image_BCHW, 2)))
-        x = _mix(old_BCHW, first(leaky_relu(trunk.from_rgb(image_BCHW))), self.alpha)
+        x = _mix(old_BCHW, first(leaky_relu(trunk.from_rgb(image_BCHW))), self.alpha_on_device)
         for block in others:
             x = block(x)
         return x
@@ -201,5 +215,5 @@ def _double(image_BCHW: Tensor) -> Tensor:
     return F.interpolate(image_BCHW, scale_factor=2, mode="nearest")
 
 
-def _mix(old: Tensor, new: Tensor, alpha: float) -> Tensor:
+def _mix(old: Tensor, new: Tensor, alpha: Tensor) -> Tensor:
     return (1 - alpha) * old + alpha * new

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def rate_factor(step: int, length: int, *, warmup_steps: int, final: float) -> float:
@@ -16,9 +16,19 @@ def rate_factor(step: int, length: int, *, warmup_steps: int, final: float) -> f
 
 
 def set_rates(optimizer: torch.optim.Optimizer, phase: str, factor: float) -> None:
-    """Set each group's rate to `factor` times the one that it has under the name of the phase."""
+    """Set each group's rate to `factor` times the one that it has under the name of the phase.
+
+    On CUDA the rate is a tensor that stays where it is: a recorded step reads it anew each time.
+    """
     for group in optimizer.param_groups:
-        group["lr"] = factor * group[phase]
+        rate = factor * group[phase]
+        device = group["params"][0].device
+        if device.type != "cuda":
+            group["lr"] = rate
+        elif isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = torch.full((), rate, device=device)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from inversion_core.training import recording
 from inversion_core.training.data import PictureSet
 from inversion_core.training.generator import GeneratorTrainer, GeneratorTraining
 from inversion_core.training.precision import faster_precision, prepare
@@ -22,9 +23,10 @@ def pictures() -> PictureSet:
     return PictureSet(pictures_NCHW=pictures_NCHW, weight_N=torch.ones(24), names=tuple(map(str, range(24))))
 
 
-def trainer(run: Path, device: str, precision: str = "float32") -> GeneratorTrainer:
+def trainer(run: Path, device: str, precision: str = "float32", *, steps: tuple[int, int] = (4, 4)) -> GeneratorTrainer:
     config = GeneratorTraining(
-        generator=GENERATOR, encoder=ENCODER, discriminator=DISCRIMINATOR, reconstruction_steps=4, adversarial_steps=4,
+        generator=GENERATOR, encoder=ENCODER, discriminator=DISCRIMINATOR,
+        reconstruction_steps=steps[0], adversarial_steps=steps[1],
         batch_size=8, r1_every=2, mapping_fit_steps=5, augment_target=0.6, jitter_probability=0.5, face_weight=2.0,
         precision=precision,
     )  # fmt: skip
@@ -53,6 +55,33 @@ def test_a_step_waits_for_nothing(tmp_path: Path, kind: str) -> None:
         learner.train_step(learner.pictures.batch(1, 8, 0))
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_recorded_run_is_the_plain_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained(run: str, plain_steps: int) -> GeneratorTrainer:
+        monkeypatch.setattr(recording, "PLAIN_STEPS", plain_steps)
+        learner = trainer(tmp_path / run, "cuda", steps=(8, 28))
+        learner.run(sample_every=100)
+        return learner
+
+    start = trainer(tmp_path / "start", "cuda").modules()
+    plain, recorded = trained("plain", 1000), trained("recorded", 3)
+    recordings = recorded.recorder._recordings
+    assert len(recordings) == 4, "reconstruction; R1; and neither, with and without a change of the probability"
+    assert None not in recordings.values()
+    for name in ("g", "e", "d"):
+        begun, one, other = ([*each[name].parameters()] for each in (start, plain.modules(), recorded.modules()))
+        moved = sum((a - b).square().sum() for a, b in zip(one, begun, strict=True))
+        apart = sum((a - b).square().sum() for a, b in zip(one, other, strict=True))
+        assert apart < 0.01 * moved, name
+
+
+def test_what_cannot_be_recorded_is_done_plainly() -> None:
+    def update(real_BCHW: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": torch.full((), float(real_BCHW.sum()), device="cuda")}  # looks at a value
+
+    recorder, real_BCHW = recording.Recorder(torch.device("cuda")), torch.ones(2, 3, 4, 4, device="cuda")
+    assert [float(recorder("kind", update, real_BCHW)["loss"]) for _ in range(6)] == [96.0] * 6
 
 
 def test_a_run_goes_on_on_another_device(tmp_path: Path) -> None:
