@@ -48,7 +48,7 @@ class BaseTrainer(ABC, Generic[O]):
         self.pictures, self.held_out = pictures.to(self.device), held_out.to(self.device)
         self.lpips = None if lpips is None else lpips.to(self.device)
         self.identity = None if identity is None else identity.to(self.device)
-        self.recorder = Recorder(self.device)
+        self.recorder = Recorder(self.device, is_on=config.records_steps)
         self.step = 0
 
     # -- what a subclass gives -------------------------------------------------------------------------------

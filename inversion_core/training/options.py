@@ -42,6 +42,8 @@ class TrainingOptions:
     seed: int = 0
     precision: str = "float32"
     """"float32", or "bfloat16" for autocast; logits, R1, pictures, codes and losses are float32 in both."""
+    records_steps: bool = True
+    """On CUDA: each kind of step becomes a graph (recording.py). False: each operation is launched by itself."""
     adversarial_weight: float = 0.1
     """Weight of the adversarial term beside the reconstruction."""
     discriminator_rate: float | None = None

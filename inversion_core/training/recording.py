@@ -39,13 +39,13 @@ class Recorder:
     """Does updates, on CUDA by graphs. What differs between kinds of a step (a term that comes every so often) has to
     be in `kind`; what differs between steps of a kind has to be in tensors."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, is_on: bool = True) -> None:
         self._device = device
         self._plain_steps: dict[Hashable, int] = {}
         self._recordings: dict[Hashable, _Recording | None] = {}
-        is_cuda = device.type == "cuda"
-        self._beside = torch.cuda.Stream(device) if is_cuda else None
-        self._pool = torch.cuda.graph_pool_handle() if is_cuda else None  # one after another: they share memory
+        records = is_on and device.type == "cuda"
+        self._beside = torch.cuda.Stream(device) if records else None
+        self._pool = torch.cuda.graph_pool_handle() if records else None  # one after another: they share memory
 
     def __call__(self, kind: Hashable, update: Update, real_BCHW: Tensor) -> Mapping[str, Tensor]:
         """Do the update once; `kind` with the pictures' shape says which recording does it."""

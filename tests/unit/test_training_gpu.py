@@ -23,12 +23,14 @@ def pictures() -> PictureSet:
     return PictureSet(pictures_NCHW=pictures_NCHW, weight_N=torch.ones(24), names=tuple(map(str, range(24))))
 
 
-def trainer(run: Path, device: str, precision: str = "float32", *, steps: tuple[int, int] = (4, 4)) -> GeneratorTrainer:
+def trainer(
+    run: Path, device: str, precision: str = "float32", *, steps: tuple[int, int] = (4, 4), records_steps: bool = True
+) -> GeneratorTrainer:
     config = GeneratorTraining(
         generator=GENERATOR, encoder=ENCODER, discriminator=DISCRIMINATOR,
         reconstruction_steps=steps[0], adversarial_steps=steps[1],
         batch_size=8, r1_every=2, mapping_fit_steps=5, augment_target=0.6, jitter_probability=0.5, face_weight=2.0,
-        precision=precision,
+        precision=precision, records_steps=records_steps,
     )  # fmt: skip
     return GeneratorTrainer(config, pictures(), pictures(), RunFolder(run), device=device)
 
@@ -57,15 +59,14 @@ def test_a_step_waits_for_nothing(tmp_path: Path, kind: str) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_a_recorded_run_is_the_plain_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def trained(run: str, plain_steps: int) -> GeneratorTrainer:
-        monkeypatch.setattr(recording, "PLAIN_STEPS", plain_steps)
-        learner = trainer(tmp_path / run, "cuda", steps=(8, 28))
+def test_a_recorded_run_is_the_plain_one(tmp_path: Path) -> None:
+    def trained(run: str, *, records_steps: bool) -> GeneratorTrainer:
+        learner = trainer(tmp_path / run, "cuda", steps=(8, 28), records_steps=records_steps)
         learner.run(sample_every=100)
         return learner
 
     start = trainer(tmp_path / "start", "cuda").modules()
-    plain, recorded = trained("plain", 1000), trained("recorded", 3)
+    plain, recorded = trained("plain", records_steps=False), trained("recorded", records_steps=True)
     recordings = recorded.recorder._recordings
     assert len(recordings) == 4, "reconstruction; R1; and neither, with and without a change of the probability"
     assert None not in recordings.values()
