@@ -18,7 +18,7 @@ from inversion_core.models import (
     StyleGANGenerator,
 )
 from inversion_core.packs import Pack, PackManifest, PerceptualSpec, save_pack
-from inversion_core.training.data import pack_pictures
+from inversion_core.training.data import PictureSet, pack_pictures
 
 GENERATOR = GeneratorConfig(
     resolution=16, channels=(16, 12, 8), z_dim=10, w_dim=12, mapping_dim=14, mapping_layers=3, final_tanh=True
@@ -79,3 +79,13 @@ def tiny_targets(count: int = 3, seed: int = 1) -> torch.Tensor:
     with torch.no_grad():
         pack = tiny_pack()
         return pack.synthesize(pack.map(z_BZ))
+
+
+def noise_pictures(side: int = 16) -> PictureSet:
+    """24 pictures of noise, all equally likely; the same each time."""
+    draw = torch.Generator().manual_seed(0)
+    return PictureSet(
+        pictures_NCHW=torch.randint(0, 256, (24, 3, side, side), generator=draw, dtype=torch.uint8),
+        weight_N=torch.ones(24).double(),
+        names=tuple(map(str, range(24))),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -12,3 +13,10 @@ def now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+def seconds(call: Callable[[], object], device: torch.device) -> float:
+    """How long a call takes, with all that it gives the device to do."""
+    began_s = now(device)
+    call()
+    return now(device) - began_s

@@ -7,7 +7,6 @@ fuses operations may beat it; one that waits for launches, or turns layouts roun
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from inversion_core.benchmark.clock import seconds
 from inversion_core.engine.precision import Precision, arithmetic
 
 COPIED_BYTES = {"cuda": 1 << 30, "cpu": 1 << 27}
@@ -108,17 +108,5 @@ def _bytes(tensors: Sequence[Tensor]) -> int:
 
 
 def _fastest_s(call: Callable[[], object], device: torch.device) -> float:
-    def seconds() -> float:
-        _wait(device)
-        began_s = time.perf_counter()
-        call()
-        _wait(device)
-        return time.perf_counter() - began_s
-
-    seconds()
-    return min(seconds() for _ in range(8))
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    call()
+    return min(seconds(call, device) for _ in range(8))

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from inversion_core.benchmark.clock import now
 from inversion_core.benchmark.engine_loop import MANY_STEPS, EngineLoop, own_pictures
 from inversion_core.benchmark.facts import facts_list, machine_facts
 from inversion_core.benchmark.reference import ReferenceLoop
@@ -223,17 +223,11 @@ def _compare(loops: Mapping[str, Callable[[], float]], same_start: float = SAME_
 
 def _seconds(step: Callable[[], object], config: SpeedConfig) -> float:
     """Seconds per iteration of one timing."""
-    _synchronize(config.device)
-    started = time.perf_counter()
+    device = torch.device(config.device)
+    started_s = now(device)
     for _ in range(config.iterations):
         step()
-    _synchronize(config.device)
-    return (time.perf_counter() - started) / config.iterations
-
-
-def _synchronize(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
+    return (now(device) - started_s) / config.iterations
 
 
 # -- the report ----------------------------------------------------------------------------------------------

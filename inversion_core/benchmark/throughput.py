@@ -6,13 +6,13 @@ Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from inversion_core.benchmark.clock import now, seconds
 from inversion_core.benchmark.consumption import tells_energy, watched
 from inversion_core.benchmark.engine_loop import MANY_STEPS, EngineLoop, own_pictures
 from inversion_core.benchmark.reference import ReferenceLoop
@@ -83,7 +83,7 @@ def measure_crowds(
     for images in sizes:
         loop = EngineLoop(pack, target_BCHW[:images], InvertConfig(num_steps=MANY_STEPS), precision=precision)
         with watched(pack.device) as used:
-            start_s = _seconds(loop.step, pack.device)
+            start_s = seconds(loop.step, pack.device)
             engine, plains, references = _in_turns((loop.step, plain, reference), iterations, pack.device)
         iteration_s = statistics.median(engine)
         works = works_of_step(pack, target_BCHW[:images], precision)
@@ -141,7 +141,7 @@ def _kernel_times(step: Callable[[], object], device: torch.device) -> dict[str,
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
         step()
-        _wait(device)
+        now(device)
     return {event.key: event.self_device_time_total for event in profile.key_averages()}
 
 
@@ -187,8 +187,8 @@ def _in_turns(steps: Sequence[Callable[[], object]], times: int, device: torch.d
     for step in steps:
         step()
     for _ in range(times):
-        for step, seconds in zip(steps, taken, strict=True):
-            seconds.append(_seconds(step, device))
+        for step, times_s in zip(steps, taken, strict=True):
+            times_s.append(seconds(step, device))
     return taken
 
 
@@ -200,19 +200,6 @@ def _joules(step: Callable[[], object], images: int, device: torch.device) -> fl
         for _ in range(3):
             step()
     return None if used.joules is None else used.joules / 3 * STEPS / images
-
-
-def _seconds(call: Callable[[], object], device: torch.device) -> float:
-    _wait(device)
-    began_s = time.perf_counter()
-    call()
-    _wait(device)
-    return time.perf_counter() - began_s
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _or_dash(value: float | None, scale: float) -> str:

@@ -17,11 +17,11 @@ from inversion_core.models import (
     GeneratorConfig,
     StyleGANGenerator,
 )
-from inversion_core.training.data import PictureSet
 from inversion_core.training.export import assemble
 from inversion_core.training.generator import GeneratorTrainer, GeneratorTraining
 from inversion_core.training.growing import grown
 from inversion_core.training.run import CHECKPOINT, RunFolder, read_checkpoint
+from tests.tiny import noise_pictures
 
 SMALL = {
     "generator": GeneratorConfig(
@@ -33,21 +33,12 @@ SMALL = {
 }  # fmt: skip
 
 
-def pictures(side: int) -> PictureSet:
-    draw = torch.Generator().manual_seed(0)
-    return PictureSet(
-        pictures_NCHW=torch.randint(0, 256, (24, 3, side, side), generator=draw, dtype=torch.uint8),
-        weight_N=torch.ones(24).double(),
-        names=tuple(map(str, range(24))),
-    )
-
-
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run at 8 px, through both phases."""
     run = tmp_path_factory.mktemp("small")
     config = GeneratorTraining(**SMALL, reconstruction_steps=2, adversarial_steps=2, mapping_fit_steps=2)  # type: ignore[arg-type]
-    GeneratorTrainer(config, pictures(8), pictures(8), RunFolder(run)).run()
+    GeneratorTrainer(config, noise_pictures(8), noise_pictures(8), RunFolder(run)).run()
     return run
 
 
@@ -57,7 +48,7 @@ def grower(small: Path, run: Path, **changes: int) -> GeneratorTrainer:
     config = GeneratorTraining(
         generator=networks.generator, encoder=networks.encoder, discriminator=networks.discriminator, **settings
     )  # type: ignore[arg-type]
-    return GeneratorTrainer(config, pictures(16), pictures(16), RunFolder(run), grow_from=small)
+    return GeneratorTrainer(config, noise_pictures(16), noise_pictures(16), RunFolder(run), grow_from=small)
 
 
 def test_at_alpha_0_the_networks_are_the_small_ones_doubled(small: Path, tmp_path: Path) -> None:
@@ -117,6 +108,6 @@ def test_a_run_without_a_run_to_grow_from_is_refused(small: Path, tmp_path: Path
         grown(tmp_path)
     config = GeneratorTraining(**SMALL, fade_images=10)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="fade_images"):
-        GeneratorTrainer(config, pictures(8), pictures(8), RunFolder(tmp_path / "run"))
+        GeneratorTrainer(config, noise_pictures(8), noise_pictures(8), RunFolder(tmp_path / "run"))
     with pytest.raises(OptionInvalid, match="do not grow"):  # of the same size, not of half
-        GeneratorTrainer(config, pictures(8), pictures(8), RunFolder(tmp_path / "run"), grow_from=small)
+        GeneratorTrainer(config, noise_pictures(8), noise_pictures(8), RunFolder(tmp_path / "run"), grow_from=small)

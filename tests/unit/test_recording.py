@@ -15,13 +15,12 @@ from torch.utils._pytree import tree_map
 
 from inversion_core.training import recording
 from inversion_core.training.base import BaseTrainer
-from inversion_core.training.data import PictureSet
 from inversion_core.training.encoder import EncoderTrainer, EncoderTraining
 from inversion_core.training.generator import GeneratorTrainer, GeneratorTraining
 from inversion_core.training.growing import grown
 from inversion_core.training.identity import INPUT_PX, IdentityDistance
 from inversion_core.training.run import RunFolder
-from tests.tiny import DISCRIMINATOR, ENCODER, GENERATOR, tiny_pack
+from tests.tiny import DISCRIMINATOR, ENCODER, GENERATOR, noise_pictures, tiny_pack
 
 SETTINGS: dict[str, Any] = {
     "batch_size": 4, "r1_every": 4, "augment_target": 0.6, "jitter_probability": 0.5, "face_weight": 2.0,
@@ -64,12 +63,6 @@ class Watching(recording.Recorder):
         return losses
 
 
-def pictures(side: int = 16) -> PictureSet:
-    draw = torch.Generator().manual_seed(0)
-    pictures_NCHW = torch.randint(0, 256, (24, 3, side, side), generator=draw, dtype=torch.uint8)
-    return PictureSet(pictures_NCHW=pictures_NCHW, weight_N=torch.ones(24), names=tuple(map(str, range(24))))
-
-
 def identity() -> IdentityDistance:
     torch.manual_seed(0)
     return IdentityDistance(nn.Sequential(nn.AvgPool2d(INPUT_PX // 4), nn.Flatten(), nn.Linear(48, 8)))
@@ -81,7 +74,7 @@ def generator_trainer(run: Path, side: int = 16, **changes: Any) -> GeneratorTra
                                   "mapping_fit_steps": 5, **changes})  # fmt: skip
     grow_from = run.parent / "small" if config.fade_images else None
     return GeneratorTrainer(
-        config, pictures(side), pictures(side), RunFolder(run), identity=identity(), grow_from=grow_from
+        config, noise_pictures(side), noise_pictures(side), RunFolder(run), identity=identity(), grow_from=grow_from
     )
 
 
@@ -94,7 +87,7 @@ def growing_trainer(run: Path) -> GeneratorTrainer:
 
 def encoder_trainer(run: Path) -> EncoderTrainer:
     config = EncoderTraining(encoder=ENCODER, discriminator=DISCRIMINATOR, steps=16, **SETTINGS)
-    return EncoderTrainer(config, tiny_pack(), pictures(), pictures(), RunFolder(run), identity=identity())
+    return EncoderTrainer(config, tiny_pack(), noise_pictures(), noise_pictures(), RunFolder(run), identity=identity())
 
 
 @pytest.mark.parametrize("make", [generator_trainer, growing_trainer, encoder_trainer])

@@ -8,19 +8,12 @@ import pytest
 import torch
 
 from inversion_core.training import recording
-from inversion_core.training.data import PictureSet
 from inversion_core.training.generator import GeneratorTrainer, GeneratorTraining
 from inversion_core.training.precision import faster_precision, prepare
 from inversion_core.training.run import RunFolder
-from tests.tiny import DISCRIMINATOR, ENCODER, GENERATOR
+from tests.tiny import DISCRIMINATOR, ENCODER, GENERATOR, noise_pictures
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
-
-
-def pictures() -> PictureSet:
-    draw = torch.Generator().manual_seed(0)
-    pictures_NCHW = torch.randint(0, 256, (24, 3, 16, 16), generator=draw, dtype=torch.uint8)
-    return PictureSet(pictures_NCHW=pictures_NCHW, weight_N=torch.ones(24), names=tuple(map(str, range(24))))
 
 
 def trainer(
@@ -32,7 +25,7 @@ def trainer(
         batch_size=8, r1_every=2, mapping_fit_steps=5, augment_target=0.6, jitter_probability=0.5, face_weight=2.0,
         precision=precision, records_steps=records_steps,
     )  # fmt: skip
-    return GeneratorTrainer(config, pictures(), pictures(), RunFolder(run), device=device)
+    return GeneratorTrainer(config, noise_pictures(), noise_pictures(), RunFolder(run), device=device)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
