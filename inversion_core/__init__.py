@@ -7,6 +7,7 @@ for step in invert(pack, target_BCHW, InvertConfig(num_steps=50)):
     print(step.index, step.loss_B)
 """
 
+from inversion_core import process  # first: it speaks to libraries that torch loads
 from inversion_core.errors import InversionError, NoFaceFound, OptionInvalid, PackInvalid, PackNotFound, PictureInvalid
 from inversion_core.inverter import BestSteps, Checkpoint, InvertConfig, Step, invert
 from inversion_core.packs import Pack, list_packs, load_pack
@@ -26,4 +27,5 @@ __all__ = [
     "invert",
     "list_packs",
     "load_pack",
+    "process",
 ]

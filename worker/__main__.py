@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+import inversion_core.process  # noqa: F401  before torch: see there
 from worker.bootstrap import run
 from worker.core_backend import load
 from worker.settings import WorkerSettings

@@ -1,9 +1,10 @@
-"""3x3 convolutions with frozen weights, by Winograd's algorithm where that is faster.
+"""Convolutions with frozen weights, by Winograd's algorithm where that is faster; and a faster pooling.
 
 There are two forms of it. F(6x6, 3x3) makes 36 outputs of 64 products where the definition takes 324 (Lavin and Gray
 2016, "Fast algorithms for convolutional neural networks"); torch carries it for CPUs (NNPACK) and uses it for phones
 alone, and its own CPU kernels (oneDNN) know none of it. It turns the kernel into its form each time, which with many
-channels is most of the work; there F(4x4, 3x3) of our own is faster (winograd.py), which keeps the kernel's form.
+channels is most of the work; there F(4x4, 3x3) of our own is faster (winograd.py), which keeps the kernel's form. Our
+own also serves transposed convolutions, by which StyleGAN up-samples.
 
 Both round a little worse: 1e-5 of the largest output, beside 1e-6. So they are used only where somebody asks for them:
 the engine does, and `invert`, the reference, stays as exact as it can be. Which of them pays depends on the processor
@@ -37,10 +38,12 @@ MIN_CHANNELS = 48
 MIN_SIDE_OF_PRODUCTS_PX = 16
 MIN_CHANNELS_OF_PRODUCTS = 360
 """The same for the form of our own: 256 to 512 channels are enough, 256 to 256 are not."""
+MIN_CHANNELS_UP = 180
+"""The same for up-sampling: 256 to 128 channels are enough, 128 to 64 are not."""
 PAYS = 0.9
 """A form is used when its convolution takes no more than this part of the time of what it stands in for."""
-TRIES = 4
-"""Convolutions of each kind that are timed; the fastest counts, so that a busy machine does not decide."""
+TRIES = 6
+"""Convolutions of each kind that are timed, in turns; the fastest counts, so that a busy machine does not decide."""
 
 _asked = threading.local()
 _turned: WeakIdKeyDictionary = WeakIdKeyDictionary()
@@ -74,14 +77,9 @@ def conv1x1(x_BCHW: Tensor, weight_OI11: Tensor, bias_O: Tensor) -> Tensor:
 
 def is_fast(x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> bool:
     """Whether Winograd's form serves: asked for, frozen float32 on a CPU, large enough, and a CPU where it pays."""
-    if not getattr(_asked, "is_on", False):
-        return False
     return (
-        weight_OIHW.device.type == "cpu"
-        and x_BCHW.dtype == weight_OIHW.dtype == torch.float32
-        and not weight_OIHW.requires_grad
+        _may_be_fast(x_BCHW, weight_OIHW)
         and (bias_O is None or not bias_O.requires_grad)
-        and not torch.is_autocast_enabled("cpu")
         and (
             as_products(x_BCHW, weight_OIHW)
             or (
@@ -94,13 +92,44 @@ def is_fast(x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> bool:
 
 def as_products(x_BCHW: Tensor, weight_OIHW: Tensor) -> bool:
     """Whether the form of our own is the faster one of the two."""
-    fits = all(side % winograd.TILE_PX == 0 for side in x_BCHW.shape[2:])
-    return fits and _is_large(x_BCHW, weight_OIHW, MIN_SIDE_OF_PRODUCTS_PX, MIN_CHANNELS_OF_PRODUCTS) and products_pay()
+    is_large = _is_large(x_BCHW, weight_OIHW, MIN_SIDE_OF_PRODUCTS_PX, MIN_CHANNELS_OF_PRODUCTS)
+    return is_large and _has_tiles(x_BCHW) and products_pay()
 
 
-def _is_large(x_BCHW: Tensor, weight_OIHW: Tensor, side_px: int, channels: int) -> bool:
-    out_channels, in_channels = weight_OIHW.shape[:2]
-    return min(x_BCHW.shape[2:]) >= side_px and out_channels * in_channels >= channels**2
+def _may_be_fast(x_BCHW: Tensor, weight: Tensor) -> bool:
+    return (
+        getattr(_asked, "is_on", False)
+        and weight.device.type == "cpu"
+        and x_BCHW.dtype == weight.dtype == torch.float32
+        and not weight.requires_grad
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def _has_tiles(x_BCHW: Tensor) -> bool:
+    return all(side % winograd.TILE_PX == 0 for side in x_BCHW.shape[2:])
+
+
+def _is_large(x_BCHW: Tensor, weight: Tensor, side_px: int, channels: int) -> bool:
+    return min(x_BCHW.shape[2:]) >= side_px and weight.shape[0] * weight.shape[1] >= channels**2
+
+
+def upsample(x_BCHW: Tensor, kernel_IOHW: Tensor) -> Tensor:
+    """`F.conv_transpose2d` with a 4x4 kernel at stride 2 with padding 1; differentiable as `conv3x3`."""
+    if not is_fast_up(x_BCHW, kernel_IOHW):
+        return F.conv_transpose2d(x_BCHW, kernel_IOHW, stride=2, padding=1)
+    y_BCHW: Tensor = _WinogradUp.apply(x_BCHW, kernel_IOHW)  # type: ignore[no-untyped-call]
+    return y_BCHW
+
+
+def is_fast_up(x_BCHW: Tensor, kernel_IOHW: Tensor) -> bool:
+    """As `is_fast`, of up-sampling."""
+    return (
+        _may_be_fast(x_BCHW, kernel_IOHW)
+        and _has_tiles(x_BCHW)
+        and _is_large(x_BCHW, kernel_IOHW, MIN_SIDE_OF_PRODUCTS_PX, MIN_CHANNELS_UP)
+        and upsampling_pays()
+    )
 
 
 @functools.cache
@@ -110,30 +139,48 @@ def winograd_pays(*, is_small: bool = False) -> bool:
         return False
     channels, side_px = (64, 32) if is_small else (128, 64)
     x_BCHW, weight_OIHW = torch.ones(1, channels, side_px, side_px), torch.ones(channels, channels, 3, 3)
-    own_s = _fastest_s(lambda: F.conv2d(x_BCHW, weight_OIHW, padding=1))
-    return _fastest_s(lambda: _convolved(x_BCHW, weight_OIHW, None)) < PAYS * own_s
+    return _pays(
+        lambda: _convolved(x_BCHW, weight_OIHW, None),
+        lambda: F.conv2d(x_BCHW, weight_OIHW, padding=1),
+    )
 
 
 @functools.cache
 def products_pay() -> bool:
     """Whether the form of our own is faster than what else there is for the many channels that it is for."""
+    if not winograd.is_available():
+        return False
     x_BCHW, weight_OIHW = torch.ones(1, 512, 32, 32), torch.ones(512, 512, 3, 3)
     has_form = winograd_pays()
-    other_s = _fastest_s(
-        lambda: _convolved(x_BCHW, weight_OIHW, None) if has_form else F.conv2d(x_BCHW, weight_OIHW, padding=1)
+    return _pays(
+        lambda: winograd.convolve(x_BCHW, weight_OIHW),
+        lambda: _convolved(x_BCHW, weight_OIHW, None) if has_form else F.conv2d(x_BCHW, weight_OIHW, padding=1),
     )
-    return _fastest_s(lambda: _each(winograd.convolve, x_BCHW, weight_OIHW)) < PAYS * other_s
+
+
+@functools.cache
+def upsampling_pays() -> bool:
+    """The same of its transposed convolutions."""
+    if not winograd.is_available():
+        return False
+    x_BCHW, kernel_IOHW = torch.ones(1, 256, 32, 32), torch.ones(256, 256, 4, 4)
+    return _pays(
+        lambda: winograd.upsample(x_BCHW, kernel_IOHW),
+        lambda: F.conv_transpose2d(x_BCHW, kernel_IOHW, stride=2, padding=1),
+    )
 
 
 @torch.no_grad()
-def _fastest_s(convolve: Callable[[], Tensor]) -> float:
-    convolve()  # the first one plans, and makes the kernel's form
-    times_s = []
-    for _ in range(TRIES):
-        began_s = time.perf_counter()
-        convolve()
-        times_s.append(time.perf_counter() - began_s)
-    return min(times_s)
+def _pays(ours: Callable[[], Tensor], other: Callable[[], Tensor]) -> bool:
+    ways = ours, other
+    times_s: tuple[list[float], list[float]] = [], []
+    for round_ in range(TRIES + 1):
+        for way, times in zip(ways, times_s, strict=True):
+            began_s = time.perf_counter()
+            way()
+            if round_:  # the first one plans, and makes the kernel's form
+                times.append(time.perf_counter() - began_s)
+    return min(times_s[0]) < PAYS * min(times_s[1])
 
 
 class _Winograd(torch.autograd.Function):
@@ -144,19 +191,25 @@ class _Winograd(torch.autograd.Function):
         ctx.weight_OIHW, ctx.as_products = weight_OIHW, as_products(x_BCHW, weight_OIHW)
         if not ctx.as_products:
             return _convolved(x_BCHW, weight_OIHW, bias_O)
-        y_BCHW = _each(winograd.convolve, x_BCHW, weight_OIHW)
+        y_BCHW = winograd.convolve(x_BCHW, weight_OIHW)
         return y_BCHW if bias_O is None else y_BCHW.add_(bias_O[:, None, None])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         if ctx.as_products:
-            return _each(winograd.convolve_back, grads[0], ctx.weight_OIHW), None, None
+            return winograd.convolve_back(grads[0], ctx.weight_OIHW), None, None
         return conv3x3(grads[0], turned(ctx.weight_OIHW)), None, None
 
 
-def _each(convolve: Callable[[Tensor, Tensor], Tensor], x_BCHW: Tensor, weight_OIHW: Tensor) -> Tensor:
-    """Image by image, so that neighbours do not even change an image's rounding."""
-    return torch.stack([convolve(x_CHW, weight_OIHW) for x_CHW in x_BCHW])
+class _WinogradUp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_BCHW: Tensor, kernel_IOHW: Tensor) -> Tensor:
+        ctx.kernel_IOHW = kernel_IOHW
+        return winograd.upsample(x_BCHW, kernel_IOHW)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        return winograd.upsample_back(grads[0], ctx.kernel_IOHW), None
 
 
 def _convolved(x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inversion_core.models.convolution import conv1x1, conv3x3
+from inversion_core.models.convolution import conv1x1, conv3x3, upsample
 from inversion_core.models.layers import EPSILON, EqualizedLinear, leaky_relu, leaky_relu_, pixel_norm, resolutions
 
 
@@ -164,7 +164,7 @@ class StyleLayer(nn.Module):
         kernel = self._kernel() if self.folded_kernel is None else self.folded_kernel
         if not self.upsamples:
             return conv3x3(x_BCHW, kernel)
-        x = F.conv_transpose2d(x_BCHW, kernel, stride=2, padding=1)
+        x = upsample(x_BCHW, kernel)
         return F.conv2d(x, self.blur_kernel, padding=1, groups=x.shape[1])
 
     def _kernel(self) -> Tensor:

@@ -33,8 +33,8 @@ from running_service import ROOT, children_of, free_port, read_until, service
 ENGINE_ALONE = """
 import json, sys, time
 from concurrent.futures import ThreadPoolExecutor
+from inversion_core import InvertConfig, load_pack  # before torch, as the worker does
 import torch
-from inversion_core import InvertConfig, load_pack
 from inversion_core.engine import Engine, EngineConfig, Request
 from inversion_core.engine.capacity import cpu_threads
 clients, steps, each, threads = map(int, sys.argv[1:5])

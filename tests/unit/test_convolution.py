@@ -9,9 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inversion_core.models import convolution
-from inversion_core.models.convolution import as_products, conv3x3, fast_convolutions, is_fast, turned
-from inversion_core.models.winograd import convolve, convolve_back, form_of
+from inversion_core.models import convolution, winograd
+from inversion_core.models.convolution import (
+    as_products,
+    conv3x3,
+    fast_convolutions,
+    is_fast,
+    is_fast_up,
+    products_pay,
+    turned,
+    upsample,
+    upsampling_pays,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -23,6 +32,7 @@ def fast_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("this torch has no NNPACK")
     monkeypatch.setattr(convolution, "winograd_pays", lambda **_: True)
     monkeypatch.setattr(convolution, "products_pay", lambda: True)
+    monkeypatch.setattr(convolution, "upsampling_pays", lambda: True)
 
 
 def parts(
@@ -91,21 +101,73 @@ def test_it_is_the_usual_one_wherever_it_does_not_serve() -> None:
     assert not is_fast(x, weight, bias), "no more"
 
 
-def test_the_transpose_is_one_to_rounding() -> None:
-    """<conv x, y> = <x, back y>, for any x and y."""
-    x, weight, _ = wide_parts(1)
-    y = torch.randn(362, 16, 20, generator=torch.Generator().manual_seed(1))
-    there = (convolve(x[0], weight).double() * y).sum()
-    back = (x[0].double() * convolve_back(y, weight)).sum()
-    torch.testing.assert_close(there, back, rtol=1e-4, atol=1e-2)
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("sides", [(16, 16), (16, 20), (20, 24)])
+def test_up_sampling_is_the_same_with_the_same_gradient(batch: int, sides: tuple[int, int]) -> None:
+    draw = torch.Generator().manual_seed(0)
+    x, kernel = torch.randn(batch, 180, *sides, generator=draw), torch.randn(180, 182, 4, 4, generator=draw) / 30
+    plain, fast = x.clone().requires_grad_(), x.clone().requires_grad_()
+    expected = F.conv_transpose2d(plain, kernel, stride=2, padding=1)
+    with fast_convolutions():
+        assert is_fast_up(fast, kernel)
+        found = upsample(fast, kernel)
+        found.square().sum().backward()
+        assert torch.equal(upsample(x[-1:], kernel)[0], found[-1]), "neighbours do not even change the rounding"
+    expected.square().sum().backward()
+    assert close(found, expected)
+    assert not torch.equal(found, expected), "another algorithm rounds otherwise"
+    assert close(fast.grad, plain.grad)  # type: ignore[arg-type]
 
 
-def test_a_form_is_made_once_and_again_after_a_change() -> None:
-    _, weight, _ = wide_parts()
-    first = form_of(weight)
-    assert form_of(weight) is first
+def test_up_sampling_is_the_usual_one_wherever_it_does_not_serve() -> None:
+    x, kernel = torch.randn(1, 180, 16, 16), torch.randn(180, 180, 4, 4)
+    assert not is_fast_up(x, kernel), "nobody asked"
+    with fast_convolutions():
+        assert is_fast_up(x, kernel)
+        assert not is_fast_up(x, kernel.clone().requires_grad_()), "training"
+        assert not is_fast_up(x.bfloat16(), kernel.bfloat16())
+        assert not is_fast_up(x[..., :12, :12], kernel), "small"
+        assert not is_fast_up(torch.randn(1, 180, 18, 18), kernel), "no whole number of tiles"
+        assert not is_fast_up(x[:, :90], kernel[:90]), "few channels"
+        plain = F.conv_transpose2d(x[:, :90], kernel[:90], stride=2, padding=1)
+        assert torch.equal(upsample(x[:, :90], kernel[:90]), plain)
+
+
+def test_a_torch_without_the_products_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not products_pay.__wrapped__()
+    assert not upsampling_pays.__wrapped__()
+
+
+@pytest.mark.parametrize("is_up", [False, True])
+def test_the_transpose_is_one_to_rounding(is_up: bool) -> None:
+    """<A x, y> = <x, A' y>, for any x and y."""
+    draw = torch.Generator().manual_seed(1)
+    there, back = (winograd.upsample, winograd.upsample_back) if is_up else (winograd.convolve, winograd.convolve_back)
+    weight = torch.randn(*((24, 36, 4, 4) if is_up else (36, 24, 3, 3)), generator=draw)
+    x = torch.randn(1, 24, 16, 20, generator=draw)
+    y = torch.randn(1, 36, *((32, 40) if is_up else (16, 20)), generator=draw)
+    forth = (there(x, weight).double() * y).sum()
+    torch.testing.assert_close(forth, (x.double() * back(y, weight)).sum(), rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("side", [16, 20])
+def test_a_form_is_made_once_for_a_size_and_again_after_a_change(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    plain_init = winograd._Form.__init__
+
+    def counted(form: winograd._Form, form_GOI: Tensor, tiles: int) -> None:
+        made.append(tiles)
+        plain_init(form, form_GOI, tiles)
+
+    monkeypatch.setattr(winograd._Form, "__init__", counted)
+    x, weight = torch.randn(1, 8, side, 16), torch.randn(8, 8, 3, 3)
+    first = winograd.convolve(x, weight)
+    winograd.convolve(x, weight)
+    assert made == [side]
     weight.mul_(2)
-    torch.testing.assert_close(form_of(weight), 2 * first)
+    torch.testing.assert_close(winograd.convolve(x, weight), 2 * first)
+    assert made == [side, side]
 
 
 def test_a_kernel_is_turned_once_and_again_after_a_change() -> None:
