@@ -189,14 +189,16 @@ def adain(x_BCHW: Tensor, style_BS: Tensor) -> Tensor:
     """AdaIN (Karras 2019 eq. 1): normalise each channel of each image, then scale by 1 + y_s and shift by y_b.
 
     Batch norm over a batch of one with B * C channels is the same mathematics, in one fused kernel
-    forwards and backwards. A constant (batch of one) is spread over the batch first.
+    forwards and backwards. A constant (batch of one) is spread over the batch first. A batch of one is
+    left in its shape: of a channels-last picture a view of one would have strides with which batch norm's
+    gradient is wrong (torch 2.13 on a CPU).
     """
     batch, channels = style_BS.shape[0], x_BCHW.shape[1]
     style_BS = style_BS.to(x_BCHW.dtype)  # under autocast the two may differ
     scale_B1C, shift_B1C = style_BS.view(batch, 2, channels).split(1, dim=1)
-    x = x_BCHW.expand(batch, -1, -1, -1).reshape(1, batch * channels, *x_BCHW.shape[2:])
+    x = x_BCHW if batch == 1 else x_BCHW.expand(batch, -1, -1, -1).reshape(1, batch * channels, *x_BCHW.shape[2:])
     x = F.batch_norm(x, None, None, (scale_B1C + 1).flatten(), shift_B1C.flatten(), training=True, eps=EPSILON)
-    return x.view(batch, channels, *x_BCHW.shape[2:])
+    return x if batch == 1 else x.view(batch, channels, *x_BCHW.shape[2:])
 
 
 class FoldedStyles(nn.Module):

@@ -76,6 +76,22 @@ def test_adain_is_its_definition_forwards_and_backwards(batch: int, shared: bool
         torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("grad_order", [torch.contiguous_format, torch.channels_last])
+def test_adain_does_not_care_how_pictures_lie_in_memory(
+    batch: int, order: torch.memory_format, grad_order: torch.memory_format
+) -> None:
+    x, grad, style = torch.randn(batch, 6, 8, 8), torch.randn(batch, 6, 8, 8), torch.randn(batch, 12)
+    plain = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(naive_adain(plain, style), plain, grad)
+    ours = x.clone(memory_format=order).requires_grad_()
+    y = adain(ours, style)
+    torch.testing.assert_close(y, naive_adain(plain, style), rtol=1e-4, atol=1e-5)
+    (found,) = torch.autograd.grad(y, ours, grad.contiguous(memory_format=grad_order))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_pictures_of_a_batch_do_not_see_each_other() -> None:
     generator = small(32)
     w = generator.map(torch.randn(3, 6))
