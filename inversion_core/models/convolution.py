@@ -1,4 +1,4 @@
-"""Convolutions with frozen weights, by Winograd's algorithm where that is faster; and a faster pooling.
+"""Convolutions with frozen weights, by Winograd's algorithm where that is faster.
 
 There are two forms of it. F(6x6, 3x3) makes 36 outputs of 64 products where the definition takes 324 (Lavin and Gray
 2016, "Fast algorithms for convolutional neural networks"); torch carries it for CPUs (NNPACK) and uses it for phones
