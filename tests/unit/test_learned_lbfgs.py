@@ -54,15 +54,17 @@ def losses(optimizer: AnyOptimizer, matrix: Tensor, steps: int) -> list[float]:
     return found
 
 
-def test_the_recursion_is_the_inverse_that_bfgs_would_have() -> None:
+@pytest.mark.parametrize("missing", [(), (0,), (0, 1, 3), (2, 4), (0, 1, 2, 3, 4, 5)])
+def test_the_recursion_is_the_inverse_that_bfgs_would_have(missing: tuple[int, ...]) -> None:
+    """`missing`: pairs whose rho is 0, whatever their steps and changes are."""
     generator = torch.Generator().manual_seed(1)
-    n, pairs = LAYERS * DIM, 3
+    n, pairs = LAYERS * DIM, 6
     diagonal = torch.rand(n, generator=generator, dtype=torch.float64) + 0.5
     steps = torch.randn(pairs, n, generator=generator, dtype=torch.float64)
     changes = steps + 0.3 * torch.randn(pairs, n, generator=generator, dtype=torch.float64)
     grad = torch.randn(n, generator=generator, dtype=torch.float64)
     inverse, eye = torch.diag(diagonal), torch.eye(n, dtype=torch.float64)
-    for s, y in zip(steps, changes, strict=True):
+    for s, y in (pair for k, pair in enumerate(zip(steps, changes, strict=True)) if k not in missing):
         left = eye - torch.outer(s, y) / (s @ y)
         inverse = left @ inverse @ left.T + torch.outer(s, s) / (s @ y)
 
@@ -70,6 +72,7 @@ def test_the_recursion_is_the_inverse_that_bfgs_would_have() -> None:
         return x.view(1, *x.shape[:-1], LAYERS, DIM)
 
     rho_BK = (1 / (steps * changes).sum(1))[None]
+    rho_BK[:, list(missing)] = 0
     found = two_loop(shaped(grad), shaped(steps), shaped(changes), rho_BK, shaped(diagonal))
     torch.testing.assert_close(found.flatten(), -inverse @ grad)
 
