@@ -208,7 +208,7 @@ class _Form:
         self._weight = reorder(weight, [0, 0], [1, 1], [1, 1], self._groups, shape)
 
     def products(self, numbers_TMI: Tensor) -> Tensor:
-        """(T, N, O) from (T, M, I), where a group's numbers are its share of M and I together."""
+        """(T, G, O) from (T, M, I), where a group's numbers are its share of M and I together."""
         pixels = numbers_TMI.view(self._shape).permute(0, 3, 1, 2)
         convolve: Callable[..., Tensor] = torch.ops.mkldnn._convolution_pointwise
         products = convolve(pixels, self._weight, None, [0, 0], [1, 1], [1, 1], self._groups, "none", [], "")
