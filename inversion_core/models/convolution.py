@@ -25,9 +25,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
-from inversion_core.models import winograd
+from inversion_core.models import kept, winograd
+from inversion_core.models.kept import KeptConvolution, once
 
 MIN_SIDE_PX = 32
 """Below, turning the kernel into Winograd's form costs more than it saves."""
@@ -45,9 +45,11 @@ PAYS = 0.9
 TRIES = 6
 """Convolutions of each kind that are timed, in turns; the fastest counts, so that a busy machine does not decide."""
 
+MOST_KEPT_PX = 8
+MIN_CHANNELS_KEPT = 128
+"""Up to that side and from so many channels on, a kernel is kept in oneDNN's order; else its products take longer."""
+
 _asked = threading.local()
-_turned: WeakIdKeyDictionary = WeakIdKeyDictionary()
-"""Weight -> its version, and the kernel of the backward pass."""
 
 
 @contextmanager
@@ -63,6 +65,9 @@ def fast_convolutions() -> Iterator[None]:
 
 def conv3x3(x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None = None) -> Tensor:
     """`F.conv2d` with padding 1; differentiable in the input alone where it takes the fast way."""
+    if is_kept(x_BCHW, weight_OIHW, bias_O):
+        kept_BCHW: Tensor = _Kept.apply(x_BCHW, weight_OIHW, bias_O)  # type: ignore[no-untyped-call]
+        return kept_BCHW
     if not is_fast(x_BCHW, weight_OIHW, bias_O):
         return F.conv2d(x_BCHW, weight_OIHW, bias_O, padding=1)
     y_BCHW: Tensor = _Winograd.apply(x_BCHW, weight_OIHW, bias_O)  # type: ignore[no-untyped-call]
@@ -116,10 +121,24 @@ def _is_large(x_BCHW: Tensor, weight: Tensor, side_px: int, channels: int) -> bo
 
 def upsample(x_BCHW: Tensor, kernel_IOHW: Tensor) -> Tensor:
     """`F.conv_transpose2d` with a 4x4 kernel at stride 2 with padding 1; differentiable as `conv3x3`."""
+    if is_kept(x_BCHW, kernel_IOHW):
+        kept_BCHW: Tensor = _KeptUp.apply(x_BCHW, kernel_IOHW)  # type: ignore[no-untyped-call]
+        return kept_BCHW
     if not is_fast_up(x_BCHW, kernel_IOHW):
         return F.conv_transpose2d(x_BCHW, kernel_IOHW, stride=2, padding=1)
     y_BCHW: Tensor = _WinogradUp.apply(x_BCHW, kernel_IOHW)  # type: ignore[no-untyped-call]
     return y_BCHW
+
+
+def is_kept(x_BCHW: Tensor, weight: Tensor, bias_O: Tensor | None = None) -> bool:
+    """Whether the kernel is kept in oneDNN's order: as `is_fast`, for the smallest pictures."""
+    return (
+        _may_be_fast(x_BCHW, weight)
+        and (bias_O is None or not bias_O.requires_grad)
+        and max(x_BCHW.shape[2:]) <= MOST_KEPT_PX
+        and _is_large(x_BCHW, weight, 1, MIN_CHANNELS_KEPT)
+        and kept.is_available()
+    )
 
 
 def is_fast_up(x_BCHW: Tensor, kernel_IOHW: Tensor) -> bool:
@@ -148,7 +167,7 @@ def winograd_pays(*, is_small: bool = False) -> bool:
 @functools.cache
 def products_pay() -> bool:
     """Whether the form of our own is faster than what else there is for the many channels that it is for."""
-    if not winograd.is_available():
+    if not kept.is_available():
         return False
     x_BCHW, weight_OIHW = torch.ones(1, 512, 32, 32), torch.ones(512, 512, 3, 3)
     has_form = winograd_pays()
@@ -161,7 +180,7 @@ def products_pay() -> bool:
 @functools.cache
 def upsampling_pays() -> bool:
     """The same of its transposed convolutions."""
-    if not winograd.is_available():
+    if not kept.is_available():
         return False
     x_BCHW, kernel_IOHW = torch.ones(1, 256, 32, 32), torch.ones(256, 256, 4, 4)
     return _pays(
@@ -201,6 +220,35 @@ class _Winograd(torch.autograd.Function):
         return conv3x3(grads[0], turned(ctx.weight_OIHW)), None, None
 
 
+class _Kept(torch.autograd.Function):
+    """Results are turned back: few pixels are soon copied, and what follows need not lie channels-last."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> Tensor:
+        ctx.weight_OIHW = weight_OIHW
+        return _kept(x_BCHW, weight_OIHW, padding=1)(x_BCHW, bias_O).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        return _kept(grads[0], turned(ctx.weight_OIHW), padding=1)(grads[0]).contiguous(), None, None
+
+
+class _KeptUp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_BCHW: Tensor, kernel_IOHW: Tensor) -> Tensor:
+        ctx.kernel_IOHW = kernel_IOHW
+        return _kept(x_BCHW, kernel_IOHW, padding=1, stride=2, is_transposed=True)(x_BCHW).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        return _kept(grads[0], ctx.kernel_IOHW, padding=1, stride=2)(grads[0]).contiguous(), None
+
+
+def _kept(x_BCHW: Tensor, weight: Tensor, **how: Any) -> KeptConvolution:
+    size = tuple(x_BCHW.shape[2:])
+    return once(weight, (size, *how.items()), lambda weight: KeptConvolution(weight, size, **how))
+
+
 class _WinogradUp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_BCHW: Tensor, kernel_IOHW: Tensor) -> Tensor:
@@ -222,9 +270,4 @@ def _convolved(x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> Te
 
 def turned(weight_OIHW: Tensor) -> Tensor:
     """The kernel of the transposed convolution; made once, and anew when the weight was changed in place."""
-    known = _turned.get(weight_OIHW)
-    if known is None or known[0] != weight_OIHW._version:
-        known = weight_OIHW._version, weight_OIHW.detach().transpose(0, 1).flip(2, 3).contiguous()
-        _turned[weight_OIHW] = known
-    kernel_OIHW: Tensor = known[1]
-    return kernel_OIHW
+    return once(weight_OIHW, "turned", lambda weight_OIHW: weight_OIHW.transpose(0, 1).flip(2, 3).contiguous())

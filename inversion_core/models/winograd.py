@@ -29,7 +29,8 @@ from math import isqrt, prod
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
+
+from inversion_core.models.kept import KeptConvolution, once
 
 TILE_PX = 4
 """Side of the tiles that both forms cut the smaller picture into; its sides are multiples of it."""
@@ -144,14 +145,6 @@ def _picking(taps: tuple[int, int]) -> Tensor:
 _CONVOLVE, _CONVOLVE_BACK = _way_of_3x3(is_back=False), _way_of_3x3(is_back=True)
 _UP, _UP_BACK = _way_up(), _way_up_back()
 
-_forms: WeakIdKeyDictionary = WeakIdKeyDictionary()
-"""Kernel -> (way, tiles) -> the kernel's version, and its form."""
-
-
-def is_available() -> bool:
-    """Whether this torch has the products: it was built with oneDNN, and keeps kernels for it."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-
 
 def convolve(x_BCHW: Tensor, weight_OIHW: Tensor) -> Tensor:
     """3x3 convolution (B, O, H, W) with padding 1, sides multiples of TILE_PX; float32, no graph, channels-last."""
@@ -178,7 +171,7 @@ def _mapped(x_BCHW: Tensor, weight: Tensor, way: _Way) -> Tensor:
     batch, channels, height, width = x_BCHW.shape
     stride_px = way.window_px - 2
     down, across = height // stride_px, width // stride_px
-    form = _form_of(weight, way, down * across)
+    form = once(weight, (way, down * across), lambda weight: _Form(way.form(weight), down * across))
     size = batch, form.channels, down * way.tile_px, across * way.tile_px
     y_BCHW = torch.empty(size, device=x_BCHW.device, memory_format=torch.channels_last)
     padded_HWC = x_BCHW.new_zeros(height + 2, width + 2, channels)
@@ -202,24 +195,10 @@ class _Form:
         self._groups, self.channels, inputs = form_GOI.shape
         down = next(side for side in range(isqrt(tiles), 0, -1) if tiles % side == 0)
         self._shape = 1, down, tiles // down, self._groups * inputs  # of the tiles, as if they were a picture
-        weight = form_GOI.float().reshape(-1, inputs, 1, 1).to_mkldnn()
-        reorder: Callable[..., Tensor] = torch._C._nn.mkldnn_reorder_conv2d_weight
-        shape = [1, self._shape[3], *self._shape[1:3]]
-        self._weight = reorder(weight, [0, 0], [1, 1], [1, 1], self._groups, shape)
+        weight = form_GOI.float().reshape(-1, inputs, 1, 1)
+        self._convolve = KeptConvolution(weight, self._shape[1:3], groups=self._groups)
 
     def products(self, numbers_TMI: Tensor) -> Tensor:
         """(T, G, O) from (T, M, I), where a group's numbers are its share of M and I together."""
-        pixels = numbers_TMI.view(self._shape).permute(0, 3, 1, 2)
-        convolve: Callable[..., Tensor] = torch.ops.mkldnn._convolution_pointwise
-        products = convolve(pixels, self._weight, None, [0, 0], [1, 1], [1, 1], self._groups, "none", [], "")
+        products = self._convolve(numbers_TMI.view(self._shape).permute(0, 3, 1, 2))
         return products.permute(0, 2, 3, 1).reshape(-1, self._groups, self.channels)
-
-
-def _form_of(weight: Tensor, way: _Way, tiles: int) -> _Form:
-    """Made once, and anew when the weight was changed in place."""
-    forms: dict[tuple[_Way, int], tuple[int, _Form]] = _forms.setdefault(weight, {})
-    known = forms.get((way, tiles))
-    if known is None or known[0] != weight._version:
-        known = weight._version, _Form(way.form(weight.detach()), tiles)
-        forms[way, tiles] = known
-    return known[1]

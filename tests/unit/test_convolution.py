@@ -16,6 +16,7 @@ from inversion_core.models.convolution import (
     fast_convolutions,
     is_fast,
     is_fast_up,
+    is_kept,
     products_pay,
     turned,
     upsample,
@@ -133,10 +134,65 @@ def test_up_sampling_is_the_usual_one_wherever_it_does_not_serve() -> None:
         assert torch.equal(upsample(x[:, :90], kernel[:90]), plain)
 
 
+def small_parts(batch: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    weight, kernel = torch.randn(136, 128, 3, 3, generator=draw) / 30, torch.randn(128, 136, 4, 4, generator=draw) / 30
+    return torch.randn(batch, 128, 8, 6, generator=draw), weight, torch.randn(136, generator=draw), kernel
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_kept_kernel_convolves_as_ever(batch: int) -> None:
+    x, weight, bias, kernel = small_parts(batch)
+    calls: list[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = [
+        (lambda x: conv3x3(x, weight, bias), lambda x: F.conv2d(x, weight, bias, padding=1)),
+        (lambda x: conv3x3(x, weight), lambda x: F.conv2d(x, weight, padding=1)),
+        (lambda x: upsample(x, kernel), lambda x: F.conv_transpose2d(x, kernel, stride=2, padding=1)),
+    ]
+    for ours, torchs in calls:
+        plain, fast = x.clone().requires_grad_(), x.clone().requires_grad_()
+        expected = torchs(plain)
+        with fast_convolutions():
+            found = ours(fast)
+            found.square().sum().backward()
+        expected.square().sum().backward()
+        assert type(found.grad_fn).__name__.startswith("_Kept")
+        assert found.is_contiguous()
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(fast.grad, plain.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_a_kernel_is_kept_for_small_frozen_ones_alone() -> None:
+    x, weight, bias, kernel = small_parts(1)
+    assert not is_kept(x, weight), "nobody asked"
+    with fast_convolutions():
+        assert is_kept(x, weight, bias)
+        assert is_kept(x, kernel)
+        assert not is_kept(x, weight.clone().requires_grad_())
+        assert not is_kept(x, weight, bias.clone().requires_grad_())
+        assert not is_kept(x.bfloat16(), weight.bfloat16())
+        assert not is_kept(torch.randn(1, 128, 9, 8), weight), "large"
+        assert not is_kept(x[:, :64], weight[:, :64]), "few channels"
+
+
+def test_a_kept_kernel_follows_a_change() -> None:
+    x, weight, _, kernel = small_parts(1)
+    with fast_convolutions():
+        conv3x3(x, weight)
+        upsample(x, kernel)
+        weight.mul_(2)
+        kernel.mul_(2)
+        torch.testing.assert_close(conv3x3(x, weight), F.conv2d(x, weight, padding=1), rtol=1e-4, atol=1e-4)
+        plain = F.conv_transpose2d(x, kernel, stride=2, padding=1)
+        torch.testing.assert_close(upsample(x, kernel), plain, rtol=1e-4, atol=1e-4)
+
+
 def test_a_torch_without_the_products_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert not products_pay.__wrapped__()
     assert not upsampling_pays.__wrapped__()
+    x, weight, _, _ = small_parts(1)
+    with fast_convolutions():
+        assert not is_kept(x, weight)
 
 
 @pytest.mark.parametrize("is_up", [False, True])
