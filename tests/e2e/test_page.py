@@ -208,6 +208,6 @@ def test_an_address_of_something_deleted(page: Page) -> None:
 def test_the_reference_of_the_api(page: Page, screenshots: Path) -> None:
     """Swagger UI comes from this host: a request to another one fails the fixture."""
     page.goto(page.url + "docs#/inversions/inversions_submit")  # the address opens the operation
-    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Try it out").press("Enter")  # a click waits for the page to stop scrolling to it
     expect(page.locator("input[type=file]").first).to_be_visible()
     page.screenshot(path=screenshots / "docs.png")
