@@ -4,7 +4,8 @@ There are two forms of it. F(6x6, 3x3) makes 36 outputs of 64 products where the
 2016, "Fast algorithms for convolutional neural networks"); torch carries it for CPUs (NNPACK) and uses it for phones
 alone, and its own CPU kernels (oneDNN) know none of it. It turns the kernel into its form each time, which with many
 channels is most of the work; there F(4x4, 3x3) of our own is faster (winograd.py), which keeps the kernel's form. Our
-own also serves transposed convolutions, by which StyleGAN up-samples.
+own also serves transposed convolutions, by which StyleGAN up-samples. The smallest pictures are convolved as ever, with
+kernels that oneDNN keeps (kept.py).
 
 Both round a little worse: 1e-5 of the largest output, beside 1e-6. So they are used only where somebody asks for them:
 the engine does, and `invert`, the reference, stays as exact as it can be. Which of them pays depends on the processor
@@ -44,7 +45,6 @@ PAYS = 0.9
 """A form is used when its convolution takes no more than this part of the time of what it stands in for."""
 TRIES = 6
 """Convolutions of each kind that are timed, in turns; the fastest counts, so that a busy machine does not decide."""
-
 MOST_KEPT_PX = 8
 MIN_CHANNELS_KEPT = 128
 """Up to that side and from so many channels on, a kernel is kept in oneDNN's order; else its products take longer."""
@@ -82,15 +82,11 @@ def conv1x1(x_BCHW: Tensor, weight_OI11: Tensor, bias_O: Tensor) -> Tensor:
 
 def is_fast(x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> bool:
     """Whether Winograd's form serves: asked for, frozen float32 on a CPU, large enough, and a CPU where it pays."""
-    return (
-        _may_be_fast(x_BCHW, weight_OIHW)
-        and (bias_O is None or not bias_O.requires_grad)
-        and (
-            as_products(x_BCHW, weight_OIHW)
-            or (
-                _is_large(x_BCHW, weight_OIHW, MIN_SIDE_PX, MIN_CHANNELS)
-                and winograd_pays(is_small=min(x_BCHW.shape[2:]) < SMALL_PX)
-            )
+    return _may_be_fast(x_BCHW, weight_OIHW, bias_O) and (
+        as_products(x_BCHW, weight_OIHW)
+        or (
+            _is_large(x_BCHW, weight_OIHW, MIN_SIDE_PX, MIN_CHANNELS)
+            and winograd_pays(is_small=min(x_BCHW.shape[2:]) < SMALL_PX)
         )
     )
 
@@ -101,12 +97,14 @@ def as_products(x_BCHW: Tensor, weight_OIHW: Tensor) -> bool:
     return is_large and _has_tiles(x_BCHW) and products_pay()
 
 
-def _may_be_fast(x_BCHW: Tensor, weight: Tensor) -> bool:
+def _may_be_fast(x_BCHW: Tensor, weight: Tensor, bias_O: Tensor | None = None) -> bool:
+    """What every fast way wants: asked for, and frozen float32 on a CPU."""
     return (
         getattr(_asked, "is_on", False)
         and weight.device.type == "cpu"
         and x_BCHW.dtype == weight.dtype == torch.float32
         and not weight.requires_grad
+        and (bias_O is None or not bias_O.requires_grad)
         and not torch.is_autocast_enabled("cpu")
     )
 
@@ -133,8 +131,7 @@ def upsample(x_BCHW: Tensor, kernel_IOHW: Tensor) -> Tensor:
 def is_kept(x_BCHW: Tensor, weight: Tensor, bias_O: Tensor | None = None) -> bool:
     """Whether the kernel is kept in oneDNN's order: as `is_fast`, for the smallest pictures."""
     return (
-        _may_be_fast(x_BCHW, weight)
-        and (bias_O is None or not bias_O.requires_grad)
+        _may_be_fast(x_BCHW, weight, bias_O)
         and max(x_BCHW.shape[2:]) <= MOST_KEPT_PX
         and _is_large(x_BCHW, weight, 1, MIN_CHANNELS_KEPT)
         and kept.is_available()

@@ -80,7 +80,6 @@ class _Way:
     """Side of the input's windows, which overlap by 2 pixels; the first one begins a pixel before the picture."""
     tile_px: int
     """Side of the output's tiles, which do not overlap."""
-    groups: int
     window_MP: Tensor
     """The transform of a flat window; its numbers lie group by group."""
     tile_PN: Tensor
@@ -99,7 +98,7 @@ def _way_of_3x3(*, is_back: bool) -> _Way:
         return form(weight_OIHW.transpose(0, 1).flip(2, 3))
 
     return _Way(
-        window_px=6, tile_px=TILE_PX, groups=36, window_MP=torch.kron(window, window).float(),
+        window_px=6, tile_px=TILE_PX, window_MP=torch.kron(window, window).float(),
         tile_PN=torch.kron(output, output).float(), form=form_back if is_back else form,
     )  # fmt: skip
 
@@ -116,7 +115,7 @@ def _way_up() -> _Way:
         return torch.einsum("na,mb,ioab->nmoi", kernels, kernels, kernel_IOHW.double()).flatten(0, 1)
 
     return _Way(
-        window_px=6, tile_px=2 * TILE_PX, groups=100, window_MP=torch.kron(windows, windows).float(),
+        window_px=6, tile_px=2 * TILE_PX, window_MP=torch.kron(windows, windows).float(),
         tile_PN=torch.kron(outputs, outputs).float(), form=form,
     )  # fmt: skip
 
@@ -128,11 +127,12 @@ def _way_up_back() -> _Way:
     kernels = torch.stack([kernel @ _picking(taps) for taps in _PHASES_BACK])
 
     def form(kernel_IOHW: Tensor) -> Tensor:
-        form = torch.einsum("pna,qmb,ioab->nmipqo", kernels, kernels, kernel_IOHW.double())
-        return form.reshape(25, kernel_IOHW.shape[0], -1)  # a group's numbers are those of its place in all four phases
+        by_phase = torch.einsum("pna,qmb,ioab->nmipqo", kernels, kernels, kernel_IOHW.double())
+        # A group's numbers are those of its place in all four phases.
+        return by_phase.reshape(25, kernel_IOHW.shape[0], -1)
 
     return _Way(
-        window_px=10, tile_px=TILE_PX, groups=25,
+        window_px=10, tile_px=TILE_PX,
         window_MP=torch.einsum("pna,qmb->nmpqab", windows, windows).reshape(100, 100).float(),
         tile_PN=torch.kron(output, output).float(), form=form,
     )  # fmt: skip
