@@ -84,8 +84,8 @@ class InversionLoss:
         masked_BCHW = self._masked(image_BCHW)
         features_BCHW = self._features(masked_BCHW)
         return LossTerms(
-            pixel_B=(masked_BCHW - self.target_BCHW).square().mean(dim=(1, 2, 3)),
-            perceptual_B=(features_BCHW - self.target_features_BCHW).square().mean(dim=(1, 2, 3)),
+            pixel_B=_mean_square(masked_BCHW - self.target_BCHW),
+            perceptual_B=_mean_square(features_BCHW - self.target_features_BCHW),
             regulariser_B=self._regulariser(image_BCHW, w_BLD),
             perceptual_weight=self._perceptual_weight,
             regulariser_weight=self._regulariser_weight,
@@ -98,7 +98,8 @@ class InversionLoss:
         return self.terms(image_BCHW, w_BLD).total_B
 
     def _masked(self, image_BCHW: Tensor) -> Tensor:
-        return image_BCHW if self._mask_B1HW is None else image_BCHW * self._mask_B1HW
+        """A tensor of its own even without a mask: a gradient is added up in the same order then, to the last bit."""
+        return image_BCHW.view_as(image_BCHW) if self._mask_B1HW is None else image_BCHW * self._mask_B1HW
 
     def _regulariser(self, image_BCHW: Tensor, w_BLD: Tensor | None) -> Tensor | None:
         if self._encode is None:
@@ -106,3 +107,8 @@ class InversionLoss:
         if w_BLD is None:
             raise ValueError("the in-domain regulariser compares codes: pass w_BLD too")
         return (w_BLD - self._encode(image_BCHW)).square().mean(dim=(1, 2))
+
+
+def _mean_square(x_BCHW: Tensor) -> Tensor:
+    """(B,). Channel by channel: one sum of all would depend, in its last digit, on how many threads share it."""
+    return x_BCHW.square().mean(dim=(2, 3)).mean(dim=1)

@@ -20,7 +20,7 @@ from inversion_core.engine.stop import Progress, progress_of
 from inversion_core.engine.ticket import Ticket
 from inversion_core.errors import OptionInvalid
 from inversion_core.inverter import make_optimizer, restored, start_codes, start_kind
-from inversion_core.models.convolution import fast_convolutions
+from inversion_core.models.serving import serving
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.optimizers.schedule import Scheduled
 from inversion_core.optimizers.seen import AnyOptimizer
@@ -76,7 +76,7 @@ def admit(entries: Sequence[Entry], now_s: float) -> list[Slot]:
     masks = [_mask(entry.request) for entry in entries]
     masked = [target if mask is None else target * mask for target, mask in zip(targets, masks, strict=True)]
     pack = entries[0].request.pack
-    with torch.no_grad(), fast_convolutions(), arithmetic(Precision.FLOAT32, pack.device):
+    with torch.no_grad(), serving(), arithmetic(Precision.FLOAT32, pack.device):
         features_BCHW = pack.features(torch.cat(masked))
         starts = _starts(entries, targets)
     slots = []

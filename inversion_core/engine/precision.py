@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from inversion_core.engine.capacity import default_slots
 from inversion_core.inverter import InvertConfig, iterate, make_optimizer, start_codes
 from inversion_core.loss import InversionLoss
-from inversion_core.models.convolution import fast_convolutions
+from inversion_core.models.serving import serving
 from inversion_core.packs import Pack
 from inversion_core.training.precision import faster_precision
 
@@ -167,7 +167,7 @@ class _Bench:
     def __init__(self, pack: Pack, count: int) -> None:
         self._pack = pack
         draw = torch.Generator().manual_seed(0)
-        with torch.no_grad(), fast_convolutions(), arithmetic(Precision.FLOAT32, pack.device):
+        with torch.no_grad(), serving(), arithmetic(Precision.FLOAT32, pack.device):
             z_BZ = torch.randn(count, pack.z_dim, generator=draw)
             self._target_BCHW = pack.synthesize(pack.map(z_BZ.to(pack.device)))
             self._features_BCHW = pack.features(self._target_BCHW)
@@ -209,17 +209,17 @@ class _Bench:
         """The lowest loss of each picture, as float32 judges the code that this precision takes for its best."""
         optimizer = make_optimizer(self._pack, InvertConfig(num_steps=steps))
         best_B, best_BLD = torch.full_like(self._start_BLD[:, 0, 0], torch.inf), self._start_BLD
-        with fast_convolutions(), arithmetic(precision, self._pack.device):
+        with serving(), arithmetic(precision, self._pack.device):
             for step in iterate(self._start_BLD, synthesize=networks.synthesize, loss=self._loss(networks),
                                 optimizer=optimizer, num_steps=steps):  # fmt: skip
                 is_better_B = step.loss_B < best_B
                 best_B = torch.where(is_better_B, step.loss_B, best_B)
                 best_BLD = torch.where(is_better_B[:, None, None], step.w_BLD, best_BLD)
-        with torch.no_grad(), fast_convolutions(), arithmetic(Precision.FLOAT32, self._pack.device):
+        with torch.no_grad(), serving(), arithmetic(Precision.FLOAT32, self._pack.device):
             return self._loss(self._pack)(self._pack.synthesize(best_BLD))
 
     def _evaluated(self, networks: Networks, precision: Precision) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad(), fast_convolutions(), arithmetic(precision, self._pack.device):
+        with torch.enable_grad(), serving(), arithmetic(precision, self._pack.device):
             w_BLD = self._start_BLD.detach().requires_grad_()
             loss_B = self._loss(networks)(networks.synthesize(w_BLD))
             return loss_B.detach(), torch.autograd.grad(loss_B.sum(), w_BLD)[0]

@@ -17,7 +17,7 @@ from inversion_core.engine.buckets import bucket_for
 from inversion_core.engine.precision import Precision, arithmetic, networks_in
 from inversion_core.inverter import differentiate
 from inversion_core.loss import InversionLoss
-from inversion_core.models.convolution import fast_convolutions
+from inversion_core.models.serving import serving
 from inversion_core.optimizers.seen import Seen
 from inversion_core.packs import Pack
 
@@ -97,7 +97,7 @@ class PackStep:
     def __call__(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
         with (
             torch.set_grad_enabled(want is not Want.LOSS),
-            fast_convolutions(),
+            serving(),
             arithmetic(self._precision, self._device),
         ):
             w_BLD = w_BLD.detach().requires_grad_(want is not Want.LOSS)

@@ -1,15 +1,17 @@
-"""Convolutions with frozen weights, by Winograd's algorithm where that is faster.
+"""Convolutions with frozen weights: whichever of several ways is the fastest for one, while a network serves.
 
-There are two forms of it. F(6x6, 3x3) makes 36 outputs of 64 products where the definition takes 324 (Lavin and Gray
-2016, "Fast algorithms for convolutional neural networks"); torch carries it for CPUs (NNPACK) and uses it for phones
-alone, and its own CPU kernels (oneDNN) know none of it. It turns the kernel into its form each time, which with many
-channels is most of the work; there F(4x4, 3x3) of our own is faster (winograd.py), which keeps the kernel's form. Our
-own also serves transposed convolutions, by which StyleGAN up-samples. The smallest pictures are convolved as ever, with
-kernels that oneDNN keeps (kept.py).
+There are two forms of Winograd's algorithm. F(6x6, 3x3) makes 36 outputs of 64 products where the definition takes 324
+(Lavin and Gray 2016, "Fast algorithms for convolutional neural networks"); torch carries it for CPUs (NNPACK) and uses
+it for phones alone, and its own CPU kernels (oneDNN) know none of it. It turns the kernel into its form each time,
+which with many channels is most of the work; there F(4x4, 3x3) of our own is faster (winograd.py), which keeps the
+kernel's form. Our own also serves transposed convolutions, by which StyleGAN up-samples. The smallest pictures are
+convolved as ever, with kernels that oneDNN keeps (kept.py); all others as torch does it. Whichever way it is, an image
+is rounded as if it were alone (serving.py).
 
-Both round a little worse: 1e-5 of the largest output, beside 1e-6. So they are used only where somebody asks for them:
-the engine does, and `invert`, the reference, stays as exact as it can be. Which of them pays depends on the processor
-and not on what it calls itself (docs/log.md): each is tried once in a process, when it is first asked for.
+Winograd's round a little worse: 1e-5 of the largest output, beside 1e-6. So they are used only where somebody asks for
+them (serving.py): the engine does, and `invert`, the reference, stays as exact as it can be. Which of them pays depends
+on the processor and not on what it calls itself (docs/log.md): each is tried once in a process, when it is first asked
+for.
 
 Suffixes: B image, C channel, H W height and width, P pixel, O I output and input channel of a kernel.
 """
@@ -17,11 +19,10 @@ Suffixes: B image, C channel, H W height and width, P pixel, O I output and inpu
 from __future__ import annotations
 
 import functools
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ from torch import Tensor
 
 from inversion_core.models import kept, winograd
 from inversion_core.models.kept import KeptConvolution, once
+from inversion_core.models.serving import alike, by_image, is_serving
 
 MIN_SIDE_PX = 32
 """Below, turning the kernel into Winograd's form costs more than it saves."""
@@ -49,103 +51,107 @@ MOST_KEPT_PX = 8
 MIN_CHANNELS_KEPT = 128
 """Up to that side and from so many channels on, a kernel is kept in oneDNN's order; else its products take longer."""
 
-_asked = threading.local()
+
+class How(NamedTuple):
+    """What `F.conv2d` and `F.conv_transpose2d` are told beside kernel and bias."""
+
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    is_transposed: bool = False
 
 
-@contextmanager
-def fast_convolutions() -> Iterator[None]:
-    """Within it, convolutions of this thread may be Winograd's; forward and backward pass both belong in it."""
-    before = getattr(_asked, "is_on", False)
-    _asked.is_on = True
-    try:
-        yield
-    finally:
-        _asked.is_on = before
+UP = How(stride=2, padding=1, is_transposed=True)
+
+
+def convolve(
+    x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None = None, *, stride: int = 1, padding: int = 0,
+    groups: int = 1,
+) -> Tensor:  # fmt: skip
+    """`F.conv2d`; while serving in the way that is fastest, and then differentiable in the input alone."""
+    return _applied(x_BCHW, weight_OIHW, bias_O, How(stride, padding, groups))
 
 
 def conv3x3(x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None = None) -> Tensor:
-    """`F.conv2d` with padding 1; differentiable in the input alone where it takes the fast way."""
-    if is_kept(x_BCHW, weight_OIHW, bias_O):
-        kept_BCHW: Tensor = _Kept.apply(x_BCHW, weight_OIHW, bias_O)  # type: ignore[no-untyped-call]
-        return kept_BCHW
-    if not is_fast(x_BCHW, weight_OIHW, bias_O):
-        return F.conv2d(x_BCHW, weight_OIHW, bias_O, padding=1)
-    y_BCHW: Tensor = _Winograd.apply(x_BCHW, weight_OIHW, bias_O)  # type: ignore[no-untyped-call]
-    return y_BCHW
+    """`convolve` with padding 1."""
+    return _applied(x_BCHW, weight_OIHW, bias_O, How(padding=1))
 
 
 def conv1x1(x_BCHW: Tensor, weight_OI11: Tensor, bias_O: Tensor) -> Tensor:
-    """`F.conv2d` as the matrix product that it is: for three outputs of a large picture torch's kernel takes longer."""
+    """`convolve` as the matrix product that it is: for three outputs of a large picture torch's kernel takes longer."""
+    if is_serving(x_BCHW, weight_OI11, bias_O):
+        return convolve(x_BCHW, weight_OI11, bias_O)
     y_BOP = torch.matmul(weight_OI11.flatten(1), x_BCHW.flatten(2)) + bias_O[:, None]
     return y_BOP.view(len(x_BCHW), -1, *x_BCHW.shape[2:])
 
 
-def is_fast(x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> bool:
-    """Whether Winograd's form serves: asked for, frozen float32 on a CPU, large enough, and a CPU where it pays."""
-    return _may_be_fast(x_BCHW, weight_OIHW, bias_O) and (
-        as_products(x_BCHW, weight_OIHW)
-        or (
-            _is_large(x_BCHW, weight_OIHW, MIN_SIDE_PX, MIN_CHANNELS)
-            and winograd_pays(is_small=min(x_BCHW.shape[2:]) < SMALL_PX)
-        )
-    )
-
-
-def as_products(x_BCHW: Tensor, weight_OIHW: Tensor) -> bool:
-    """Whether the form of our own is the faster one of the two."""
-    is_large = _is_large(x_BCHW, weight_OIHW, MIN_SIDE_OF_PRODUCTS_PX, MIN_CHANNELS_OF_PRODUCTS)
-    return is_large and _has_tiles(x_BCHW) and products_pay()
-
-
-def _may_be_fast(x_BCHW: Tensor, weight: Tensor, bias_O: Tensor | None = None) -> bool:
-    """What every fast way wants: asked for, and frozen float32 on a CPU."""
-    return (
-        getattr(_asked, "is_on", False)
-        and weight.device.type == "cpu"
-        and x_BCHW.dtype == weight.dtype == torch.float32
-        and not weight.requires_grad
-        and (bias_O is None or not bias_O.requires_grad)
-        and not torch.is_autocast_enabled("cpu")
-    )
-
-
-def _has_tiles(x_BCHW: Tensor) -> bool:
-    return all(side % winograd.TILE_PX == 0 for side in x_BCHW.shape[2:])
-
-
-def _is_large(x_BCHW: Tensor, weight: Tensor, side_px: int, channels: int) -> bool:
-    return min(x_BCHW.shape[2:]) >= side_px and weight.shape[0] * weight.shape[1] >= channels**2
-
-
 def upsample(x_BCHW: Tensor, kernel_IOHW: Tensor) -> Tensor:
-    """`F.conv_transpose2d` with a 4x4 kernel at stride 2 with padding 1; differentiable as `conv3x3`."""
-    if is_kept(x_BCHW, kernel_IOHW):
-        kept_BCHW: Tensor = _KeptUp.apply(x_BCHW, kernel_IOHW)  # type: ignore[no-untyped-call]
-        return kept_BCHW
-    if not is_fast_up(x_BCHW, kernel_IOHW):
-        return F.conv_transpose2d(x_BCHW, kernel_IOHW, stride=2, padding=1)
-    y_BCHW: Tensor = _WinogradUp.apply(x_BCHW, kernel_IOHW)  # type: ignore[no-untyped-call]
+    """`F.conv_transpose2d` with a 4x4 kernel at stride 2 with padding 1; else as `convolve`."""
+    return _applied(x_BCHW, kernel_IOHW, None, UP)
+
+
+def _applied(x_BCHW: Tensor, weight: Tensor, bias_O: Tensor | None, how: How) -> Tensor:
+    way = way_of(x_BCHW, weight, bias_O, how)
+    if way is None:
+        return _usual(x_BCHW, weight, bias_O, how)
+    y_BCHW: Tensor = _Applied.apply(x_BCHW, way)  # type: ignore[no-untyped-call]
     return y_BCHW
 
 
-def is_kept(x_BCHW: Tensor, weight: Tensor, bias_O: Tensor | None = None) -> bool:
-    """Whether the kernel is kept in oneDNN's order: as `is_fast`, for the smallest pictures."""
-    return (
-        _may_be_fast(x_BCHW, weight, bias_O)
-        and max(x_BCHW.shape[2:]) <= MOST_KEPT_PX
-        and _is_large(x_BCHW, weight, 1, MIN_CHANNELS_KEPT)
-        and kept.is_available()
-    )
+def _usual(x_BCHW: Tensor, weight: Tensor, bias_O: Tensor | None, how: How) -> Tensor:
+    if how.is_transposed:
+        return F.conv_transpose2d(x_BCHW, weight, bias_O, how.stride, how.padding, groups=how.groups)
+    return F.conv2d(x_BCHW, weight, bias_O, how.stride, how.padding, groups=how.groups)
 
 
-def is_fast_up(x_BCHW: Tensor, kernel_IOHW: Tensor) -> bool:
-    """As `is_fast`, of up-sampling."""
-    return (
-        _may_be_fast(x_BCHW, kernel_IOHW)
-        and _has_tiles(x_BCHW)
-        and _is_large(x_BCHW, kernel_IOHW, MIN_SIDE_OF_PRODUCTS_PX, MIN_CHANNELS_UP)
-        and upsampling_pays()
-    )
+# -- which way -------------------------------------------------------------------------------------------------
+
+
+class Way(Protocol):
+    """A convolution with one frozen kernel, and its transpose, which takes the gradient back; both without a graph."""
+
+    def forth(self, x_BCHW: Tensor) -> Tensor: ...
+
+    def back(self, grad_BCHW: Tensor) -> Tensor: ...
+
+
+def way_of(x_BCHW: Tensor, weight: Tensor, bias_O: Tensor | None, how: How) -> Way | None:
+    """The way that serves best; None: torch's, with torch's own gradient."""
+    if not is_serving(x_BCHW, weight, bias_O):
+        return None
+    if how == How() and weight.shape[2:] == (1, 1):
+        return Product(weight, bias_O)
+    if _is_soon_computed(x_BCHW, weight, how):
+        return Kept(weight, bias_O, how)
+    if how == How(padding=1) and weight.shape[2:] == (3, 3):
+        if _has_tiles(x_BCHW) and _is_wide(weight, MIN_CHANNELS_OF_PRODUCTS) and products_pay():
+            return Products(weight, bias_O)
+        if _suits_nnpack(x_BCHW, weight):
+            return Nnpack(weight, bias_O)
+    if how == UP and _has_tiles(x_BCHW) and _is_wide(weight, MIN_CHANNELS_UP) and upsampling_pays():
+        return ProductsUp(weight)
+    return None if len(x_BCHW) == 1 else Alike(weight, bias_O, how, x_BCHW.shape[1:])
+
+
+def _is_soon_computed(x_BCHW: Tensor, weight: Tensor, how: How) -> bool:
+    """Whether a kernel is turned for longer than it is computed with: few pixels, before or after, and many weights."""
+    smaller_px = max(x_BCHW.shape[2:]) // (1 if how.is_transposed else how.stride)
+    is_small = how.groups == 1 and smaller_px <= MOST_KEPT_PX
+    return is_small and _is_wide(weight, MIN_CHANNELS_KEPT) and kept.is_available()
+
+
+def _suits_nnpack(x_BCHW: Tensor, weight: Tensor) -> bool:
+    side_px = min(x_BCHW.shape[2:])
+    return side_px >= MIN_SIDE_PX and _is_wide(weight, MIN_CHANNELS) and winograd_pays(is_small=side_px < SMALL_PX)
+
+
+def _has_tiles(x_BCHW: Tensor) -> bool:
+    """Enough of them, and no half ones."""
+    return all(side >= MIN_SIDE_OF_PRODUCTS_PX and side % winograd.TILE_PX == 0 for side in x_BCHW.shape[2:])
+
+
+def _is_wide(weight: Tensor, channels: int) -> bool:
+    return weight.shape[0] * weight.shape[1] >= channels**2
 
 
 @functools.cache
@@ -155,10 +161,7 @@ def winograd_pays(*, is_small: bool = False) -> bool:
         return False
     channels, side_px = (64, 32) if is_small else (128, 64)
     x_BCHW, weight_OIHW = torch.ones(1, channels, side_px, side_px), torch.ones(channels, channels, 3, 3)
-    return _pays(
-        lambda: _convolved(x_BCHW, weight_OIHW, None),
-        lambda: F.conv2d(x_BCHW, weight_OIHW, padding=1),
-    )
+    return _pays(Nnpack(weight_OIHW, None).forth, lambda x_BCHW: F.conv2d(x_BCHW, weight_OIHW, padding=1), x_BCHW)
 
 
 @functools.cache
@@ -167,10 +170,9 @@ def products_pay() -> bool:
     if not kept.is_available():
         return False
     x_BCHW, weight_OIHW = torch.ones(1, 512, 32, 32), torch.ones(512, 512, 3, 3)
-    has_form = winograd_pays()
+    other = Nnpack(weight_OIHW, None).forth if winograd_pays() else None
     return _pays(
-        lambda: winograd.convolve(x_BCHW, weight_OIHW),
-        lambda: _convolved(x_BCHW, weight_OIHW, None) if has_form else F.conv2d(x_BCHW, weight_OIHW, padding=1),
+        Products(weight_OIHW, None).forth, other or (lambda x_BCHW: F.conv2d(x_BCHW, weight_OIHW, padding=1)), x_BCHW
     )
 
 
@@ -180,89 +182,160 @@ def upsampling_pays() -> bool:
     if not kept.is_available():
         return False
     x_BCHW, kernel_IOHW = torch.ones(1, 256, 32, 32), torch.ones(256, 256, 4, 4)
-    return _pays(
-        lambda: winograd.upsample(x_BCHW, kernel_IOHW),
-        lambda: F.conv_transpose2d(x_BCHW, kernel_IOHW, stride=2, padding=1),
-    )
+    return _pays(ProductsUp(kernel_IOHW).forth, lambda x_BCHW: _usual(x_BCHW, kernel_IOHW, None, UP), x_BCHW)
 
 
 @torch.no_grad()
-def _pays(ours: Callable[[], Tensor], other: Callable[[], Tensor]) -> bool:
+def _pays(ours: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor], x_BCHW: Tensor) -> bool:
     ways = ours, other
     times_s: tuple[list[float], list[float]] = [], []
     for round_ in range(TRIES + 1):
         for way, times in zip(ways, times_s, strict=True):
             began_s = time.perf_counter()
-            way()
+            way(x_BCHW)
             if round_:  # the first one plans, and makes the kernel's form
                 times.append(time.perf_counter() - began_s)
     return min(times_s[0]) < PAYS * min(times_s[1])
 
 
-class _Winograd(torch.autograd.Function):
-    """The convolution, and its transpose as the backward pass: that is one of the same kind."""
+# -- the ways --------------------------------------------------------------------------------------------------
 
+
+class _Applied(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> Tensor:
-        ctx.weight_OIHW, ctx.as_products = weight_OIHW, as_products(x_BCHW, weight_OIHW)
-        if not ctx.as_products:
-            return _convolved(x_BCHW, weight_OIHW, bias_O)
-        y_BCHW = winograd.convolve(x_BCHW, weight_OIHW)
-        return y_BCHW if bias_O is None else y_BCHW.add_(bias_O[:, None, None])
+    def forward(ctx: Any, x_BCHW: Tensor, way: Way) -> Tensor:
+        ctx.way = way
+        return way.forth(x_BCHW)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        if ctx.as_products:
-            return winograd.convolve_back(grads[0], ctx.weight_OIHW), None, None
-        return conv3x3(grads[0], turned(ctx.weight_OIHW)), None, None
+        return ctx.way.back(grads[0]), None
 
 
-class _Kept(torch.autograd.Function):
-    """Results are turned back: few pixels are soon copied, and what follows need not lie channels-last."""
+@dataclass(frozen=True, eq=False)
+class Alike:
+    """Torch's own, with each image to the same bits as alone."""
 
-    @staticmethod
-    def forward(ctx: Any, x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> Tensor:
-        ctx.weight_OIHW = weight_OIHW
-        return _kept(x_BCHW, weight_OIHW, padding=1)(x_BCHW, bias_O).contiguous()
+    weight: Tensor
+    bias_O: Tensor | None
+    how: How
+    size: tuple[int, ...]
+    """Of an input without its batch."""
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        return _kept(grads[0], turned(ctx.weight_OIHW), padding=1)(grads[0]).contiguous(), None, None
+    def forth(self, x_BCHW: Tensor) -> Tensor:
+        key = "forth", self.weight.shape, self.bias_O is None, self.how
+        return alike(lambda x_BCHW: _usual(x_BCHW, self.weight, self.bias_O, self.how), x_BCHW, key)
+
+    def back(self, grad_BCHW: Tensor) -> Tensor:
+        return alike(self._back, grad_BCHW, ("back", self.weight.shape, self.how, self.size))
+
+    def _back(self, grad_BCHW: Tensor) -> Tensor:
+        """As torch computes the gradient of `_usual`."""
+        stride, padding, groups, is_transposed = self.how
+        like_BCHW = grad_BCHW.new_empty(1).expand(len(grad_BCHW), *self.size)  # only its shape counts
+        x_grad_BCHW: Tensor = torch.ops.aten.convolution_backward(
+            grad_BCHW, like_BCHW, self.weight, None, [stride] * 2, [padding] * 2, [1, 1], is_transposed, [0, 0], groups,
+            [True, False, False],
+        )[0]  # fmt: skip
+        return x_grad_BCHW
 
 
-class _KeptUp(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x_BCHW: Tensor, kernel_IOHW: Tensor) -> Tensor:
-        ctx.kernel_IOHW = kernel_IOHW
-        return _kept(x_BCHW, kernel_IOHW, padding=1, stride=2, is_transposed=True)(x_BCHW).contiguous()
+@dataclass(frozen=True, eq=False)
+class Product:
+    """1x1, as the matrix product that it is; oneDNN's rounds by the batch, and by the threads too."""
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        return _kept(grads[0], ctx.kernel_IOHW, padding=1, stride=2)(grads[0]).contiguous(), None
+    weight_OI11: Tensor
+    bias_O: Tensor | None
+
+    def forth(self, x_BCHW: Tensor) -> Tensor:
+        return _times(self.weight_OI11.flatten(1), x_BCHW, self.bias_O)
+
+    def back(self, grad_BCHW: Tensor) -> Tensor:
+        return _times(self.weight_OI11.flatten(1).T, grad_BCHW, None)
 
 
-def _kept(x_BCHW: Tensor, weight: Tensor, **how: Any) -> KeptConvolution:
+def _times(matrix_OI: Tensor, x_BIHW: Tensor, bias_O: Tensor | None) -> Tensor:
+    def run(x_BIHW: Tensor) -> Tensor:
+        matrix_BOI, x_BIP = matrix_OI.expand(len(x_BIHW), -1, -1), x_BIHW.flatten(2)
+        y_BOP = torch.bmm(matrix_BOI, x_BIP) if bias_O is None else torch.baddbmm(bias_O[:, None], matrix_BOI, x_BIP)
+        return y_BOP.view(len(x_BIHW), -1, *x_BIHW.shape[2:])
+
+    return alike(run, x_BIHW, ("times", matrix_OI.shape, matrix_OI.is_contiguous(), bias_O is None))
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """With a kernel that oneDNN keeps. Results are turned back: few pixels are soon copied, and what follows need not
+    lie channels-last."""
+
+    weight: Tensor
+    bias_O: Tensor | None
+    how: How
+
+    def forth(self, x_BCHW: Tensor) -> Tensor:
+        convolution = _kept(x_BCHW, self.weight, self.how)
+        key = "kept", self.weight.shape, self.bias_O is None, self.how
+        return alike(lambda x_BCHW: convolution(x_BCHW, self.bias_O).contiguous(), x_BCHW, key)
+
+    def back(self, grad_BCHW: Tensor) -> Tensor:
+        weight, how = self.weight, self.how._replace(is_transposed=not self.how.is_transposed)
+        if self.how == How(padding=1):
+            weight, how = turned(weight), self.how  # a convolution, too, and a faster one
+        convolution = _kept(grad_BCHW, weight, how)
+        key = "kept", weight.shape, True, how
+        return alike(lambda grad_BCHW: convolution(grad_BCHW).contiguous(), grad_BCHW, key)
+
+
+def _kept(x_BCHW: Tensor, weight: Tensor, how: How) -> KeptConvolution:
     size = tuple(x_BCHW.shape[2:])
-    return once(weight, (size, *how.items()), lambda weight: KeptConvolution(weight, size, **how))
+    return once(weight, (size, how), lambda weight: KeptConvolution(weight, size, **how._asdict()))
 
 
-class _WinogradUp(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x_BCHW: Tensor, kernel_IOHW: Tensor) -> Tensor:
-        ctx.kernel_IOHW = kernel_IOHW
-        return winograd.upsample(x_BCHW, kernel_IOHW)
+@dataclass(frozen=True, eq=False)
+class Nnpack:
+    """F(6x6, 3x3). Image by image: NNPACK has a better plan for one."""
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        return winograd.upsample_back(grads[0], ctx.kernel_IOHW), None
+    weight_OIHW: Tensor
+    bias_O: Tensor | None
+
+    def forth(self, x_BCHW: Tensor) -> Tensor:
+        return _nnpack(x_BCHW, self.weight_OIHW, self.bias_O)
+
+    def back(self, grad_BCHW: Tensor) -> Tensor:
+        return _nnpack(grad_BCHW, turned(self.weight_OIHW), None)
 
 
-def _convolved(x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> Tensor:
-    """Image by image: NNPACK has a better plan for one. So neighbours do not even change an image's rounding."""
-    if bias_O is None:
-        bias_O = weight_OIHW.new_zeros(len(weight_OIHW))
-    rows = [torch._nnpack_spatial_convolution(x_1CHW, weight_OIHW, bias_O, 1, 1) for x_1CHW in x_BCHW.split(1)]
-    return rows[0] if len(rows) == 1 else torch.cat(rows)
+def _nnpack(x_BCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor | None) -> Tensor:
+    bias_O = weight_OIHW.new_zeros(len(weight_OIHW)) if bias_O is None else bias_O
+    return by_image(lambda x_1CHW: torch._nnpack_spatial_convolution(x_1CHW, weight_OIHW, bias_O, 1, 1), x_BCHW)
+
+
+@dataclass(frozen=True, eq=False)
+class Products:
+    """F(4x4, 3x3)."""
+
+    weight_OIHW: Tensor
+    bias_O: Tensor | None
+
+    def forth(self, x_BCHW: Tensor) -> Tensor:
+        y_BCHW = winograd.convolve(x_BCHW, self.weight_OIHW)
+        return y_BCHW if self.bias_O is None else y_BCHW.add_(self.bias_O[:, None, None])
+
+    def back(self, grad_BCHW: Tensor) -> Tensor:
+        return winograd.convolve_back(grad_BCHW, self.weight_OIHW)
+
+
+@dataclass(frozen=True, eq=False)
+class ProductsUp:
+    """F(4x4, 2x2), of up-sampling."""
+
+    kernel_IOHW: Tensor
+
+    def forth(self, x_BCHW: Tensor) -> Tensor:
+        return winograd.upsample(x_BCHW, self.kernel_IOHW)
+
+    def back(self, grad_BCHW: Tensor) -> Tensor:
+        return winograd.upsample_back(grad_BCHW, self.kernel_IOHW)
 
 
 def turned(weight_OIHW: Tensor) -> Tensor:

@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from inversion_core.models.convolution import convolve
 from inversion_core.models.layers import leaky_relu, resolutions
+from inversion_core.models.serving import by_image, is_serving
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,8 @@ class ConvUnit(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels) if batch_norm else nn.Identity()
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        y_BCHW: Tensor = self.norm(self.conv(x_BCHW))
+        y_BCHW: Tensor = convolve(x_BCHW, self.conv.weight, self.conv.bias, padding=self.conv.kernel_size[0] // 2)
+        y_BCHW = self.norm(y_BCHW)
         return leaky_relu(y_BCHW)
 
 
@@ -85,7 +88,11 @@ class Head(nn.Module):
         self.bias = None if batch_norm else nn.Parameter(torch.zeros(out_features))
 
     def forward(self, x_BF: Tensor) -> Tensor:
-        y = F.linear(x_BF, self.weight * self.weight_scale, self.bias)
+        weight = self.weight * self.weight_scale
+        if is_serving(x_BF, self.weight, self.bias):
+            y = by_image(lambda x_1F: F.linear(x_1F, weight, self.bias), x_BF)
+        else:
+            y = F.linear(x_BF, weight, self.bias)
         if self.norm is not None:
             y = self.norm(y)
         return y

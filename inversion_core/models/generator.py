@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inversion_core.models.convolution import conv1x1, conv3x3, upsample
+from inversion_core.models.convolution import conv1x1, conv3x3, convolve, upsample
 from inversion_core.models.layers import EPSILON, EqualizedLinear, leaky_relu, leaky_relu_, pixel_norm, resolutions
+from inversion_core.models.serving import is_serving
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +166,7 @@ class StyleLayer(nn.Module):
         if not self.upsamples:
             return conv3x3(x_BCHW, kernel)
         x = upsample(x_BCHW, kernel)
-        return F.conv2d(x, self.blur_kernel, padding=1, groups=x.shape[1])
+        return convolve(x, self.blur_kernel, padding=1, groups=x.shape[1])
 
     def _kernel(self) -> Tensor:
         """What is convolved with: the scaled weight, spread where the layer up-samples.
@@ -188,17 +189,20 @@ def _spread_kernel(weight_OIHW: Tensor) -> Tensor:
 def adain(x_BCHW: Tensor, style_BS: Tensor) -> Tensor:
     """AdaIN (Karras 2019 eq. 1): normalise each channel of each image, then scale by 1 + y_s and shift by y_b.
 
-    Batch norm over a batch of one with B * C channels is the same mathematics, in one fused kernel
-    forwards and backwards. A constant (batch of one) is spread over the batch first. A batch of one is
-    left in its shape: of a channels-last picture a view of one would have strides with which batch norm's
+    Batch norm over a batch of one with B * C channels is the same mathematics, in one fused kernel forwards and
+    backwards. A constant (batch of one) is spread over the batch first. All of it lies contiguous, the gradient too:
+    channels-last sums depend on the number of threads, and a view of one image that lies so has strides with which the
     gradient is wrong (torch 2.13 on a CPU).
     """
     batch, channels = style_BS.shape[0], x_BCHW.shape[1]
     style_BS = style_BS.to(x_BCHW.dtype)  # under autocast the two may differ
     scale_B1C, shift_B1C = style_BS.view(batch, 2, channels).split(1, dim=1)
-    x = x_BCHW if batch == 1 else x_BCHW.expand(batch, -1, -1, -1).reshape(1, batch * channels, *x_BCHW.shape[2:])
+    x = x_BCHW.expand(batch, -1, -1, -1).contiguous().view(1, batch * channels, *x_BCHW.shape[2:])
     x = F.batch_norm(x, None, None, (scale_B1C + 1).flatten(), shift_B1C.flatten(), training=True, eps=EPSILON)
-    return x if batch == 1 else x.view(batch, channels, *x_BCHW.shape[2:])
+    y_BCHW = x.view(batch, channels, *x_BCHW.shape[2:])
+    if y_BCHW.requires_grad:
+        y_BCHW.register_hook(Tensor.contiguous)
+    return y_BCHW
 
 
 class FoldedStyles(nn.Module):
@@ -222,6 +226,9 @@ class FoldedStyles(nn.Module):
     def forward(self, w_BLD: Tensor) -> Tensor:
         """Codes of all layers (B, L, D) to styles of these (L, B, 2C)."""
         w_LBD = w_BLD.index_select(1, self.indices_L).transpose(0, 1)
+        if is_serving(w_BLD, self.weight_LDS):
+            rows = [torch.baddbmm(self.bias_L1S, w_L1D, self.weight_LDS) for w_L1D in w_LBD.split(1, dim=1)]
+            return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
         return torch.baddbmm(self.bias_L1S, w_LBD, self.weight_LDS)
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inversion_core.models.convolution import conv3x3
+from inversion_core.models.convolution import convolve
 
 LEAKY_SLOPE = 0.2
 """Negative slope of every leaky ReLU of StyleGAN (Karras 2019)."""
@@ -72,13 +72,11 @@ class EqualizedConv2d(nn.Module):
         self.folded_weight = self.folded_halving = None
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        if self.folded_weight is not None and self.weight.shape[-1] == 3:
-            return conv3x3(x_BCHW, self.folded_weight, self.bias)
-        return F.conv2d(x_BCHW, self._kernel(), self.bias, padding="same")
+        return convolve(x_BCHW, self._kernel(), self.bias, padding=self.weight.shape[-1] // 2)
 
     def halved(self, x_BCHW: Tensor) -> Tensor:
         """The same, then the mean of each 2x2 pixels, as one convolution at stride 2: less than half of the work."""
-        return F.conv2d(x_BCHW, self._halving_kernel(), self.bias, stride=2, padding=self.weight.shape[-1] // 2)
+        return convolve(x_BCHW, self._halving_kernel(), self.bias, stride=2, padding=self.weight.shape[-1] // 2)
 
     def _kernel(self) -> Tensor:
         return self.weight * self.weight_scale if self.folded_weight is None else self.folded_weight

@@ -6,7 +6,7 @@ Suffixes: B image, K pair in the history, L style layer, D latent w.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,6 +39,7 @@ class LBFGS(Scheduled):
     the slope is below a tolerance; this one does not, the loop's number of steps decides.
     """
 
+    is_elementwise: ClassVar[bool] = False
     learning_rate: float = 0.5
     """Length of a step; 1 trusts the curvature fully."""
     history_size: int = 10

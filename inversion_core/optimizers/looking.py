@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from inversion_core.models.convolution import convolve
 from inversion_core.optimizers.basis import Basis
 from inversion_core.optimizers.learned import LayerwiseLinear
 from inversion_core.optimizers.learned_lbfgs import check_settings
@@ -85,13 +86,19 @@ class Trunk(nn.Module):
     def forward(self, seen: Seen) -> Tensor:
         x_BCHW = _resized(_picture_channels(seen), SIDE_PX)
         for layer in self.image:
-            x_BCHW = F.silu(layer(x_BCHW))
-        features_BCHW = F.silu(self.features(_resized(_feature_channels(seen), FEATURE_SIDE_PX)))
+            x_BCHW = F.silu(_convolved(x_BCHW, layer))
+        features_BCHW = _resized(_feature_channels(seen), FEATURE_SIDE_PX)
+        features_BCHW = F.silu(_convolved(features_BCHW, self.features))
         x_BCHW = torch.cat([x_BCHW, features_BCHW], dim=1)
         for layer in self.joint:
-            x_BCHW = F.silu(layer(x_BCHW))
+            x_BCHW = F.silu(_convolved(x_BCHW, layer))
         context_BK: Tensor = self.last(x_BCHW.flatten(1))
         return context_BK
+
+
+def _convolved(x_BCHW: Tensor, layer: nn.Module) -> Tensor:
+    assert isinstance(layer, nn.Conv2d)
+    return convolve(x_BCHW, layer.weight, layer.bias, stride=layer.stride[0], padding=int(layer.padding[0]))
 
 
 class Block(nn.Module):

@@ -1,0 +1,200 @@
+"""An image's numbers are the same to the last bit, whoever is beside it and however many threads there are."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from inversion_core.engine.precision import Precision
+from inversion_core.engine.step import Evaluation, Inputs, PackStep, Want
+from inversion_core.models import (
+    DiscriminatorConfig,
+    DiscriminatorFeatures,
+    Encoder,
+    EncoderConfig,
+    GeneratorConfig,
+    StyleGANGenerator,
+    VGG16Features,
+)
+from inversion_core.models import serving as served
+from inversion_core.models.serving import alike, by_image, is_serving, serving
+from inversion_core.packs import Pack, PackManifest, PerceptualSpec
+
+pytestmark = pytest.mark.unit
+
+
+# -- the rules -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def untried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served, "_is_alike", {})
+
+
+def doubling(sizes: list[int], of_many: float = 0.0) -> Callable[[Tensor], Tensor]:
+    """Twice the input, and `of_many` more in a batch; it notes how many images it was given."""
+
+    def run(x_B: Tensor) -> Tensor:
+        sizes.append(len(x_B))
+        return 2 * x_B + (of_many if len(x_B) > 1 else 0.0)
+
+    return run
+
+
+@pytest.mark.usefixtures("untried")
+def test_what_rounds_alike_is_computed_in_one_go() -> None:
+    sizes: list[int] = []
+    run, x_B = doubling(sizes), torch.randn(3, 4)
+    assert torch.equal(alike(run, x_B, "double"), 2 * x_B)
+    assert sizes == [1, 3, 3], "once alone and once together to find out"
+    assert torch.equal(alike(run, x_B + 1, "double"), 2 * (x_B + 1))
+    assert sizes == [1, 3, 3, 3], "and then it is known"
+    alike(run, torch.randn(2, 4), "double")
+    assert sizes == [1, 3, 3, 3, 1, 2, 2], "of this shape"
+
+
+@pytest.mark.usefixtures("untried")
+def test_what_rounds_by_the_batch_is_computed_image_by_image() -> None:
+    sizes: list[int] = []
+    run, x_B = doubling(sizes, of_many=1e-6), torch.randn(3, 4)
+    assert torch.equal(alike(run, x_B, "double"), 2 * x_B)
+    assert torch.equal(alike(run, x_B + 1, "double"), 2 * (x_B + 1))
+    assert sizes == [1, 3, 1, 1, 1, 1, 1, 1]
+    alike(doubling([]), x_B, "another")
+    assert len(served._is_alike) == 2
+
+
+@pytest.mark.usefixtures("untried")
+def test_one_image_is_never_tried() -> None:
+    sizes: list[int] = []
+    alike(doubling(sizes), torch.randn(1, 4), "double")
+    by_image(doubling(sizes), torch.randn(1, 4))
+    assert sizes == [1, 1]
+
+
+@pytest.mark.usefixtures("untried")
+def test_a_trial_leaves_the_random_numbers_alone() -> None:
+    torch.manual_seed(0)
+    expected = torch.randn(2)
+    torch.manual_seed(0)
+    alike(lambda x_B: x_B, torch.zeros(2, 4), "same")
+    assert torch.equal(torch.randn(2), expected)
+
+
+def test_it_is_for_frozen_float32_on_a_cpu_where_it_is_asked_for() -> None:
+    x_B, weight = torch.zeros(2, 3), torch.zeros(3)
+    assert not is_serving(x_B, weight)
+    with serving():
+        assert is_serving(x_B, weight, None)
+        with serving():
+            pass
+        assert is_serving(x_B), "the inner one has not ended it"
+        assert not is_serving(x_B, weight.clone().requires_grad_())
+        assert not is_serving(x_B, weight.double())
+        assert not is_serving(x_B.double(), weight)
+        assert not is_serving(torch.zeros(2, 3, device="meta"))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert not is_serving(x_B, weight)
+    assert not is_serving(x_B, weight)
+
+
+# -- whole networks --------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def pack(kind: str) -> Pack:
+    """Random weights: a small pack's architecture, or IDInvert's with as many channels at 64 px."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if kind == "small":
+            trunk = DiscriminatorConfig(resolution=64, channels=(128, 128, 128, 64, 32))
+            generator = GeneratorConfig(
+                resolution=64, channels=(128, 128, 128, 64, 32), z_dim=64, w_dim=128, mapping_dim=64, mapping_layers=2
+            )
+            perceptual: nn.Module = DiscriminatorFeatures(trunk, until=16)
+            spec = PerceptualSpec(
+                kind="discriminator",
+                layer="trunk at 16 px",
+                args={"resolution": 64, "channels": list(trunk.channels), "until": 16},
+                weight=0.1,
+            )
+            encoder = EncoderConfig(resolution=64, w_dim=128, channels_base=32, channels_max=256, batch_norm=False)
+        else:
+            generator = GeneratorConfig(
+                resolution=64, channels=(512, 512, 512, 256, 128), z_dim=64, mapping_dim=64, mapping_layers=2
+            )
+            perceptual, encoder = VGG16Features(), EncoderConfig(resolution=64, channels_base=64, channels_max=256)
+            spec = PerceptualSpec(kind="vgg16", layer="relu4_3", args={"mean_bgr": [103.939, 116.779, 123.68]})
+        network = StyleGANGenerator(generator)
+        nn.init.normal_(network.synthesis.get_parameter("layers.0.const"))
+        manifest = PackManifest(name=kind, version="1", generator=generator, encoder=encoder, perceptual=spec)
+        return Pack(manifest, generator=network, perceptual=perceptual, encoder=Encoder(encoder))
+
+
+MOST = 5
+
+
+@functools.cache
+def targets(kind: str) -> Tensor:
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        return pack(kind).synthesize(pack(kind).map(torch.randn(MOST, 64, generator=draw)))
+
+
+def computed(kind: str, rows: slice, *, regulariser_weight: float = 0.0, has_mask: bool = False) -> dict[str, Tensor]:
+    """Everything that an engine computes of these rows, from their targets on."""
+    target_BCHW = targets(kind)[rows]
+    with torch.no_grad(), serving():
+        features_BCHW = pack(kind).features(target_BCHW)
+        start_BLD = pack(kind).encode(target_BCHW)
+    mask_B1HW = torch.ones_like(target_BCHW[:, :1]) if has_mask else None
+    inputs = Inputs(target_BCHW=target_BCHW, target_features_BCHW=features_BCHW, mask_B1HW=mask_B1HW)
+    w_BLD = torch.randn(MOST, *start_BLD.shape[1:], generator=torch.Generator().manual_seed(2))[rows]
+    step = PackStep(pack(kind), regulariser_weight, Precision.FLOAT32)
+    evaluation = step(w_BLD, inputs, Want.SEEN)
+    assert isinstance(evaluation, Evaluation)
+    assert evaluation.grad_BLD is not None
+    assert evaluation.seen is not None
+    assert (evaluation.grad_BLD.flatten(1).norm(dim=1) > 0).all()
+    seen = {field.name: getattr(evaluation.seen, field.name) for field in fields(evaluation.seen)}
+    return seen | {"features": features_BCHW, "start": start_BLD, "gradient": evaluation.grad_BLD}
+
+
+def assert_same_bits(found: dict[str, Tensor], row: int, alone: dict[str, Tensor]) -> None:
+    for name, value_B in found.items():
+        assert torch.equal(value_B[row : row + 1], alone[name]), name
+
+
+@pytest.mark.parametrize("kind", ["small", "wide"])
+@pytest.mark.parametrize("count", [2, 3, 4, MOST])
+def test_neighbours_do_not_change_a_bit(kind: str, count: int) -> None:
+    together = computed(kind, slice(0, count))
+    for row in (0, count - 1):
+        assert_same_bits(together, row, computed(kind, slice(row, row + 1)))
+
+
+def test_neighbours_do_not_change_a_bit_with_regulariser_and_mask() -> None:
+    together = computed("small", slice(0, 3), regulariser_weight=2.0, has_mask=True)
+    assert_same_bits(together, 1, computed("small", slice(1, 2), regulariser_weight=2.0))
+
+
+@pytest.fixture
+def other_threads() -> Iterator[int]:
+    before = torch.get_num_threads()
+    yield 1 if before > 1 else 2
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", ["small", "wide"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_threads_do_not_change_a_bit(kind: str, count: int, other_threads: int) -> None:
+    found = computed(kind, slice(0, count))
+    torch.set_num_threads(other_threads)
+    again = computed(kind, slice(0, count))
+    for name, value_B in found.items():
+        assert torch.equal(value_B, again[name]), name
