@@ -84,8 +84,8 @@ class InversionLoss:
         masked_BCHW = self._masked(image_BCHW)
         features_BCHW = self._features(masked_BCHW)
         return LossTerms(
-            pixel_B=_mean_square(masked_BCHW - self.target_BCHW),
-            perceptual_B=_mean_square(features_BCHW - self.target_features_BCHW),
+            pixel_B=mean_square(masked_BCHW - self.target_BCHW),
+            perceptual_B=mean_square(features_BCHW - self.target_features_BCHW),
             regulariser_B=self._regulariser(image_BCHW, w_BLD),
             perceptual_weight=self._perceptual_weight,
             regulariser_weight=self._regulariser_weight,
@@ -109,6 +109,6 @@ class InversionLoss:
         return (w_BLD - self._encode(image_BCHW)).square().mean(dim=(1, 2))
 
 
-def _mean_square(x_BCHW: Tensor) -> Tensor:
+def mean_square(x_BCHW: Tensor) -> Tensor:
     """(B,). Channel by channel: one sum of all would depend, in its last digit, on how many threads share it."""
     return x_BCHW.square().mean(dim=(2, 3)).mean(dim=1)

@@ -17,7 +17,6 @@ from inversion_core.engine.step import Inputs, seen_rows
 from inversion_core.engine.stop import Progress
 from inversion_core.engine.ticket import Ticket
 from inversion_core.models.serving import serving
-from inversion_core.optimizers.schedule import Scheduled
 from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance
 
 State = tuple[Any, ...]
@@ -76,19 +75,11 @@ class Cohort:
     def advance(self, grad_BLD: Tensor, seen: Seen | None) -> list[tuple[Slot, Exception]]:
         """One update of every row; returns those whose own update fails, which stay as they are."""
         with serving():
-            if self._rounds_by_batch and len(self.slots) > 1:
-                return self._advance_alone(grad_BLD, seen)
             try:
                 self.w_BLD, self.state = advance(self.optimizer, self.w_BLD, grad_BLD, self.state, seen)
                 return []
             except Exception:
                 return self._advance_alone(grad_BLD, seen)
-
-    @property
-    def _rounds_by_batch(self) -> bool:
-        """Whether neighbours would change a row's last digits, as nothing of the kind does on a CPU (serving.py)."""
-        is_elementwise = isinstance(self.optimizer, Scheduled) and self.optimizer.is_elementwise
-        return not is_elementwise and self.w_BLD.device.type == "cpu"
 
     def _advance_alone(self, grad_BLD: Tensor, seen: Seen | None) -> list[tuple[Slot, Exception]]:
         w_rows, states, failed = [], [], []

@@ -224,10 +224,10 @@ class Alike:
 
     def forth(self, x_BCHW: Tensor) -> Tensor:
         key = "forth", self.weight.shape, self.bias_O is None, self.how
-        return alike(lambda x_BCHW: _usual(x_BCHW, self.weight, self.bias_O, self.how), x_BCHW, key)
+        return alike(lambda x_BCHW: _usual(x_BCHW, self.weight, self.bias_O, self.how), key, x_BCHW)
 
     def back(self, grad_BCHW: Tensor) -> Tensor:
-        return alike(self._back, grad_BCHW, ("back", self.weight.shape, self.how, self.size))
+        return alike(self._back, ("back", self.weight.shape, self.how, self.size), grad_BCHW)
 
     def _back(self, grad_BCHW: Tensor) -> Tensor:
         """As torch computes the gradient of `_usual`."""
@@ -260,7 +260,7 @@ def _times(matrix_OI: Tensor, x_BIHW: Tensor, bias_O: Tensor | None) -> Tensor:
         y_BOP = torch.bmm(matrix_BOI, x_BIP) if bias_O is None else torch.baddbmm(bias_O[:, None], matrix_BOI, x_BIP)
         return y_BOP.view(len(x_BIHW), -1, *x_BIHW.shape[2:])
 
-    return alike(run, x_BIHW, ("times", matrix_OI.shape, matrix_OI.is_contiguous(), bias_O is None))
+    return alike(run, ("times", matrix_OI.shape, matrix_OI.is_contiguous(), bias_O is None), x_BIHW)
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,7 +275,7 @@ class Kept:
     def forth(self, x_BCHW: Tensor) -> Tensor:
         convolution = _kept(x_BCHW, self.weight, self.how)
         key = "kept", self.weight.shape, self.bias_O is None, self.how
-        return alike(lambda x_BCHW: convolution(x_BCHW, self.bias_O).contiguous(), x_BCHW, key)
+        return alike(lambda x_BCHW: convolution(x_BCHW, self.bias_O).contiguous(), key, x_BCHW)
 
     def back(self, grad_BCHW: Tensor) -> Tensor:
         weight, how = self.weight, self.how._replace(is_transposed=not self.how.is_transposed)
@@ -283,7 +283,7 @@ class Kept:
             weight, how = turned(weight), self.how  # a convolution, too, and a faster one
         convolution = _kept(grad_BCHW, weight, how)
         key = "kept", weight.shape, True, how
-        return alike(lambda grad_BCHW: convolution(grad_BCHW).contiguous(), grad_BCHW, key)
+        return alike(lambda grad_BCHW: convolution(grad_BCHW).contiguous(), key, grad_BCHW)
 
 
 def _kept(x_BCHW: Tensor, weight: Tensor, how: How) -> KeptConvolution:

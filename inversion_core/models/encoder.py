@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from inversion_core.models.convolution import convolve
 from inversion_core.models.layers import leaky_relu, resolutions
-from inversion_core.models.serving import by_image, is_serving
+from inversion_core.models.serving import linear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +88,7 @@ class Head(nn.Module):
         self.bias = None if batch_norm else nn.Parameter(torch.zeros(out_features))
 
     def forward(self, x_BF: Tensor) -> Tensor:
-        weight = self.weight * self.weight_scale
-        if is_serving(x_BF, self.weight, self.bias):
-            y = by_image(lambda x_1F: F.linear(x_1F, weight, self.bias), x_BF)
-        else:
-            y = F.linear(x_BF, weight, self.bias)
+        y = linear(x_BF, self.weight * self.weight_scale, self.bias)
         if self.norm is not None:
             y = self.norm(y)
         return y

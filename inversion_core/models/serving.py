@@ -13,15 +13,16 @@ Suffixes: B image.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 _asked = threading.local()
 _is_alike: dict[Hashable, bool] = {}
-"""Operation, shapes, layout and threads -> whether a batch of these is rounded as its images alone are."""
+"""Operation, threads, shapes and strides -> whether a batch of these is rounded as its images alone are."""
 
 
 @contextmanager
@@ -46,26 +47,40 @@ def is_serving(x_B: Tensor, *weights: Tensor | None) -> bool:
     )
 
 
-def by_image(run: Callable[[Tensor], Tensor], x_B: Tensor) -> Tensor:
-    """What `run` makes of each image, side by side."""
-    return run(x_B) if len(x_B) == 1 else torch.cat([run(x_1) for x_1 in x_B.split(1)])
+def by_image(run: Callable[..., Tensor], *x_B: Tensor) -> Tensor:
+    """What `run` makes of each image of these, side by side."""
+    if len(x_B[0]) == 1:
+        return run(*x_B)
+    return torch.cat([run(*row) for row in zip(*(each_B.split(1) for each_B in x_B), strict=True)])
 
 
-def alike(run: Callable[[Tensor], Tensor], x_B: Tensor, key: Hashable) -> Tensor:
-    """The same, in one go where that rounds alike; `key` tells this `run` from others. No graph."""
-    if len(x_B) == 1:
-        return run(x_B)
-    layout = x_B.is_contiguous(), x_B.dim() == 4 and x_B.is_contiguous(memory_format=torch.channels_last)
-    key = key, x_B.shape, layout, torch.get_num_threads()
+def alike(run: Callable[..., Tensor], key: Hashable, *x_B: Tensor) -> Tensor:
+    """The same, in one go where that rounds alike; `key` tells this `run` from others. No graph in what is tried."""
+    if len(x_B[0]) == 1:
+        return run(*x_B)
+    key = key, torch.get_num_threads(), *((each_B.shape, each_B.stride()) for each_B in x_B)
     if key not in _is_alike:
         _is_alike[key] = _tried(run, x_B)
-    return run(x_B) if _is_alike[key] else by_image(run, x_B)
+    return run(*x_B) if _is_alike[key] else by_image(run, *x_B)
+
+
+def linear(x_B: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
+    """`F.linear`; while serving each image to the same bits."""
+
+    def run(x_B: Tensor) -> Tensor:
+        return F.linear(x_B, weight_OI, bias_O)
+
+    if not is_serving(x_B, weight_OI, bias_O):
+        return run(x_B)
+    if x_B.requires_grad and torch.is_grad_enabled():  # then its gradient counts too, which no trial has seen
+        return by_image(run, x_B)
+    return alike(run, ("linear", weight_OI.shape, bias_O is None), x_B)
 
 
 @torch.no_grad()
-def _tried(run: Callable[[Tensor], Tensor], like_B: Tensor) -> bool:
-    """On a batch of one image many times: an order of adding shows in any numbers."""
-    one = torch.randn(like_B[:1].shape, generator=torch.Generator().manual_seed(0))
-    many_B = torch.empty_like(like_B).copy_(one)
-    alone, together_B = run(many_B[:1]), run(many_B)
+def _tried(run: Callable[..., Tensor], like_B: Sequence[Tensor]) -> bool:
+    """On batches of one image many times: an order of adding shows in any numbers."""
+    draw = torch.Generator().manual_seed(0)
+    many_B = [torch.empty_like(each_B).copy_(torch.randn(each_B[:1].shape, generator=draw)) for each_B in like_B]
+    alone, together_B = run(*(each_B[:1] for each_B in many_B)), run(*many_B)
     return torch.equal(together_B, alone.expand_as(together_B))

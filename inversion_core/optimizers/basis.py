@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from inversion_core.optimizers.adam import Adam, AdamState
+from inversion_core.optimizers.learned import layerwise
 from inversion_core.optimizers.schedule import Schedule
 
 SMALLEST = 1e-12
@@ -53,11 +54,11 @@ class Basis(nn.Module):
 
     def into(self, x_BLD: Tensor) -> Tensor:
         """Codes, gradients or updates (B, L, D) in this basis."""
-        return torch.bmm(x_BLD.transpose(0, 1), self.axes_LDE).transpose(0, 1)
+        return layerwise(x_BLD.transpose(0, 1), self.axes_LDE).transpose(0, 1)
 
     def out_of(self, x_BLE: Tensor) -> Tensor:
         """The inverse of `into`."""
-        return torch.bmm(x_BLE.transpose(0, 1), self.axes_LDE.transpose(1, 2)).transpose(0, 1)
+        return layerwise(x_BLE.transpose(0, 1), self.axes_LDE.transpose(1, 2)).transpose(0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from inversion_core.models.layers import leaky_relu
+from inversion_core.models.serving import alike, is_serving
 from inversion_core.optimizers.adam import Adam, AdamState
 
 MLP_DEPTH = 4
@@ -51,7 +52,24 @@ class LayerwiseLinear(nn.Module):
         self.bias_L1O = nn.Parameter(torch.empty(num_layers, 1, out_features).uniform_(-bound, bound))
 
     def forward(self, x_LBI: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias_L1O, x_LBI, self.weight_LIO)
+        return layerwise(x_LBI, self.weight_LIO, self.bias_L1O)
+
+
+def layerwise(x_LBI: Tensor, weight_LIO: Tensor, bias_L1O: Tensor | None = None) -> Tensor:
+    """Each style layer's own matrix product and, where there is one, bias. While serving each image is rounded as if it
+    were alone, in what follows too: its numbers lie side by side, for a sum over them goes by how they lie."""
+    if not is_serving(x_LBI, weight_LIO, bias_L1O):
+        return _layerwise(x_LBI, weight_LIO, bias_L1O)
+    y_BLO = alike(
+        lambda x_BLI: _layerwise(x_BLI.transpose(0, 1), weight_LIO, bias_L1O).transpose(0, 1).contiguous(),
+        ("layerwise", weight_LIO.shape, weight_LIO.stride(), bias_L1O is None),
+        x_LBI.transpose(0, 1),
+    )
+    return y_BLO.transpose(0, 1)
+
+
+def _layerwise(x_LBI: Tensor, weight_LIO: Tensor, bias_L1O: Tensor | None) -> Tensor:
+    return torch.bmm(x_LBI, weight_LIO) if bias_L1O is None else torch.baddbmm(bias_L1O, x_LBI, weight_LIO)
 
 
 class LayerwiseMLP(nn.Module):

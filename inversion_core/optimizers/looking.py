@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from inversion_core.loss import mean_square
 from inversion_core.models.convolution import convolve
+from inversion_core.models.serving import linear
 from inversion_core.optimizers.basis import Basis
 from inversion_core.optimizers.learned import LayerwiseLinear
 from inversion_core.optimizers.learned_lbfgs import check_settings
@@ -92,13 +94,17 @@ class Trunk(nn.Module):
         x_BCHW = torch.cat([x_BCHW, features_BCHW], dim=1)
         for layer in self.joint:
             x_BCHW = F.silu(_convolved(x_BCHW, layer))
-        context_BK: Tensor = self.last(x_BCHW.flatten(1))
-        return context_BK
+        return _linear(x_BCHW.flatten(1), self.last)
 
 
 def _convolved(x_BCHW: Tensor, layer: nn.Module) -> Tensor:
     assert isinstance(layer, nn.Conv2d)
     return convolve(x_BCHW, layer.weight, layer.bias, stride=layer.stride[0], padding=int(layer.padding[0]))
+
+
+def _linear(x_B: Tensor, layer: nn.Module) -> Tensor:
+    assert isinstance(layer, nn.Linear)
+    return linear(x_B, layer.weight, layer.bias)
 
 
 class Block(nn.Module):
@@ -112,12 +118,12 @@ class Block(nn.Module):
 
     def forward(self, x_BLH: Tensor) -> Tensor:
         batch, layers, width = x_BLH.shape
-        qkv = self.qkv(self.norm1(x_BLH)).view(batch, layers, 3, HEADS, width // HEADS)
+        qkv = _linear(self.norm1(x_BLH), self.qkv).view(batch, layers, 3, HEADS, width // HEADS)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, L, width of a head)
         mixed = F.scaled_dot_product_attention(q, k, v)
-        x_BLH = x_BLH + self.out(mixed.transpose(1, 2).reshape(batch, layers, width))
-        mixed_BLH: Tensor = x_BLH + self.mlp(self.norm2(x_BLH))
-        return mixed_BLH
+        x_BLH = x_BLH + _linear(mixed.transpose(1, 2).reshape(batch, layers, width), self.out)
+        first, _, last = self.mlp
+        return x_BLH + _linear(F.silu(_linear(self.norm2(x_BLH), first)), last)
 
 
 class Controller(nn.Module):
@@ -188,20 +194,25 @@ def rms(x: Tensor, *dims: int) -> Tensor:
     return x.square().mean(dims, keepdim=True).sqrt() + SMALLEST
 
 
+def _rms_B111(x_BCHW: Tensor) -> Tensor:
+    """`rms` of whole pictures."""
+    return mean_square(x_BCHW).sqrt()[:, None, None, None] + SMALLEST
+
+
 def _unit(x_BLD: Tensor) -> Tensor:
     """Of root mean square 1 in each layer, without its extremes."""
     return (x_BLD / rms(x_BLD, 2)).clamp(-5, 5)
 
 
 def _picture_channels(seen: Seen) -> Tensor:
-    gradient_BCHW = seen.image_grad_BCHW / rms(seen.image_grad_BCHW, 1, 2, 3)
+    gradient_BCHW = seen.image_grad_BCHW / _rms_B111(seen.image_grad_BCHW)
     apart_BCHW = seen.target_BCHW - seen.image_BCHW
     return torch.cat([apart_BCHW, seen.image_BCHW, 0.5 * gradient_BCHW.clamp(-4, 4)], dim=1)
 
 
 def _feature_channels(seen: Seen) -> Tensor:
     """Both in units of the target's."""
-    unit_B111 = rms(seen.target_features_BCHW, 1, 2, 3)
+    unit_B111 = _rms_B111(seen.target_features_BCHW)
     apart_BCHW = seen.target_features_BCHW - seen.features_BCHW
     return torch.cat([apart_BCHW, seen.features_BCHW], dim=1) / unit_B111
 

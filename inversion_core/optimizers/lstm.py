@@ -21,6 +21,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from inversion_core.models.serving import is_serving
+
 LARGEST = 1e30
 """Largest size of a gradient that is believed, after its scaling; float32 ends not far above."""
 
@@ -106,5 +108,14 @@ class LearnedLSTM:
         return LSTMState(zero_BLDKH, zero_BLDKH)
 
     def step(self, w_BLD: Tensor, grad_BLD: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
-        update_BLD, state = self.network(grad_BLD, state)
+        if is_serving(grad_BLD, self.network.output.weight):  # each image to the same bits, and sooner on a CPU
+            rows = [self.network(grad_BLD[i : i + 1], _row(state, i)) for i in range(len(grad_BLD))]
+            update_BLD = torch.cat([update_1LD for update_1LD, _ in rows])
+            state = LSTMState(*(torch.cat(each) for each in zip(*(state for _, state in rows), strict=True)))
+        else:
+            update_BLD, state = self.network(grad_BLD, state)
         return w_BLD + update_BLD, state
+
+
+def _row(state: LSTMState, row: int) -> LSTMState:
+    return LSTMState(*(each[row : row + 1] for each in state))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -52,8 +51,6 @@ class Schedule:
 class Scheduled:
     """What the classic optimizers have in common: a learning rate with a schedule."""
 
-    is_elementwise: ClassVar[bool] = True
-    """Whether each element of the codes is updated on its own: then a batch is rounded as its images alone are."""
     learning_rate: float
     """Step size alpha, at the top of the schedule."""
     schedule: Schedule = Schedule()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import MISSING, fields, replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from inversion_core.engine.precision import Precision
-from inversion_core.engine.step import Evaluation, Inputs, PackStep, Want
+from inversion_core.engine.step import Evaluation, Inputs, PackStep, Want, seen_rows
 from inversion_core.models import (
     DiscriminatorConfig,
     DiscriminatorFeatures,
@@ -22,7 +22,10 @@ from inversion_core.models import (
     VGG16Features,
 )
 from inversion_core.models import serving as served
-from inversion_core.models.serving import alike, by_image, is_serving, serving
+from inversion_core.models.serving import alike, by_image, is_serving, linear, serving
+from inversion_core.optimizers import OPTIMIZERS
+from inversion_core.optimizers.designs import DESIGNS
+from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance
 from inversion_core.packs import Pack, PackManifest, PerceptualSpec
 
 pytestmark = pytest.mark.unit
@@ -50,11 +53,11 @@ def doubling(sizes: list[int], of_many: float = 0.0) -> Callable[[Tensor], Tenso
 def test_what_rounds_alike_is_computed_in_one_go() -> None:
     sizes: list[int] = []
     run, x_B = doubling(sizes), torch.randn(3, 4)
-    assert torch.equal(alike(run, x_B, "double"), 2 * x_B)
+    assert torch.equal(alike(run, "double", x_B), 2 * x_B)
     assert sizes == [1, 3, 3], "once alone and once together to find out"
-    assert torch.equal(alike(run, x_B + 1, "double"), 2 * (x_B + 1))
+    assert torch.equal(alike(run, "double", x_B + 1), 2 * (x_B + 1))
     assert sizes == [1, 3, 3, 3], "and then it is known"
-    alike(run, torch.randn(2, 4), "double")
+    alike(run, "double", torch.randn(2, 4))
     assert sizes == [1, 3, 3, 3, 1, 2, 2], "of this shape"
 
 
@@ -62,17 +65,17 @@ def test_what_rounds_alike_is_computed_in_one_go() -> None:
 def test_what_rounds_by_the_batch_is_computed_image_by_image() -> None:
     sizes: list[int] = []
     run, x_B = doubling(sizes, of_many=1e-6), torch.randn(3, 4)
-    assert torch.equal(alike(run, x_B, "double"), 2 * x_B)
-    assert torch.equal(alike(run, x_B + 1, "double"), 2 * (x_B + 1))
+    assert torch.equal(alike(run, "double", x_B), 2 * x_B)
+    assert torch.equal(alike(run, "double", x_B + 1), 2 * (x_B + 1))
     assert sizes == [1, 3, 1, 1, 1, 1, 1, 1]
-    alike(doubling([]), x_B, "another")
+    alike(doubling([]), "another", x_B)
     assert len(served._is_alike) == 2
 
 
 @pytest.mark.usefixtures("untried")
 def test_one_image_is_never_tried() -> None:
     sizes: list[int] = []
-    alike(doubling(sizes), torch.randn(1, 4), "double")
+    alike(doubling(sizes), "double", torch.randn(1, 4))
     by_image(doubling(sizes), torch.randn(1, 4))
     assert sizes == [1, 1]
 
@@ -82,7 +85,7 @@ def test_a_trial_leaves_the_random_numbers_alone() -> None:
     torch.manual_seed(0)
     expected = torch.randn(2)
     torch.manual_seed(0)
-    alike(lambda x_B: x_B, torch.zeros(2, 4), "same")
+    alike(lambda x_B: x_B, "same", torch.zeros(2, 4))
     assert torch.equal(torch.randn(2), expected)
 
 
@@ -101,6 +104,24 @@ def test_it_is_for_frozen_float32_on_a_cpu_where_it_is_asked_for() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             assert not is_serving(x_B, weight)
     assert not is_serving(x_B, weight)
+
+
+def test_of_several_each_gives_its_own_row() -> None:
+    a_B, b_B = torch.randn(3, 4), torch.randn(3, 4, 2)
+    together = alike(lambda a_B, b_B: a_B[..., None] * b_B, "product", a_B, b_B)
+    assert torch.equal(together, a_B[..., None] * b_B)
+    assert torch.equal(by_image(lambda a_B, b_B: a_B[..., None] * b_B, a_B, b_B), together)
+
+
+@pytest.mark.parametrize("needs_gradient", [False, True])
+def test_a_linear_layer_is_itself(needs_gradient: bool) -> None:
+    x_BI, weight_OI, bias_O = torch.randn(3, 4).requires_grad_(needs_gradient), torch.randn(5, 4), torch.randn(5)
+    with serving():
+        found_BO = linear(x_BI, weight_OI, bias_O)
+    torch.testing.assert_close(found_BO, x_BI @ weight_OI.T + bias_O)
+    if needs_gradient:
+        found_BO.sum().backward()
+        torch.testing.assert_close(x_BI.grad, weight_OI.sum(0).expand(3, 4))
 
 
 # -- whole networks --------------------------------------------------------------------------------------------
@@ -198,3 +219,56 @@ def test_threads_do_not_change_a_bit(kind: str, count: int, other_threads: int) 
     again = computed(kind, slice(0, count))
     for name, value_B in found.items():
         assert torch.equal(value_B, again[name]), name
+
+
+# -- optimizers ------------------------------------------------------------------------------------------------
+
+LAYERS, WIDTH = 10, 256
+
+
+@functools.cache
+def optimizer(name: str) -> AnyOptimizer:
+    """With as many numbers as a pack's, and random weights."""
+    if name in OPTIMIZERS:
+        built: AnyOptimizer = OPTIMIZERS[name]()
+        return built
+    design = DESIGNS[name]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        defaults = {each.name: each.default for each in fields(design.config) if each.default is not MISSING}
+        settings = {
+            key: value for key, value in (defaults | {"feature_channels": 128}).items() if key in design.setting_types
+        }
+        network = design.build(settings, num_layers=LAYERS, w_dim=WIDTH)
+        for parameter in network.parameters():
+            parameter.data.add_(torch.randn_like(parameter), alpha=0.01)
+        made: AnyOptimizer = design.optimizer(network.requires_grad_(False))
+        return made
+
+
+def updated(name: str, rows: slice, updates: int = 5) -> list[Tensor]:
+    """Codes and state after each update by gradients and pictures that are the same whoever is there."""
+    shapes: dict[str, tuple[int, ...]] = {field.name: (3, 128, 128) for field in fields(Seen)}
+    shapes |= {"target_features_BCHW": (128, 32, 32), "features_BCHW": (128, 32, 32), "loss_B": ()}
+    draw = torch.Generator().manual_seed(3)
+    w_BLD = torch.randn(MOST, LAYERS, WIDTH, generator=draw)[rows]
+    state = optimizer(name).init(w_BLD)
+    found = []
+    for update in range(updates):
+        grad_BLD = torch.randn(MOST, LAYERS, WIDTH, generator=draw)[rows] + w_BLD
+        seen = Seen(**{each: torch.randn(MOST, *shape, generator=draw) for each, shape in shapes.items()})
+        seen = replace(seen, loss_B=2 - 0.1 * update + 0.01 * seen.loss_B)
+        seen = seen_rows(seen, rows.start, rows.stop)
+        with serving():
+            w_BLD, state = advance(optimizer(name), w_BLD, grad_BLD, state, seen)
+        found += [w_BLD, *state]
+    return found
+
+
+@pytest.mark.parametrize("name", [*OPTIMIZERS, *DESIGNS])
+@pytest.mark.parametrize("count", [2, 3, MOST])
+def test_an_optimizer_rounds_an_image_as_if_it_were_alone(name: str, count: int) -> None:
+    together = updated(name, slice(0, count))
+    for row in (0, count - 1):
+        for ours_B, alone_B in zip(together, updated(name, slice(row, row + 1)), strict=True):
+            assert torch.equal(ours_B[row : row + 1], alone_B)
