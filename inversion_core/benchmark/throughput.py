@@ -35,7 +35,7 @@ class Crowd:
     pack: str
     images: int
     iteration_s: float
-    """Median seconds of one iteration of all of them."""
+    """Mean seconds of one iteration of all of them, over an inversion: its first ones may cost more than its last."""
     images_per_s: float
     """Inversions of STEPS updates, encoder and target features included."""
     plain_images_per_s: float
@@ -81,11 +81,11 @@ def measure_crowds(
     rates = measured_rates(pack.device, precision)
     plain_profile = profiled(plain, pack.device)
     for images in sizes:
-        loop = EngineLoop(pack, target_BCHW[:images], InvertConfig(num_steps=MANY_STEPS), precision=precision)
+        loop = _warm_loop(pack, target_BCHW[:images], precision)
         with watched(pack.device) as used:
             start_s = seconds(loop.step, pack.device)
-            engine, plains, references = _in_turns((loop.step, plain, reference), iterations, pack.device)
-        iteration_s = statistics.median(engine)
+            engine, plains, references = _in_turns(loop.step, (plain, reference), iterations, pack.device)
+        iteration_s = statistics.mean(engine)
         works = works_of_step(pack, target_BCHW[:images], precision)
         flops = sum(work.flops for work in works)
         yield Crowd(
@@ -182,13 +182,24 @@ def _single(pack: Pack, target_1CHW: Tensor, *, is_frozen: bool) -> Callable[[],
     return loop.step
 
 
-def _in_turns(steps: Sequence[Callable[[], object]], times: int, device: torch.device) -> tuple[list[float], ...]:
-    taken: tuple[list[float], ...] = tuple([] for _ in steps)
-    for step in steps:
-        step()
-    for _ in range(times):
-        for step, times_s in zip(steps, taken, strict=True):
-            times_s.append(seconds(step, device))
+def _warm_loop(pack: Pack, target_BCHW: Tensor, precision: Precision) -> EngineLoop:
+    """One that has not begun, in a process that has done the like before, as a worker's has."""
+    config = InvertConfig(num_steps=MANY_STEPS)
+    first, second = (EngineLoop(pack, target_BCHW, config, precision=precision) for _ in range(2))
+    first.step()
+    return second
+
+
+def _in_turns(
+    step: Callable[[], object], others: Sequence[Callable[[], object]], times: int, device: torch.device
+) -> list[list[float]]:
+    """Seconds of each of STEPS calls of `step`, and of as many as `times` of each other, spread among those."""
+    taken: list[list[float]] = [[] for _ in (step, *others)]
+    for index in range(STEPS):
+        taken[0].append(seconds(step, device))
+        if index % max(1, STEPS // times) == 0:
+            for other, times_s in zip(others, taken[1:], strict=True):
+                times_s.append(seconds(other, device))
     return taken
 
 
