@@ -80,17 +80,20 @@ class LearnedResidual:
     ) -> tuple[Tensor, ResidualState]:
         before, loss_B = _of_lbfgs(state), seen.loss_B
         w_BLD, grad_BLD, lbfgs = self._lbfgs.observe(w_BLD, grad_BLD, loss_B, before)
-        step_BLD = self._lbfgs.propose(grad_BLD, lbfgs)
         state = state._replace(
             first_loss_B=torch.where(state.first_loss_B.isfinite(), state.first_loss_B, loss_B),
             is_left_B=torch.maximum(state.is_left_B, has_risen(loss_B, before).to(state.is_left_B.dtype)),
         )
         leads_B = (state.led_B < self.network.config.looks) & (state.is_left_B == 0)
-        if leads_B.is_cuda or leads_B.any():  # on CUDA asking would hold the host up
+        asks = not leads_B.is_cuda  # there, asking would hold the host up
+        if asks and not leads_B.any():
+            step_BLD = self._lbfgs.propose(grad_BLD, lbfgs)
+        else:
             led_BLD, led = self._led(w_BLD.detach(), grad_BLD, state, seen)
             leads_B = leads_B & led_BLD.isfinite().all(dim=2).all(dim=1)
-            step_BLD, state = _where(leads_B, led_BLD, step_BLD), _rows_where(leads_B, led, state)
-            lbfgs = _rows_where(leads_B, self._begun(lbfgs), lbfgs)
+            is_whole = asks and bool(leads_B.all())
+            step_BLD = led_BLD if is_whole else _where(leads_B, led_BLD, self._lbfgs.propose(grad_BLD, lbfgs))
+            state, lbfgs = _rows_where(leads_B, led, state), _rows_where(leads_B, self._begun(lbfgs), lbfgs)
         lbfgs = lbfgs._replace(step_BLD=step_BLD.detach(), grad_BLD=grad_BLD)
         state = ResidualState(*lbfgs, *state[len(lbfgs) :])._replace(last_loss_B=loss_B)
         return w_BLD + self._basis.out_of(step_BLD), state
@@ -122,8 +125,8 @@ def _where(which_B: Tensor, one_B: Tensor, other_B: Tensor) -> Tensor:
 
 
 def _rows_where(which_B: Tensor, one: S, other: S) -> S:
-    """Of two states, the rows of `one` where `which_B` says so."""
-    return type(one)(*(_where(which_B, *pair) for pair in zip(one, other, strict=True)))
+    """Of two states, the rows of `one` where `which_B` says so. What they have in common stays: histories are large."""
+    return type(one)(*(a if a is b else _where(which_B, a, b) for a, b in zip(one, other, strict=True)))
 
 
 def _progress(adam_BLD: Tensor, grad_BLD: Tensor, state: ResidualState, loss_B: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from inversion_core.benchmark.optimizers.comparison import Floats
 from inversion_core.benchmark.optimizers.config import BASELINE
 from inversion_core.benchmark.optimizers.contenders import Contender
 from inversion_core.inverter import InvertConfig, Step, invert
+from inversion_core.models.serving import serving
 from inversion_core.packs import Pack
 
 PARTS = 10
@@ -114,13 +115,15 @@ class _Timed:
         """Begin a run: seconds until its first Step."""
         begun = now(self._pack.device)
         self._steps = invert(self._pack, self._target_1CHW, self._config)
-        next(self._steps)
+        with serving():
+            next(self._steps)
         return now(self._pack.device) - begun
 
     def go_on(self, count: int) -> float:
         """Seconds of one of the next iterations; where the run has diverged, and so ended, those of the last."""
         begun = now(self._pack.device)
-        done = sum(1 for _ in islice(self._steps, count))
+        with serving():
+            done = sum(1 for _ in islice(self._steps, count))
         seconds = now(self._pack.device) - begun
         if done:
             self._last_s = seconds / done
