@@ -30,6 +30,9 @@ from inversion_core.optimizers.looking import PROGRESS, SMALLEST, ResidualNetwor
 from inversion_core.optimizers.schedule import new_count
 from inversion_core.optimizers.seen import Seen
 
+KEPT_SQUARES = 0.1
+"""Part of the second moments that stays at each look: they tell L-BFGS which directions are steep, but those of the way
+there are too large for what comes after it."""
 S = TypeVar("S", bound=tuple[Any, ...])
 
 
@@ -110,10 +113,10 @@ class LearnedResidual:
         return factor_BLD * config.learning_rate * warm_B11 * adam_BLD + direct_BLD, state
 
     def _begun(self, lbfgs: LearnedLBFGSState) -> LearnedLBFGSState:
-        """L-BFGS as it begins, but for the pairs and the best code so far. The second moments of the way there are too
-        large for what comes after it."""
-        begun = self._lbfgs.init(lbfgs.best_w_BLD)
-        return lbfgs._replace(square_BLD=begun.square_BLD, radius_B=begun.radius_B, count_B=begun.count_B)
+        """L-BFGS as it begins, but for the pairs, the best code so far, and a part of the second moments."""
+        radius_B = torch.full_like(lbfgs.radius_B, self.network.config.radius)
+        square_BLD, count_B = KEPT_SQUARES * lbfgs.square_BLD, torch.zeros_like(lbfgs.count_B)
+        return lbfgs._replace(square_BLD=square_BLD, radius_B=radius_B, count_B=count_B)
 
 
 def _of_lbfgs(state: ResidualState) -> LearnedLBFGSState:
