@@ -18,7 +18,7 @@ from inversion_core.packs.by_start import ANY_START, TRAINED_STARTS
 from inversion_core.training.data import PictureSet, load_pictures
 from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining
 from inversion_core.training.optimizer_run import make_trainer
-from inversion_core.training.precision import prepare
+from inversion_core.training.precision import DTYPES, prepare
 
 SETTINGS: dict[str, tuple[type, str]] = {
     "hidden": (int, "width of the network's layers"),
@@ -28,7 +28,7 @@ SETTINGS: dict[str, tuple[type, str]] = {
     "gradient_scale": (float, "factor of the gradient before that"),
     "output_scale": (float, "factor of the LSTM's output"),
     "warmup_steps": (int, "updates until the Adam inside has its full step size"),
-    "looks": (int, "updates in which the network leads; let it be --iterations too"),
+    "looks": (int, "updates in which the network leads; --iterations beyond it are those of L-BFGS"),
     "radius": (float, "longest first step of L-BFGS, root mean square"),
     "history_size": (int, "pairs of step and change that L-BFGS keeps"),
 }
@@ -41,10 +41,13 @@ COUNTS = {
     "evaluate_every": "training pictures between two evaluations on real pictures",
     "patience": "training pictures without a lower loss on real pictures after which it stops",
     "seed": "of pairs and first weights",
+    "warmup_batches": "batches until the rate is whole",
 }
 """Options that are whole numbers and fields of OptimizerTraining."""
 WEIGHTS = {
     "rate": "Adam's, for the weights",
+    "final_rate": "factor of the rate at the end of --max-pictures; it falls from the middle on",
+    "begun_rate": "factor of the rate for weights that begin as the pack's encoder's",
     "latent_weight": "of the distance from the true code",
     "averaging": "decay of a moving average of the weights, which is then what is kept",
     "last_weight": "of the losses after the last update; the first has 1, those between lie on a line",
@@ -67,12 +70,20 @@ def add_optimizer(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="archive made by `inversion train data`; its held-out pictures say when to stop",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder: checkpoint and log")
+    parser.add_argument(
+        "--start-from", metavar="PACK",
+        help="begin a new run with the weights and settings of this design in a pack of the same sizes",
+    )  # fmt: skip
     for name, (kind, text) in SETTINGS.items():
         parser.add_argument(_option(name), type=kind, metavar="N", help=f"{text} ({_whose(name)})")
     parser.add_argument("--batch", type=int, default=OptimizerTraining.batch_size, metavar="N", help="pictures a step")
     for names, kind in ((COUNTS, int), (WEIGHTS, float)):
         for name, text in names.items():
             parser.add_argument(_option(name), type=kind, metavar="N", help=f"{text} ({_default(name)})")
+    parser.add_argument(
+        "--precision", choices=sorted(DTYPES), default=OptimizerTraining.precision,
+        help="of generator and perceptual network in training steps (default: float32)",
+    )  # fmt: skip
     parser.add_argument("--real", type=int, default=16, metavar="N", help="held-out pictures used (default: 16)")
     parser.add_argument("--held-out", type=int, default=96, metavar="N", help="as in training (default: 96)")
     parser.add_argument("--until", type=int, metavar="N", help="stop after so many training pictures, to go on later")
@@ -108,8 +119,9 @@ def _run(args: argparse.Namespace) -> int:
     pack = load_pack(args.pack, device=args.device)
     pictures, real_BCHW = _pictures(args, pack)
     trainer = make_trainer(
-        _config(args, pack), pack, args.design, _given(args, SETTINGS), real_BCHW, args.out, pictures
-    )
+        _config(args, pack), pack, args.design, _given(args, SETTINGS), real_BCHW, args.out, pictures,
+        start_from=load_pack(args.start_from, device=args.device) if args.start_from else None,
+    )  # fmt: skip
     trainer.run(until=args.until)
     _report(trainer, args)
     return 0
@@ -122,7 +134,7 @@ def _config(args: argparse.Namespace, pack: Pack) -> OptimizerTraining:
         raise OptionInvalid(f"pack {pack.name} has no encoder; train for --start random")
     fields = {**DESIGNS[args.design].training, **_given(args, [*COUNTS, *WEIGHTS]), "start": start}
     try:
-        return OptimizerTraining(batch_size=args.batch, **fields)
+        return OptimizerTraining(batch_size=args.batch, precision=args.precision, **fields)
     except ValueError as error:
         raise OptionInvalid(str(error)) from error
 

@@ -68,8 +68,9 @@ DESIGNS: Mapping[str, Design] = {
         config=ResidualConfig, network=ResidualNetwork, optimizer=LearnedResidual,
         untrained="learned-basis, then learned-lbfgs",
         training={
-            "start": "any", "iterations": 6, "unroll": 6, "rate": 4e-4, "last_weight": 2.0, "latent_weight": 0.0,
-            "averaging": 0.98, "objective": "log-loss", "targets": "pictures",
+            "start": "any", "iterations": 3, "unroll": 3, "rate": 5e-4, "begun_rate": 0.1, "warmup_batches": 20,
+            "last_weight": 2.0, "latent_weight": 0.0, "averaging": 0.98, "objective": "log-loss",
+            "targets": "pictures", "pairs": 1_000_003,
         },
     ),
     "learned-basis": Design(

@@ -1,15 +1,21 @@
 """The network of `learned-residual`: from pictures, gradient and code to how Adam's update is scaled, and to one
 beside it. All codes, gradients and updates are in the basis of basis.py.
 
-Three parts: a convolutional trunk looks at what target and picture have apart (as ReStyle's encoder does, Alaluf
-2021); style layers exchange what they know by attention (Vaswani 2017); and a controller, a small network of each
-layer's own, sets its step size from a few numbers on how things go.
+Four parts. A convolutional trunk looks at what target and picture have apart, as ReStyle's encoder does (Alaluf 2021).
+Style layers exchange what they know by attention (Vaswani 2017). A controller, a small network of each layer's own,
+sets its step size from a few numbers on how things go. And a gate, another such network, says how far to go at once to
+where the trunk, by itself, would put the code: all the way from afar, and nowhere near the end.
 
-Suffixes: B image, L style layer, D latent w, C channel, H W height and width, N number on progress, K context.
+The trunk has an encoder's body and can begin as the pack's (`ResidualNetwork.begin_as`): what it is to learn of faces
+need not be learned anew, and training is about what encoders do not see.
+
+Suffixes: B image, L style layer, D latent w, C channel, H W height and width, F number that the trunk says, N number on
+progress, K context.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +24,8 @@ from torch.nn import functional as F
 
 from inversion_core.loss import mean_square
 from inversion_core.models.convolution import convolve
+from inversion_core.models.encoder import ConvUnit, Encoder, ResidualBlock
+from inversion_core.models.layers import resolutions
 from inversion_core.models.serving import linear
 from inversion_core.optimizers.basis import Basis
 from inversion_core.optimizers.learned import LayerwiseLinear
@@ -28,6 +36,10 @@ SIDE_PX = 64
 """Side to which pictures are brought before the trunk looks at them."""
 FEATURE_SIDE_PX = 16
 """Likewise for their features."""
+FEATURES_AFTER = 2
+"""Blocks of the trunk after which it is at that side."""
+FIRST_GATE = 0.5
+"""Part of the way to the encoder's code, where the trunk begins as an encoder."""
 PROGRESS = 9
 """Numbers on progress, see `residual.py`."""
 HEADS = 4
@@ -50,10 +62,13 @@ class ResidualConfig:
     """Numbers that the trunk tells all layers."""
     feature_channels: int = 512
     """Of the features F; training takes the pack's."""
+    channels_base: int = 32
+    """Of the trunk, an encoder's body, at SIDE_PX; they double with each halving."""
+    channels_max: int = 128
     learning_rate: float = 0.16
     """Step size of the Adam inside, after its warm-up."""
     warmup_steps: int = 3
-    looks: int = 6
+    looks: int = 3
     """Updates in which the network leads; after them L-BFGS goes on."""
     radius: float = 0.1
     """Longest first step of L-BFGS: root mean square over the code's elements."""
@@ -61,7 +76,7 @@ class ResidualConfig:
     """Pairs of step and change that L-BFGS keeps."""
 
     def __post_init__(self) -> None:
-        for name in ("num_layers", "w_dim", "hidden", "context", "feature_channels"):
+        for name in ("num_layers", "w_dim", "hidden", "context", "feature_channels", "channels_base", "channels_max"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.hidden % HEADS:
@@ -74,32 +89,43 @@ class ResidualConfig:
 
 
 class Trunk(nn.Module):
-    """Target, picture and the loss's gradient to it, with their features, to a context (B, K)."""
+    """Target, picture and the loss's gradient to it, with their features, to numbers (B, F): an encoder's body
+    (models/encoder.py), so that it can begin as one that is trained."""
 
-    def __init__(self, feature_channels: int, context: int):
+    def __init__(self, config: ResidualConfig):
         super().__init__()
-        self.image = nn.ModuleList([nn.Conv2d(9, 48, 4, 2, 1), nn.Conv2d(48, 96, 4, 2, 1)])  # 32, 16 px
-        self.features = nn.Conv2d(2 * feature_channels, 64, 1)
-        self.joint = nn.ModuleList(
-            [nn.Conv2d(160, 192, 3, 1, 1), nn.Conv2d(192, 256, 4, 2, 1), nn.Conv2d(256, 256, 4, 2, 1)]  # 16, 8, 4 px
-        )
-        self.last = nn.Linear(256 * (FEATURE_SIDE_PX // 4) ** 2, context)
+        widths = [min(config.channels_base * 2**i, config.channels_max) for i in range(len(resolutions(SIDE_PX)))]
+        self.stem = ConvUnit(9, widths[0], 3, bias=True, batch_norm=False)
+        self.blocks = nn.ModuleList(ResidualBlock(i, o, batch_norm=False) for i, o in itertools.pairwise(widths))
+        self.features = nn.Conv2d(2 * config.feature_channels, widths[FEATURES_AFTER], 1)
+        nn.init.zeros_(self.features.weight)
+        nn.init.zeros_(_bias(self.features))
+        self.num_features = widths[-1] * 16
+        """F: those at 4 px."""
 
     def forward(self, seen: Seen) -> Tensor:
-        x_BCHW = _resized(_picture_channels(seen), SIDE_PX)
-        for layer in self.image:
-            x_BCHW = F.silu(_convolved(x_BCHW, layer))
-        features_BCHW = _resized(_feature_channels(seen), FEATURE_SIDE_PX)
-        features_BCHW = F.silu(_convolved(features_BCHW, self.features))
-        x_BCHW = torch.cat([x_BCHW, features_BCHW], dim=1)
-        for layer in self.joint:
-            x_BCHW = F.silu(_convolved(x_BCHW, layer))
-        return _linear(x_BCHW.flatten(1), self.last)
+        x_BCHW = self.stem(_resized(_picture_channels(seen), SIDE_PX))
+        for number, block in enumerate(self.blocks, start=1):
+            x_BCHW = block(F.avg_pool2d(x_BCHW, 2))
+            if number == FEATURES_AFTER:
+                features_BCHW = _resized(_feature_channels(seen), FEATURE_SIDE_PX)
+                x_BCHW = x_BCHW + convolve(features_BCHW, self.features.weight, self.features.bias)
+        seen_BF: Tensor = x_BCHW.flatten(1)
+        return seen_BF
+
+    @torch.no_grad()
+    def begin_as(self, encoder: Encoder) -> None:
+        """Take the encoder's weights: what it makes of the target is then what this makes of anything."""
+        for mine, its in zip(self.blocks.parameters(), encoder.blocks.parameters(), strict=True):
+            mine.copy_(its)
+        weight = encoder.stem.conv.weight
+        self.stem.conv.weight.copy_(torch.cat([weight, weight, torch.zeros_like(weight)], dim=1))  # apart, image
+        _bias(self.stem.conv).copy_(_bias(encoder.stem.conv))
 
 
-def _convolved(x_BCHW: Tensor, layer: nn.Module) -> Tensor:
-    assert isinstance(layer, nn.Conv2d)
-    return convolve(x_BCHW, layer.weight, layer.bias, stride=layer.stride[0], padding=int(layer.padding[0]))
+def _bias(layer: nn.Conv2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias
 
 
 def _linear(x_B: Tensor, layer: nn.Module) -> Tensor:
@@ -153,7 +179,11 @@ class ResidualNetwork(nn.Module):
         layers, dim, hidden = config.num_layers, config.w_dim, config.hidden
         self.basis = Basis(layers, dim)
         self.controller = Controller(layers)
-        self.trunk = Trunk(config.feature_channels, config.context)
+        self.gate = Controller(layers)
+        self.trunk = Trunk(config)
+        self.context = nn.Linear(self.trunk.num_features, config.context)
+        self.far_in = nn.Linear(self.trunk.num_features, config.context)
+        self.far_out = nn.Linear(config.context, layers * dim)
         self.code_in = LayerwiseLinear(layers, 4 * dim, hidden)
         self.progress_in = LayerwiseLinear(layers, PROGRESS, hidden)
         self.context_in = LayerwiseLinear(layers, config.context, hidden)
@@ -170,14 +200,15 @@ class ResidualNetwork(nn.Module):
         Args:
             adam_BLD: Adam's update at step size 1.
         """
-        basis = self.basis
+        basis, config = self.basis, self.config
+        place_BLD = (w_BLD - basis.mean_LD) / basis.spread_LD
         own_BLI = torch.cat(
             [
-                adam_BLD, _unit(grad_BLD), _unit(grad_BLD * basis.curvature_LD.clamp(min=SMALLEST).rsqrt()),
-                (w_BLD - basis.mean_LD) / basis.spread_LD,
+                adam_BLD, _unit(grad_BLD), _unit(grad_BLD * basis.curvature_LD.clamp(min=SMALLEST).rsqrt()), place_BLD,
             ], dim=2,
         )  # fmt: skip
-        context_BLK = self.trunk(seen)[:, None].expand(-1, self.config.num_layers, -1)
+        seen_BF = self.trunk(seen)
+        context_BLK = _linear(seen_BF, self.context)[:, None].expand(-1, config.num_layers, -1)
         x_LBH = self.code_in(own_BLI.transpose(0, 1)) + self.progress_in(progress_BLN.transpose(0, 1))
         x_LBH = x_LBH + self.context_in(context_BLK.transpose(0, 1))
         x_BLH = x_LBH.transpose(0, 1)
@@ -185,8 +216,59 @@ class ResidualNetwork(nn.Module):
             x_BLH = block(x_BLH)
         out_BLI = self.code_out(self.norm(x_BLH).transpose(0, 1)).transpose(0, 1)
         log_factor_BLD, direct_BLD = out_BLI.chunk(2, dim=2)
+        far_BLD = _linear(_linear(seen_BF, self.far_in), self.far_out).unflatten(1, (config.num_layers, config.w_dim))
+        direct_BLD = direct_BLD + self.gate(progress_BLN) * (far_BLD - place_BLD)
         rate_BL1 = self.controller(progress_BLN).clamp(-6, 2).exp()
         return rate_BL1 * torch.exp(LOG_FACTOR * torch.tanh(log_factor_BLD)), basis.spread_LD * direct_BLD
+
+    def can_begin_as(self, encoder: Encoder | None) -> bool:
+        """Whether there is an encoder, and its body has the trunk's sizes."""
+        if encoder is None:
+            return False
+        mine, widths = self.config, trunk_widths(encoder)
+        return widths == {"channels_base": mine.channels_base, "channels_max": mine.channels_max}
+
+    @property
+    def begun(self) -> list[nn.Parameter]:
+        """What `begin_as` fills in: it learns at a lower rate, lest what it knows be lost."""
+        return [*self.trunk.parameters(), *self.far_in.parameters(), *self.far_out.parameters()]
+
+    @torch.no_grad()
+    def begin_as(self, encoder: Encoder, w_NLD: Tensor) -> None:
+        """Let the first step from afar lead to the encoder's code, as far as `context` directions can say it.
+
+        The directions are those in which codes (N, L, D) of pictures differ most, as the basis weighs it: where the
+        loss is steep, a difference counts more. Call it after the basis is fitted.
+        """
+        self.trunk.begin_as(encoder)
+        basis, head = self.basis, encoder.head
+        assert head.bias is not None
+        weight_LD = basis.spread_LD * basis.curvature_LD.clamp(min=SMALLEST).sqrt()
+        weight_I = weight_LD.clamp(min=1e-3 * float(weight_LD.max())).flatten()
+        places_NI = ((basis.into(w_NLD) - basis.mean_LD) / basis.spread_LD).flatten(1)
+        centre_I = places_NI.mean(0)
+        axes_KI = torch.linalg.svd(weight_I * (places_NI - centre_I), full_matrices=False).Vh[: self.config.context]
+        head_LDF = (head.weight * head.weight_scale).unflatten(0, basis.mean_LD.shape)
+        head_IF = (basis.into(head_LDF.permute(2, 0, 1)) / basis.spread_LD).flatten(1).T
+        bias_I = ((basis.into(head.bias.view(1, *basis.mean_LD.shape)) - basis.mean_LD) / basis.spread_LD).flatten()
+        axes_KI, into_KI = axes_KI / weight_I, axes_KI * weight_I
+        for layer in (self.far_in, self.far_out):
+            nn.init.zeros_(layer.weight)
+        self.far_in.weight[: len(axes_KI)] = into_KI @ head_IF
+        self.far_in.bias.zero_()[: len(axes_KI)] = into_KI @ (bias_I - centre_I)
+        self.far_out.weight[:, : len(axes_KI)] = axes_KI.T
+        self.far_out.bias.copy_(centre_I)
+        last = self.gate.layers[-1]
+        assert isinstance(last, LayerwiseLinear)
+        last.bias_L1O.fill_(FIRST_GATE)
+
+
+def trunk_widths(encoder: Encoder) -> dict[str, int]:
+    """Settings of a trunk that can begin as the encoder; none where none can, as it sees SIDE_PX and has no norm."""
+    its = encoder.config
+    if its.batch_norm or its.resolution != SIDE_PX:
+        return {}
+    return {"channels_base": its.channels_base, "channels_max": its.channels_max}
 
 
 def rms(x: Tensor, *dims: int) -> Tensor:

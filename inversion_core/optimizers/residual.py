@@ -82,10 +82,15 @@ class LearnedResidual:
         self, w_BLD: Tensor, grad_BLD: Tensor, state: ResidualState, seen: Seen
     ) -> tuple[Tensor, ResidualState]:
         before, loss_B = _of_lbfgs(state), seen.loss_B
+        risen_B = has_risen(loss_B, before)
+        errs_B = risen_B & (
+            before.count_B == 0
+        )  # by a step of the network, which tells L-BFGS nothing of where it goes on
+        before = before._replace(step_BLD=torch.where(errs_B[:, None, None], 0.0, before.step_BLD))
         w_BLD, grad_BLD, lbfgs = self._lbfgs.observe(w_BLD, grad_BLD, loss_B, before)
         state = state._replace(
             first_loss_B=torch.where(state.first_loss_B.isfinite(), state.first_loss_B, loss_B),
-            is_left_B=torch.maximum(state.is_left_B, has_risen(loss_B, before).to(state.is_left_B.dtype)),
+            is_left_B=torch.maximum(state.is_left_B, risen_B.to(state.is_left_B.dtype)),
         )
         leads_B = (state.led_B < self.network.config.looks) & (state.is_left_B == 0)
         asks = not leads_B.is_cuda  # there, asking would hold the host up

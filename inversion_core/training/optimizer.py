@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,9 @@ from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance, sees
 from inversion_core.packs import Pack
 from inversion_core.training.options import check_counts
 from inversion_core.training.pairs import Mixture, Pairs, draw_pairs
+from inversion_core.training.precision import DTYPES
 from inversion_core.training.run import RunFolder
+from inversion_core.training.schedule import rate_factor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,12 @@ class OptimizerTraining:
     """Updates through which the loss reaches the weights; the paper's is 1."""
     rate: float = 1e-4
     """Adam's, for the weights."""
+    final_rate: float = 1.0
+    """Factor of the rate after the last of `max_pictures`, to which it falls by a cosine from the middle on."""
+    begun_rate: float = 1.0
+    """Factor of the rate for those weights that begin as another network's."""
+    warmup_batches: int = 0
+    """Batches until the rate is whole."""
     latent_weight: float = 1.0
     """Of the mean square distance from the true code (the paper's Gt loss)."""
     last_weight: float = 1.0
@@ -64,6 +72,8 @@ class OptimizerTraining:
     """Training pictures without a lower loss on real pictures after which the run stops."""
     max_pictures: int = 20_000
     """Training pictures after which it stops in any case."""
+    precision: str = "float32"
+    """Of the generator and F in training steps, "float32" or "bfloat16"; what is measured is always float32."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -73,9 +83,16 @@ class OptimizerTraining:
             raise ValueError(f"objective is {self.objective!r}; choose loss or log-loss")
         if self.targets not in ("mapped", "mixed", "pictures"):
             raise ValueError(f"targets is {self.targets!r}; choose mapped, mixed or pictures")
+        if self.precision not in DTYPES:
+            raise ValueError(f"precision is {self.precision!r}; choose {' or '.join(DTYPES)}")
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging is {self.averaging}; it must be from 0 to below 1")
         check_counts(self, "pairs", "batch_size", "iterations", "unroll", "evaluate_every", "patience", "max_pictures")
+        for name in ("final_rate", "begun_rate"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0, and 1 at most")
+        if self.warmup_batches < 0:
+            raise ValueError(f"warmup_batches is {self.warmup_batches}; it must be 0 or more")
         if not (self.rate > 0 and self.clip > 0 and self.latent_weight >= 0 and self.last_weight > 0):
             raise ValueError("rate, clip and last_weight must be above 0, latent_weight 0 or more")
 
@@ -97,11 +114,13 @@ class OptimizerTrainer:
         folder: RunFolder,
         *,
         mixture: Mixture | None = None,
+        begun: Iterable[nn.Parameter] = (),
         facts: Mapping[str, Any] | None = None,
     ):
         """`optimizer` makes an optimizer of the network; `real_BCHW` are the real pictures that say when to stop.
 
-        `mixture` is what mixed targets are made of. `facts` say what the network is; they are kept in the checkpoint.
+        `mixture` is what mixed targets are made of. `begun` are the weights that `config.begun_rate` is for. `facts`
+        say what the network is; they are kept in the checkpoint.
         """
         self.config, self.pack, self.folder = config, pack, folder
         self.network = network.to(pack.device)
@@ -110,7 +129,7 @@ class OptimizerTrainer:
         self.optimizer = optimizer(self.network)
         self.real_BCHW = real_BCHW.to(pack.device)
         self._parameters = list(self.network.parameters())
-        self._adam = torch.optim.Adam(self._parameters or [torch.zeros(())], lr=config.rate)
+        self._adam = torch.optim.Adam(_groups(self._parameters, begun, config.begun_rate), lr=config.rate)
         self._average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(config.averaging))
         self._average.requires_grad_(False)
         self.batch, self.best_loss, self.best_pictures = 0, math.inf, 0
@@ -178,8 +197,10 @@ class OptimizerTrainer:
     def _gradient(self, loss: InversionLoss, w_BLD: Tensor) -> tuple[Tensor, Tensor, Seen | None]:
         """Of equation 1 to the code alone; the loss itself (B,); and what the optimizer may look at."""
         leaf_BLD = w_BLD.detach().requires_grad_()
-        image_BCHW = self.pack.synthesize(leaf_BLD)
-        terms = loss.terms(image_BCHW)
+        low = self.config.precision == "bfloat16"
+        with torch.autocast(leaf_BLD.device.type, DTYPES[self.config.precision], enabled=low):
+            image_BCHW = self.pack.synthesize(leaf_BLD)
+            terms = loss.terms(image_BCHW)
         grad_BLD, seen = differentiate(loss, terms, leaf_BLD, image_BCHW, with_seen=sees(self.optimizer))
         return grad_BLD, terms.total_B.detach(), seen
 
@@ -197,8 +218,17 @@ class OptimizerTrainer:
         torch.autograd.backward(codes, cotangents)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         if norm.isfinite():
+            for group in self._adam.param_groups:
+                group["lr"] = group["factor"] * self._rate()
             self._adam.step()
             self._average.update_parameters(self.network)
+
+    def _rate(self) -> float:
+        config = self.config
+        batches = config.max_pictures // config.batch_size
+        return config.rate * rate_factor(
+            self.batch, batches, warmup_steps=config.warmup_batches, final=config.final_rate
+        )
 
     # -- when to stop --------------------------------------------------------------------------------------------
 
@@ -282,6 +312,16 @@ class OptimizerTrainer:
             self.pack, self.config.start, pairs=self.config.pairs, batch_size=size or self.config.batch_size,
             seed=self.config.seed if seed is None else seed, first=0 if size else self.batch, mixture=self._mixture,
         )  # fmt: skip
+
+
+def _groups(parameters: list[nn.Parameter], begun: Iterable[nn.Parameter], factor: float) -> list[dict[str, Any]]:
+    """What Adam is made of: those at the whole rate, and those at a part of it."""
+    slow = {id(parameter) for parameter in begun}
+    fast = [parameter for parameter in parameters if id(parameter) not in slow]
+    groups: list[dict[str, Any]] = [{"params": fast or [torch.zeros(())], "factor": 1.0}]
+    if slow:
+        groups.append({"params": [parameter for parameter in parameters if id(parameter) in slow], "factor": factor})
+    return groups
 
 
 class _Kept(nn.Module):

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from inversion_core.errors import OptionInvalid, PackInvalid
 from inversion_core.optimizers.basis import Basis
 from inversion_core.optimizers.designs import DESIGNS
+from inversion_core.optimizers.looking import ResidualNetwork, trunk_widths
 from inversion_core.packs import Pack, PackManifest, Variant, put_learned, read_manifest
+from inversion_core.packs.learned import pick_variant
 from inversion_core.training.curvature import layer_curvature
 from inversion_core.training.data import PictureSet
 from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining
@@ -36,6 +38,8 @@ def make_trainer(
     real_BCHW: Tensor,
     out: Path,
     pictures: PictureSet | None = None,
+    *,
+    start_from: Pack | None = None,
 ) -> OptimizerTrainer:
     """The trainer of a new run, or of the one that `out` holds, to go on.
 
@@ -43,13 +47,21 @@ def make_trainer(
         settings: the design's; those left out have their standard.
         real_BCHW: held-out pictures, which say when to stop.
         pictures: those that the pack was trained on; mixed targets are made of their codes.
+        start_from: a pack whose weights of this design a new run begins with, bases among them. Its settings hold
+            where `settings` says nothing.
     Raises:
-        OptionInvalid: the design does not take the settings, mixed targets have no pictures, or the run in `out` is
-            another one.
+        OptionInvalid: the design does not take the settings, mixed targets have no pictures, `start_from` has no such
+            weights, or the run in `out` is another one.
     """
     size = {"num_layers": pack.num_layers, "w_dim": pack.w_dim}
+    before = None if start_from is None else _variant(start_from, design, config.start)
+    if start_from is not None and before is not None:
+        settings = {**start_from.manifest.learned[before], **settings}
     if "feature_channels" in DESIGNS[design].setting_types:
-        settings = {"feature_channels": pack.features(real_BCHW[:1].to(pack.device)).shape[1]} | dict(settings)
+        sizes = {"feature_channels": pack.features(real_BCHW[:1].to(pack.device)).shape[1]}
+        if pack.encoder is not None:
+            sizes |= trunk_widths(pack.encoder)
+        settings = {**sizes, **settings}
     try:
         complete = DESIGNS[design].config(**settings, **size)
     except (TypeError, ValueError) as error:
@@ -63,6 +75,9 @@ def make_trainer(
     with torch.random.fork_rng(devices=[]):  # the weights depend on the seed alone
         torch.manual_seed(config.seed)
         network = DESIGNS[design].build(kept, **size)
+    if start_from is not None and before is not None:
+        _take_weights(network, start_from.learned[before], f"{before} of pack {start_from.name}")
+    seeing = network if isinstance(network, ResidualNetwork) and network.can_begin_as(pack.encoder) else None
     mixture = None
     if config.targets != "mapped":
         if pictures is None:
@@ -70,11 +85,33 @@ def make_trainer(
                 f"targets is {config.targets!r}, and there are no pictures to make them of; choose 'mapped'"
             )
         mixture = mixture_of(pack, pictures, with_pictures=config.targets == "pictures")
-        if read_facts(out / CHECKPOINT) is None:
+        if start_from is None and read_facts(out / CHECKPOINT) is None:
             _fit_bases(network, pack, mixture, config.seed)
+            if seeing is not None and pack.encoder is not None:
+                seeing.begin_as(pack.encoder, mixture.codes_NLD)
     return OptimizerTrainer(
-        config, pack, network, DESIGNS[design].optimizer, real_BCHW, RunFolder(out), mixture=mixture, facts=facts
-    )
+        config, pack, network, DESIGNS[design].optimizer, real_BCHW, RunFolder(out), mixture=mixture,
+        begun=() if seeing is None else seeing.begun, facts=facts,
+    )  # fmt: skip
+
+
+def _variant(pack: Pack, design: str, start: str) -> Variant:
+    if design not in pack.manifest.optimizers:
+        raise OptionInvalid(
+            f"pack {pack.name} has no weights of {design!r} to start from; it has "
+            f"{', '.join(map(str, pack.manifest.learned)) or 'none'}"
+        )
+    return pick_variant(pack.manifest.optimizers, design, start)
+
+
+def _take_weights(network: nn.Module, other: nn.Module, whose: str) -> None:
+    theirs = other.state_dict()
+    for name, value in network.state_dict().items():
+        if name not in theirs or theirs[name].shape != value.shape:
+            raise OptionInvalid(
+                f"{whose} is another size (its {name} differs); start from weights of the same settings"
+            )
+    network.load_state_dict(theirs)
 
 
 def _fit_bases(network: nn.Module, pack: Pack, mixture: Mixture, seed: int) -> None:

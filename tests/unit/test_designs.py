@@ -237,7 +237,7 @@ def test_it_learns(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", DESIGNS)
 def test_a_designs_defaults_make_a_run(name: str) -> None:
-    unroll = {"learned-lstm": 20, "learned-rgdn": 5, "learned-residual": 6}.get(name, 1)
+    unroll = {"learned-lstm": 20, "learned-rgdn": 5, "learned-residual": 3}.get(name, 1)
     assert OptimizerTraining(**DESIGNS[name].training).unroll == unroll
 
 

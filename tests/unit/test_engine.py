@@ -35,7 +35,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "learned-lstm": {"hidden": 4, "depth": 2},
     "learned-basis": {"learning_rate": 0.05},
     "learned-lbfgs": {"history_size": 3, "radius": 0.02},
-    "learned-residual": {"learning_rate": 0.05, "hidden": 8, "context": 4, "looks": 3, "radius": 0.01},
+    "learned-residual": {
+        "learning_rate": 0.05,
+        "hidden": 8,
+        "context": 4,
+        "channels_base": 4,
+        "channels_max": 8,
+        "looks": 3,
+        "radius": 0.01,
+    },
 }
 
 

@@ -15,15 +15,17 @@ from inversion_core import InvertConfig, invert
 from inversion_core.cli import main
 from inversion_core.inverter import BestSteps, Checkpoint, iterate
 from inversion_core.loss import InversionLoss
+from inversion_core.models.encoder import Encoder, EncoderConfig
 from inversion_core.optimizers.basis import BasisConfig, BasisNetwork, LearnedBasis
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.optimizers.learned_lbfgs import LearnedLBFGS
-from inversion_core.optimizers.looking import ResidualConfig, ResidualNetwork
+from inversion_core.optimizers.looking import PROGRESS, SIDE_PX, ResidualConfig, ResidualNetwork, trunk_widths
 from inversion_core.optimizers.residual import LearnedResidual
-from inversion_core.packs import Pack, load_pack, verify_pack
+from inversion_core.optimizers.seen import Seen
+from inversion_core.packs import Pack, Variant, load_pack, put_learned, verify_pack
 from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining
 from inversion_core.training.pairs import Mixture, draw_pairs
-from inversion_core.training.run import RunFolder
+from inversion_core.training.run import RunFolder, read_checkpoint, tensors_below
 from tests.tiny import noise_archive, save_networks, tiny_pack, tiny_targets
 
 pytestmark = pytest.mark.unit
@@ -39,7 +41,7 @@ def network(pack: Pack, *, noise: float = 0.0, **settings: Any) -> ResidualNetwo
     channels = pack.features(tiny_targets(1)).shape[1]
     config = ResidualConfig(
         num_layers=pack.num_layers, w_dim=pack.w_dim, hidden=8, context=4, feature_channels=channels,
-        **{"learning_rate": 0.05, **settings},
+        channels_base=4, channels_max=8, **{"learning_rate": 0.05, "looks": 6, **settings},
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -56,6 +58,11 @@ def as_basis(made: ResidualNetwork) -> BasisNetwork:
     plain = BasisNetwork(BasisConfig(learning_rate=made.config.learning_rate, warmup_steps=3, **size))
     plain.basis = made.basis
     return plain
+
+
+def settings_of(made: ResidualNetwork) -> dict[str, Any]:
+    """As pack.json keeps them."""
+    return {name: getattr(made.config, name) for name in DESIGNS["learned-residual"].setting_types}
 
 
 def steps(
@@ -115,11 +122,11 @@ def test_it_sees_the_target_and_only_while_it_looks() -> None:
     pack = tiny_pack()
     made = network(pack, noise=0.05, looks=0)
     blind = steps(pack, LearnedResidual(made), tiny_targets(), 1)[1].w_BLD
-    made.trunk.last.bias.data += 10
+    made.context.bias.data += 10
     assert torch.equal(steps(pack, LearnedResidual(made), tiny_targets(), 1)[1].w_BLD, blind)
     seeing = network(pack, noise=0.05)
     first = steps(pack, LearnedResidual(seeing), tiny_targets(), 1)[1].w_BLD
-    seeing.trunk.last.bias.data += 10
+    seeing.context.bias.data += 10
     assert not torch.allclose(steps(pack, LearnedResidual(seeing), tiny_targets(), 1)[1].w_BLD, first)
 
 
@@ -166,7 +173,162 @@ def test_a_loss_that_is_no_number_is_survived() -> None:
     assert last.w_BLD.isfinite().all()
 
 
+# -- a trunk that begins as an encoder -----------------------------------------------------------------------
+
+
+def encoder_64() -> Encoder:
+    """Of the sizes that a trunk can have; its codes differ between pictures."""
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        config = EncoderConfig(resolution=SIDE_PX, w_dim=4, channels_base=4, channels_max=8, batch_norm=False)
+        return Encoder(config).requires_grad_(False)
+
+
+def trunk_network(context: int = 64) -> ResidualNetwork:
+    config = ResidualConfig(
+        num_layers=10, w_dim=4, hidden=8, context=context, feature_channels=2, channels_base=4, channels_max=8
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        return ResidualNetwork(config)
+
+
+def seen_64(count: int) -> Seen:
+    drawn = torch.Generator().manual_seed(6)
+
+    def pictures(channels: int, side_px: int) -> Tensor:
+        return torch.rand(count, channels, side_px, side_px, generator=drawn) * 2 - 1
+
+    return Seen(
+        target_BCHW=pictures(3, SIDE_PX), image_BCHW=pictures(3, SIDE_PX), image_grad_BCHW=pictures(3, SIDE_PX),
+        target_features_BCHW=pictures(2, 16), features_BCHW=pictures(2, 16), loss_B=torch.ones(count),
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def begun(made: ResidualNetwork, encoder: Encoder, seen: Seen) -> None:
+    """Fit the basis and begin, with the codes of the pictures themselves."""
+    w_NLD = encoder(seen.target_BCHW)
+    made.basis.fit(torch.einsum("nld,nle->lde", w_NLD, w_NLD), w_NLD)
+    made.begin_as(encoder, w_NLD)
+
+
+@torch.no_grad()
+def test_a_trunk_that_begins_as_an_encoder_leads_to_its_code() -> None:
+    encoder, made, seen = encoder_64(), trunk_network(), seen_64(12)
+    begun(made, encoder, seen)
+    made.gate.layers[-1].bias_L1O.fill_(1.0)  # type: ignore[union-attr, operator]
+    w_BLD = torch.randn(12, 10, 4, generator=torch.Generator().manual_seed(7))
+    _, direct_BLD = made(w_BLD, w_BLD, made.basis.into(w_BLD), torch.zeros(12, 10, PROGRESS), seen)
+    expected_BLD = encoder(seen.target_BCHW)
+    assert float(expected_BLD.std(0).mean()) > 0.05
+    torch.testing.assert_close(w_BLD + made.basis.out_of(direct_BLD), expected_BLD, rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def test_with_few_directions_it_says_what_differs_most() -> None:
+    encoder, seen = encoder_64(), seen_64(24)
+    for context in (1, 4, 16):
+        made = trunk_network(context)
+        begun(made, encoder, seen)
+        seen_BF = made.trunk(seen)
+        far_BLD = made.far_out(made.far_in(seen_BF)).unflatten(1, (10, 4))
+        place_BLD = (made.basis.into(encoder(seen.target_BCHW)) - made.basis.mean_LD) / made.basis.spread_LD
+        weight_LD = made.basis.curvature_LD.sqrt() * made.basis.spread_LD
+        apart_BI = (weight_LD * (place_BLD - place_BLD.mean(0))).flatten(1)
+        least = float(torch.linalg.svdvals(apart_BI)[context:].square().sum())  # Eckart and Young, 1936
+        left = float((weight_LD * (far_BLD - place_BLD)).square().sum())
+        assert left == pytest.approx(least, rel=0.01)
+
+
+def test_a_trunk_takes_the_widths_of_an_encoder_that_it_can_begin_as() -> None:
+    encoder, made = encoder_64(), trunk_network()
+    assert made.can_begin_as(encoder)
+    assert not made.can_begin_as(None)
+    wider = dataclasses.replace(encoder.config, channels_max=16)
+    normed = dataclasses.replace(encoder.config, batch_norm=True)
+    larger = dataclasses.replace(encoder.config, resolution=2 * SIDE_PX)
+    assert [made.can_begin_as(Encoder(config)) for config in (wider, normed, larger)] == [False, False, False]
+    assert trunk_widths(Encoder(wider)) == {"channels_base": 4, "channels_max": 16}
+    assert trunk_widths(Encoder(larger)) == {}
+
+
 # -- training ------------------------------------------------------------------------------------------------
+
+
+def test_what_begins_as_an_encoder_learns_at_a_lower_rate(tmp_path: Path) -> None:
+    pack = tiny_pack()
+    moved = {}
+    for factor in (1.0, 1e-3):
+        config = dataclasses.replace(CONFIG, begun_rate=factor, max_pictures=8)
+        net = network(pack)
+        before = {key: value.clone() for key, value in net.state_dict().items()}
+        OptimizerTrainer(
+            config, pack, net, DESIGNS["learned-residual"].optimizer, tiny_targets(2, seed=5),
+            RunFolder(tmp_path / str(factor)), mixture=mixture(pack), begun=net.begun,
+        ).run()  # fmt: skip
+        moved[factor] = {key: float((net.state_dict()[key] - old).abs().max()) for key, old in before.items()}
+    assert moved[1e-3]["trunk.stem.conv.bias"] < 0.01 * moved[1.0]["trunk.stem.conv.bias"]
+    assert moved[1e-3]["code_out.bias_L1O"] > 0.5 * moved[1.0]["code_out.bias_L1O"] > 0
+
+
+def test_the_rate_rises_stays_and_falls(tmp_path: Path) -> None:
+    pack = tiny_pack()
+    config = dataclasses.replace(CONFIG, max_pictures=80, warmup_batches=4, final_rate=0.1)  # 20 batches
+    made, rates = trainer(pack, tmp_path, config), []
+    for batch in (0, 3, 10, 15, 20, 30):
+        made.batch = batch
+        rates.append(made._rate() / config.rate)
+    assert rates == pytest.approx([0.25, 1, 1, 0.55, 0.1, 0.1])
+
+
+def test_bfloat16_trains_and_measures_in_float32(tmp_path: Path) -> None:
+    pack = tiny_pack()
+    low = trainer(pack, tmp_path / "low", dataclasses.replace(CONFIG, precision="bfloat16"))
+    exact = trainer(pack, tmp_path / "exact")
+    assert low.measure() == exact.measure()
+    for made in (low, exact):
+        made.run()
+    assert low.best_loss == pytest.approx(exact.best_loss, rel=0.1)
+    drawn = zip(low.network.parameters(), exact.network.parameters(), strict=True)
+    assert any(not torch.equal(mine, theirs) for mine, theirs in drawn)
+
+
+def test_a_run_can_start_from_the_weights_of_a_pack(tmp_path: Path) -> None:
+    save_networks(tmp_path / "pack", tiny_pack())
+    archive = noise_archive(tmp_path, np.random.default_rng(0), count=12)
+    common = [
+        "train", "optimizer", str(tmp_path / "pack"), "--design", "learned-residual", "--data", str(archive),
+        "--batch", "2", "--real", "2", "--held-out", "4", "--max-pictures", "2",
+    ]  # fmt: skip
+    assert main([*common, "--out", str(tmp_path / "first"), "--hidden", "8", "--looks", "2"]) == 0
+    assert main(["pack", "add-optimizer", str(tmp_path / "pack"), str(tmp_path / "first")]) == 0
+    start_from = ["--start-from", str(tmp_path / "pack")]
+    assert main([*common, *start_from, "--out", str(tmp_path / "on"), "--rate", "1e-30"]) == 0
+    tensors, facts = read_checkpoint(tmp_path / "on" / "checkpoint.safetensors")
+    assert facts is not None
+    assert (facts["settings"]["hidden"], facts["settings"]["looks"]) == (8, 2)
+    given = load_pack(tmp_path / "pack").learned_network("learned-residual", "encoder").state_dict()
+    begun_with = tensors_below(tensors, "network/")
+    assert all(torch.equal(begun_with[key], value) for key, value in given.items())
+
+
+def test_weights_that_are_not_there_or_of_another_size_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_networks(tmp_path / "pack", tiny_pack())
+    archive = noise_archive(tmp_path, np.random.default_rng(0), count=12)
+    common = [
+        "train", "optimizer", str(tmp_path / "pack"), "--design", "learned-basis", "--data", str(archive),
+        "--real", "2", "--held-out", "4", "--out", str(tmp_path / "run"), "--start-from", str(tmp_path / "pack"),
+    ]  # fmt: skip
+    assert main(common) == 2
+    assert "pack tiny has no weights of 'learned-basis' to start from; it has none" in capsys.readouterr().err
+    net = network(tiny_pack())
+    put_learned(tmp_path / "pack", Variant("learned-residual", "any"), settings_of(net), net)
+    common[4] = "learned-residual"
+    assert main([*common, "--hidden", "16"]) == 2
+    assert "learned-residual-any of pack tiny is another size" in capsys.readouterr().err
 
 
 def test_mixed_targets_depend_on_their_number_alone() -> None:
