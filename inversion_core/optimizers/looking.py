@@ -153,7 +153,8 @@ class Block(nn.Module):
 
 
 class Controller(nn.Module):
-    """The logarithm of each layer's factor to Adam's step size, from the numbers on progress; 0 before training."""
+    """A number for each layer, from those on progress; 0 before training. Of the two that there are, one says the
+    logarithm of the factor to Adam's step size, the other the gate."""
 
     def __init__(self, num_layers: int, width: int = 32):
         super().__init__()
@@ -166,8 +167,8 @@ class Controller(nn.Module):
         *hidden, last = self.layers
         for layer in hidden:
             x_LBN = F.silu(layer(x_LBN))
-        factor_LB1: Tensor = last(x_LBN)
-        return factor_LB1.transpose(0, 1)
+        number_LB1: Tensor = last(x_LBN)
+        return number_LB1.transpose(0, 1)
 
 
 class ResidualNetwork(nn.Module):
@@ -243,20 +244,22 @@ class ResidualNetwork(nn.Module):
         self.trunk.begin_as(encoder)
         basis, head = self.basis, encoder.head
         assert head.bias is not None
-        weight_LD = basis.spread_LD * basis.curvature_LD.clamp(min=SMALLEST).sqrt()
-        weight_I = weight_LD.clamp(min=1e-3 * float(weight_LD.max())).flatten()
-        places_NI = ((basis.into(w_NLD) - basis.mean_LD) / basis.spread_LD).flatten(1)
+        mean_LD, spread_LD = basis.mean_LD, basis.spread_LD
+        # Places, as `forward` has them, are linear in the trunk's features: head_IF @ features + bias_I.
+        head_FLD = (head.weight * head.weight_scale).unflatten(0, mean_LD.shape).permute(2, 0, 1)
+        head_IF = (basis.into(head_FLD) / spread_LD).flatten(1).T
+        bias_I = ((basis.into(head.bias.view(1, *mean_LD.shape)) - mean_LD) / spread_LD).flatten()
+        places_NI = ((basis.into(w_NLD) - mean_LD) / spread_LD).flatten(1)
         centre_I = places_NI.mean(0)
+        weight_LD = spread_LD * basis.curvature_LD.clamp(min=SMALLEST).sqrt()
+        weight_I = weight_LD.clamp(min=1e-3 * float(weight_LD.max())).flatten()  # it is divided by
         axes_KI = torch.linalg.svd(weight_I * (places_NI - centre_I), full_matrices=False).Vh[: self.config.context]
-        head_LDF = (head.weight * head.weight_scale).unflatten(0, basis.mean_LD.shape)
-        head_IF = (basis.into(head_LDF.permute(2, 0, 1)) / basis.spread_LD).flatten(1).T
-        bias_I = ((basis.into(head.bias.view(1, *basis.mean_LD.shape)) - basis.mean_LD) / basis.spread_LD).flatten()
-        axes_KI, into_KI = axes_KI / weight_I, axes_KI * weight_I
-        for layer in (self.far_in, self.far_out):
+        count, into_KI = len(axes_KI), axes_KI * weight_I
+        for layer in (self.far_in, self.far_out):  # fewer pictures than `context`: the others stay 0
             nn.init.zeros_(layer.weight)
-        self.far_in.weight[: len(axes_KI)] = into_KI @ head_IF
-        self.far_in.bias.zero_()[: len(axes_KI)] = into_KI @ (bias_I - centre_I)
-        self.far_out.weight[:, : len(axes_KI)] = axes_KI.T
+        self.far_in.weight[:count] = into_KI @ head_IF
+        self.far_in.bias.zero_()[:count] = into_KI @ (bias_I - centre_I)
+        self.far_out.weight[:, :count] = (axes_KI / weight_I).T
         self.far_out.bias.copy_(centre_I)
         last = self.gate.layers[-1]
         assert isinstance(last, LayerwiseLinear)

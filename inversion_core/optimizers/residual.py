@@ -83,9 +83,7 @@ class LearnedResidual:
     ) -> tuple[Tensor, ResidualState]:
         before, loss_B = _of_lbfgs(state), seen.loss_B
         risen_B = has_risen(loss_B, before)
-        errs_B = risen_B & (
-            before.count_B == 0
-        )  # by a step of the network, which tells L-BFGS nothing of where it goes on
+        errs_B = risen_B & (before.count_B == 0)  # by a step of the network: far away, it is no pair to go by
         before = before._replace(step_BLD=torch.where(errs_B[:, None, None], 0.0, before.step_BLD))
         w_BLD, grad_BLD, lbfgs = self._lbfgs.observe(w_BLD, grad_BLD, loss_B, before)
         state = state._replace(
