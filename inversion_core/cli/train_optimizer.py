@@ -18,7 +18,8 @@ from inversion_core.packs.by_start import ANY_START, TRAINED_STARTS
 from inversion_core.training.data import PictureSet, load_pictures
 from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining
 from inversion_core.training.optimizer_run import make_trainer
-from inversion_core.training.precision import DTYPES, prepare
+from inversion_core.training.options import PRECISIONS
+from inversion_core.training.precision import prepare
 
 SETTINGS: dict[str, tuple[type, str]] = {
     "hidden": (int, "width of the network's layers"),
@@ -81,7 +82,7 @@ def add_optimizer(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         for name, text in names.items():
             parser.add_argument(_option(name), type=kind, metavar="N", help=f"{text} ({_default(name)})")
     parser.add_argument(
-        "--precision", choices=sorted(DTYPES), default=OptimizerTraining.precision,
+        "--precision", choices=PRECISIONS, default=OptimizerTraining.precision,
         help="of generator and perceptual network in training steps (default: float32)",
     )  # fmt: skip
     parser.add_argument("--real", type=int, default=16, metavar="N", help="held-out pictures used (default: 16)")

@@ -41,6 +41,11 @@ class EncoderConfig:
         """Number L of style layers."""
         return 2 * len(resolutions(self.resolution))
 
+    @property
+    def widths(self) -> list[int]:
+        """Channels at each size, from the picture's own down to 4 px."""
+        return [min(self.channels_base * 2**i, self.channels_max) for i in range(len(resolutions(self.resolution)))]
+
 
 class ConvUnit(nn.Module):
     """Convolution, bias, batch norm, leaky ReLU."""
@@ -100,9 +105,7 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig):
         super().__init__()
         self.config = config
-        sizes = resolutions(config.resolution)
-        widths = [min(config.channels_base * 2**i, config.channels_max) for i in range(len(sizes))]
-        norm = config.batch_norm
+        widths, norm = config.widths, config.batch_norm
         self.stem = ConvUnit(3, widths[0], 3, bias=not norm, batch_norm=norm)
         self.blocks = nn.ModuleList(ResidualBlock(i, o, batch_norm=norm) for i, o in itertools.pairwise(widths))
         self.head = Head(widths[-1] * 16, config.num_layers * config.w_dim, batch_norm=norm)

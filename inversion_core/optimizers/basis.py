@@ -52,6 +52,10 @@ class Basis(nn.Module):
         self.mean_LD.copy_(w_NLD.mean(0))
         self.spread_LD.copy_(w_NLD.std(0).clamp(min=SMALLEST))
 
+    def place(self, x_BLD: Tensor) -> Tensor:
+        """Codes that are in this basis already: how many standard deviations they are from the mean."""
+        return (x_BLD - self.mean_LD) / self.spread_LD
+
     def into(self, x_BLD: Tensor) -> Tensor:
         """Codes, gradients or updates (B, L, D) in this basis."""
         return layerwise(x_BLD.transpose(0, 1), self.axes_LDE).transpose(0, 1)

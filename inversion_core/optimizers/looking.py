@@ -24,8 +24,7 @@ from torch.nn import functional as F
 
 from inversion_core.loss import mean_square
 from inversion_core.models.convolution import convolve
-from inversion_core.models.encoder import ConvUnit, Encoder, ResidualBlock
-from inversion_core.models.layers import resolutions
+from inversion_core.models.encoder import ConvUnit, Encoder, EncoderConfig, ResidualBlock
 from inversion_core.models.serving import linear
 from inversion_core.optimizers.basis import Basis
 from inversion_core.optimizers.learned import LayerwiseLinear
@@ -87,6 +86,14 @@ class ResidualConfig:
             raise ValueError(f"warmup_steps and looks are {self.warmup_steps}, {self.looks}; they must be 0 or more")
         check_settings(self)
 
+    @property
+    def trunk(self) -> EncoderConfig:
+        """The encoder whose body the trunk has."""
+        return EncoderConfig(
+            resolution=SIDE_PX, w_dim=self.w_dim, channels_base=self.channels_base, channels_max=self.channels_max,
+            batch_norm=False,
+        )  # fmt: skip
+
 
 class Trunk(nn.Module):
     """Target, picture and the loss's gradient to it, with their features, to numbers (B, F): an encoder's body
@@ -94,7 +101,7 @@ class Trunk(nn.Module):
 
     def __init__(self, config: ResidualConfig):
         super().__init__()
-        widths = [min(config.channels_base * 2**i, config.channels_max) for i in range(len(resolutions(SIDE_PX)))]
+        widths = config.trunk.widths
         self.stem = ConvUnit(9, widths[0], 3, bias=True, batch_norm=False)
         self.blocks = nn.ModuleList(ResidualBlock(i, o, batch_norm=False) for i, o in itertools.pairwise(widths))
         self.features = nn.Conv2d(2 * config.feature_channels, widths[FEATURES_AFTER], 1)
@@ -202,7 +209,7 @@ class ResidualNetwork(nn.Module):
             adam_BLD: Adam's update at step size 1.
         """
         basis, config = self.basis, self.config
-        place_BLD = (w_BLD - basis.mean_LD) / basis.spread_LD
+        place_BLD = basis.place(w_BLD)
         own_BLI = torch.cat(
             [
                 adam_BLD, _unit(grad_BLD), _unit(grad_BLD * basis.curvature_LD.clamp(min=SMALLEST).rsqrt()), place_BLD,
@@ -224,10 +231,7 @@ class ResidualNetwork(nn.Module):
 
     def can_begin_as(self, encoder: Encoder | None) -> bool:
         """Whether there is an encoder, and its body has the trunk's sizes."""
-        if encoder is None:
-            return False
-        mine, widths = self.config, trunk_widths(encoder)
-        return widths == {"channels_base": mine.channels_base, "channels_max": mine.channels_max}
+        return encoder is not None and encoder.config == self.config.trunk
 
     @property
     def begun(self) -> list[nn.Parameter]:
@@ -244,12 +248,12 @@ class ResidualNetwork(nn.Module):
         self.trunk.begin_as(encoder)
         basis, head = self.basis, encoder.head
         assert head.bias is not None
-        mean_LD, spread_LD = basis.mean_LD, basis.spread_LD
+        spread_LD = basis.spread_LD
         # Places, as `forward` has them, are linear in the trunk's features: head_IF @ features + bias_I.
-        head_FLD = (head.weight * head.weight_scale).unflatten(0, mean_LD.shape).permute(2, 0, 1)
+        head_FLD = (head.weight * head.weight_scale).unflatten(0, spread_LD.shape).permute(2, 0, 1)
         head_IF = (basis.into(head_FLD) / spread_LD).flatten(1).T
-        bias_I = ((basis.into(head.bias.view(1, *mean_LD.shape)) - mean_LD) / spread_LD).flatten()
-        places_NI = ((basis.into(w_NLD) - mean_LD) / spread_LD).flatten(1)
+        bias_I = basis.place(basis.into(head.bias.view(1, *spread_LD.shape))).flatten()
+        places_NI = basis.place(basis.into(w_NLD)).flatten(1)
         centre_I = places_NI.mean(0)
         weight_LD = spread_LD * basis.curvature_LD.clamp(min=SMALLEST).sqrt()
         weight_I = weight_LD.clamp(min=1e-3 * float(weight_LD.max())).flatten()  # it is divided by

@@ -24,6 +24,7 @@ from inversion_core.training.identity import IdentityDistance
 from inversion_core.training.jitter import jitter
 from inversion_core.training.loop import train
 from inversion_core.training.options import TrainingOptions
+from inversion_core.training.precision import autocast
 from inversion_core.training.recording import Recorder
 from inversion_core.training.run import RunFolder
 
@@ -121,8 +122,7 @@ class BaseTrainer(ABC, Generic[O]):
 
     def autocast(self) -> AbstractContextManager[object]:
         """For the networks' forward passes: bfloat16 where the options say so."""
-        enabled = self.config.precision == "bfloat16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+        return autocast(self.device, self.config.precision)
 
     # -- what a person looks at ------------------------------------------------------------------------------
 

@@ -24,9 +24,9 @@ from inversion_core.inverter import BestSteps, differentiate, iterate
 from inversion_core.loss import InversionLoss
 from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance, sees
 from inversion_core.packs import Pack
-from inversion_core.training.options import check_counts
+from inversion_core.training.options import PRECISIONS, check_counts
 from inversion_core.training.pairs import Mixture, Pairs, draw_pairs
-from inversion_core.training.precision import DTYPES
+from inversion_core.training.precision import autocast
 from inversion_core.training.run import RunFolder
 from inversion_core.training.schedule import rate_factor
 
@@ -83,8 +83,8 @@ class OptimizerTraining:
             raise ValueError(f"objective is {self.objective!r}; choose loss or log-loss")
         if self.targets not in ("mapped", "mixed", "pictures"):
             raise ValueError(f"targets is {self.targets!r}; choose mapped, mixed or pictures")
-        if self.precision not in DTYPES:
-            raise ValueError(f"precision is {self.precision!r}; choose {' or '.join(DTYPES)}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}; choose {' or '.join(PRECISIONS)}")
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging is {self.averaging}; it must be from 0 to below 1")
         check_counts(self, "pairs", "batch_size", "iterations", "unroll", "evaluate_every", "patience", "max_pictures")
@@ -197,8 +197,7 @@ class OptimizerTrainer:
     def _gradient(self, loss: InversionLoss, w_BLD: Tensor) -> tuple[Tensor, Tensor, Seen | None]:
         """Of equation 1 to the code alone; the loss itself (B,); and what the optimizer may look at."""
         leaf_BLD = w_BLD.detach().requires_grad_()
-        low = self.config.precision == "bfloat16"
-        with torch.autocast(leaf_BLD.device.type, DTYPES[self.config.precision], enabled=low):
+        with autocast(leaf_BLD.device, self.config.precision):
             image_BCHW = self.pack.synthesize(leaf_BLD)
             terms = loss.terms(image_BCHW)
         grad_BLD, seen = differentiate(loss, terms, leaf_BLD, image_BCHW, with_seen=sees(self.optimizer))
@@ -218,7 +217,7 @@ class OptimizerTrainer:
         torch.autograd.backward(codes, cotangents)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         if norm.isfinite():
-            for group in self._adam.param_groups:
+            for group in self._adam.param_groups:  # not `set_rates`: this Adam is not recorded, its rate is a float
                 group["lr"] = group["factor"] * self._rate()
             self._adam.step()
             self._average.update_parameters(self.network)

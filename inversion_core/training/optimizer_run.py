@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -54,9 +54,9 @@ def make_trainer(
             weights, or the run in `out` is another one.
     """
     size = {"num_layers": pack.num_layers, "w_dim": pack.w_dim}
-    before = None if start_from is None else _variant(start_from, design, config.start)
-    if start_from is not None and before is not None:
-        settings = {**start_from.manifest.learned[before], **settings}
+    given = None if start_from is None else _given(start_from, design, config.start)
+    if given is not None:
+        settings = {**given.settings, **settings}
     if "feature_channels" in DESIGNS[design].setting_types:
         sizes = {"feature_channels": pack.features(real_BCHW[:1].to(pack.device)).shape[1]}
         if pack.encoder is not None:
@@ -75,8 +75,8 @@ def make_trainer(
     with torch.random.fork_rng(devices=[]):  # the weights depend on the seed alone
         torch.manual_seed(config.seed)
         network = DESIGNS[design].build(kept, **size)
-    if start_from is not None and before is not None:
-        _take_weights(network, start_from.learned[before], f"{before} of pack {start_from.name}")
+    if given is not None:
+        _take_weights(network, given)
     seeing = network if isinstance(network, ResidualNetwork) and network.can_begin_as(pack.encoder) else None
     mixture = None
     if config.targets != "mapped":
@@ -85,7 +85,7 @@ def make_trainer(
                 f"targets is {config.targets!r}, and there are no pictures to make them of; choose 'mapped'"
             )
         mixture = mixture_of(pack, pictures, with_pictures=config.targets == "pictures")
-        if start_from is None and read_facts(out / CHECKPOINT) is None:
+        if given is None and read_facts(out / CHECKPOINT) is None:
             _fit_bases(network, pack, mixture, config.seed)
             if seeing is not None and pack.encoder is not None:
                 seeing.begin_as(pack.encoder, mixture.codes_NLD)
@@ -95,21 +95,31 @@ def make_trainer(
     )  # fmt: skip
 
 
-def _variant(pack: Pack, design: str, start: str) -> Variant:
+class _Given(NamedTuple):
+    """A pack's learned optimizer, to start from."""
+
+    name: str
+    """For people."""
+    settings: Mapping[str, Any]
+    network: nn.Module
+
+
+def _given(pack: Pack, design: str, start: str) -> _Given:
     if design not in pack.manifest.optimizers:
         raise OptionInvalid(
             f"pack {pack.name} has no weights of {design!r} to start from; it has "
             f"{', '.join(map(str, pack.manifest.learned)) or 'none'}"
         )
-    return pick_variant(pack.manifest.optimizers, design, start)
+    variant = pick_variant(pack.manifest.optimizers, design, start)
+    return _Given(f"{variant} of pack {pack.name}", pack.manifest.learned[variant], pack.learned[variant])
 
 
-def _take_weights(network: nn.Module, other: nn.Module, whose: str) -> None:
-    theirs = other.state_dict()
+def _take_weights(network: nn.Module, given: _Given) -> None:
+    theirs = given.network.state_dict()
     for name, value in network.state_dict().items():
         if name not in theirs or theirs[name].shape != value.shape:
             raise OptionInvalid(
-                f"{whose} is another size (its {name} differs); start from weights of the same settings"
+                f"{given.name} is another size (its {name} differs); start from weights of the same settings"
             )
     network.load_state_dict(theirs)
 

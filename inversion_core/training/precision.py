@@ -20,6 +20,11 @@ def faster_precision(device: str | torch.device, *, repeats: int = 3) -> tuple[s
     return ("bfloat16" if wins else "float32"), times_ms
 
 
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context of a training step's forward pass; with float32 it changes nothing."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
 def prepare(device: str | torch.device) -> None:
     """Let a CUDA device take its fast ways.
 
