@@ -185,4 +185,6 @@ class Pack:
     digest: str = ""
     default_optimizer: str = ""
     """What is taken where `optimizer` is left out; services of before say none."""
+    focus: float = 0.0
+    """Likewise where `focus` is left out."""
     directions: tuple[Direction, ...] = ()

@@ -36,6 +36,8 @@ class Options(TypedDict, total=False):
     seed: int
     frame_every: int
     align: bool
+    focus: float | None
+    """How much more the middle of the face counts than the rest; 0 is the paper's loss."""
     target_loss: float | None
     max_seconds: float | None
     plateau_steps: int | None

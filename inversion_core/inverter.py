@@ -19,7 +19,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from inversion_core.errors import OptionInvalid
-from inversion_core.loss import InversionLoss, LossTerms
+from inversion_core.loss import MAX_FOCUS, InversionLoss, LossTerms, focus_map
 from inversion_core.optimizers import OPTIMIZERS, build_optimizer, restore_state, state_tensors
 from inversion_core.optimizers.catalogue import SCHEDULE_SETTINGS
 from inversion_core.optimizers.designs import DESIGNS
@@ -48,6 +48,9 @@ class InvertConfig:
     """Seed of the random start."""
     regulariser_weight: float = 0.0
     """Weight of the in-domain regulariser; IDInvert's public code uses 2.0, the paper 0."""
+    focus: float | None = None
+    """How much more the middle of the face counts than the rim, in the pixel term; 0: equation 1 as the paper has it.
+    None takes what the pack records."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 0:
@@ -58,6 +61,8 @@ class InvertConfig:
             raise OptionInvalid(f"learning_rate is {self.learning_rate}; it must be above 0")
         if self.regulariser_weight < 0:
             raise OptionInvalid(f"regulariser_weight is {self.regulariser_weight}; it must be 0 or more")
+        if self.focus is not None and not 0 <= self.focus <= MAX_FOCUS:
+            raise OptionInvalid(f"focus is {self.focus}; it must be from 0 to {MAX_FOCUS:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +141,7 @@ def invert(pack: Pack, target_BCHW: Tensor, config: InvertConfig | None = None, 
         features=pack.features,
         perceptual_weight=pack.perceptual_weight,
         mask_B1HW=mask_B1HW,
+        weight_B1HW=pixel_weights(pack, config),
         encode=pack.encode if config.regulariser_weight else None,
         regulariser_weight=config.regulariser_weight,
     )
@@ -163,6 +169,12 @@ def iterate(w_BLD: Tensor, *, synthesize: Callable[[Tensor], Tensor], loss: Inve
             return
         grad_BLD, seen = differentiate(loss, terms, w_BLD, image_BCHW, with_seen=sees(optimizer))
         w_BLD, state = advance(optimizer, w_BLD.detach(), grad_BLD, state, seen)
+
+
+def pixel_weights(pack: Pack, config: InvertConfig) -> Tensor | None:
+    """How much each pixel counts (1, 1, H, W); None where all count alike."""
+    focus = pack.focus if config.focus is None else config.focus
+    return focus_map(focus, pack.resolution)[None, None].to(pack.device) if focus else None
 
 
 def start_codes(pack: Pack, target_BCHW: Tensor, config: InvertConfig) -> Tensor:

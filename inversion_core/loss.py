@@ -1,4 +1,4 @@
-"""The inversion loss of equation 1, each image on its own, and its two optional parts.
+"""The inversion loss of equation 1, each image on its own, and its three optional parts.
 
 Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from inversion_core.models import PerceptualNetwork
@@ -16,6 +17,11 @@ PERCEPTUAL_WEIGHT = 5e-5
 """lambda_vgg of equation 1, for VGG-16's relu4_3."""
 REGULARISER_WEIGHT = 2.0
 """What IDInvert's public code gives its in-domain regulariser; the paper leaves that out."""
+FOCUS_CENTRE = (0.0, 0.15)
+"""x and y of what makes a person, from -1 to 1 over a picture that is aligned as FFHQ is: the bridge of the nose."""
+FOCUS_WIDTH = 0.4
+"""Standard deviation of the bell around it, in the same units: eyes and mouth lie within one."""
+MAX_FOCUS = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +29,7 @@ class LossTerms:
     """The parts of the loss, unweighted, each (B,)."""
 
     pixel_B: Tensor
-    """Mean square difference of the pictures, in [-1, 1]."""
+    """Mean square difference of the pictures, in [-1, 1]; with a focus the weighted mean."""
     perceptual_B: Tensor
     """Mean square difference of their features."""
     regulariser_B: Tensor | None
@@ -50,6 +56,7 @@ class InversionLoss:
         perceptual_weight: lambda_vgg.
         mask_B1HW: 1 where the pictures must agree, 0 where anything goes; multiplies both pictures before
             either term, as IDInvert's semantic diffusion does.
+        weight_B1HW: how much each pixel counts in the pixel term, see `focus_map`; 1 on the mean.
         encode: E, for the in-domain regulariser; not needed where its weight is 0.
         target_features_BCHW: F of the (masked) targets, where they are known already.
     """
@@ -61,6 +68,7 @@ class InversionLoss:
         features: PerceptualNetwork,
         perceptual_weight: float = PERCEPTUAL_WEIGHT,
         mask_B1HW: Tensor | None = None,
+        weight_B1HW: Tensor | None = None,
         encode: Callable[[Tensor], Tensor] | None = None,
         regulariser_weight: float = 0.0,
         target_features_BCHW: Tensor | None = None,
@@ -68,6 +76,7 @@ class InversionLoss:
         self._features = features
         self._perceptual_weight = perceptual_weight
         self._mask_B1HW = mask_B1HW
+        self._weight_B1HW = weight_B1HW
         self._encode = encode if regulariser_weight else None
         self._regulariser_weight = regulariser_weight
         self.target_BCHW = self._masked(target_BCHW)
@@ -84,7 +93,7 @@ class InversionLoss:
         masked_BCHW = self._masked(image_BCHW)
         features_BCHW = self._features(masked_BCHW)
         return LossTerms(
-            pixel_B=mean_square(masked_BCHW - self.target_BCHW),
+            pixel_B=mean_square(masked_BCHW - self.target_BCHW, self._weight_B1HW),
             perceptual_B=mean_square(features_BCHW - self.target_features_BCHW),
             regulariser_B=self._regulariser(image_BCHW, w_BLD),
             perceptual_weight=self._perceptual_weight,
@@ -109,6 +118,21 @@ class InversionLoss:
         return (w_BLD - self._encode(image_BCHW)).square().mean(dim=(1, 2))
 
 
-def mean_square(x_BCHW: Tensor) -> Tensor:
+def mean_square(x_BCHW: Tensor, weight_B1HW: Tensor | None = None) -> Tensor:
     """(B,). Channel by channel: one sum of all would depend, in its last digit, on how many threads share it."""
-    return x_BCHW.square().mean(dim=(2, 3)).mean(dim=1)
+    square_BCHW = x_BCHW.square()
+    if weight_B1HW is not None:
+        square_BCHW = square_BCHW * weight_B1HW  # of weights 1 the result is the same to the last bit
+    return square_BCHW.mean(dim=(2, 3)).mean(dim=1)
+
+
+def focus_map(focus: float, side_px: int) -> Tensor:
+    """Weights (H, W) of pixels, 1 on the mean: the face's middle counts 1 + `focus` times as much as the rim.
+
+    A face recogniser looks at eyes, nose and mouth; to a mean over all pixels hair and background, of which there is
+    more, are as dear (docs/math.md, equation 2).
+    """
+    along_S = (torch.arange(side_px) + 0.5) * (2 / side_px) - 1
+    x_S, y_S = (-0.5 * ((along_S - centre) / FOCUS_WIDTH).square() for centre in FOCUS_CENTRE)
+    weight_HW = 1 + focus * (y_S[:, None] + x_S[None, :]).exp()
+    return weight_HW / weight_HW.mean()

@@ -199,6 +199,7 @@ class CorePrepared:
             optimizer=self.optimizer,
             start=None if self.start_LD is not None else self.options.start and self.options.start.value,
             seed=self.options.seed,
+            focus=self.options.focus,
         )
         return Request(
             pack=self.pack,
@@ -251,6 +252,7 @@ def _info(pack: Pack, *, default: bool) -> PackInfo:
         starts=[StartKind(start) for start in pack.manifest.starts],
         optimizers=sorted(pack.optimizers),
         default_optimizer=pack.default_optimizer,
+        focus=pack.focus,
         directions=[
             DirectionInfo(name=spec.name, label=spec.label, low=spec.range[0], high=spec.range[1])
             for spec in pack.manifest.directions

@@ -170,6 +170,7 @@ export class UploadForm {
     const starts = (pack?.starts ?? []).map((kind) => [kind, STARTS[kind] ?? kind]);
     fill($("start-kind"), [...starts, [OWN, this.code ? `the code ${this.code.name}` : "a code of mine …"]], "the pack’s default");
     if (this.code) $("start-kind").value = OWN;
+    $("focus").placeholder = pack ? `the pack’s, ${pack.focus ?? 0}` : "the pack’s";
     $("pack-note").textContent = pack
       ? `${pack.description.replace(/[^.!?]$/, "$&.")} Licence: ${pack.licence}.`
       : "No worker is running at the moment; photos wait until one is.";

@@ -59,6 +59,7 @@ def run_methods(
     *,
     keep: Sequence[int] = (),
     tick: Callable[[], object] = lambda: None,
+    focus: float | None = None,
 ) -> Iterator[Result]:
     """Invert a batch by each method in turn, each from the start: a schedule may depend on the number of steps.
 
@@ -67,12 +68,14 @@ def run_methods(
         steps: numbers of Adam's updates.
         keep: steps whose pictures are wanted in `frames`.
         tick: called after each Step of Adam, for a progress bar.
+        focus: see InvertConfig.
     """
     names = method_names(pack, steps)
     target_BCHW = target_BCHW.to(pack.device)
     yield _start(pack, target_BCHW)
     for name, count in zip(names[1:], steps, strict=True):
-        yield _adam(pack, target_BCHW, name, count, keep=keep, tick=tick)
+        config = InvertConfig(num_steps=count, optimizer=OPTIMIZER, focus=focus)
+        yield _adam(pack, target_BCHW, name, config, keep=keep, tick=tick)
 
 
 def _start(pack: Pack, target_BCHW: Tensor) -> Result:
@@ -88,11 +91,11 @@ def _start(pack: Pack, target_BCHW: Tensor) -> Result:
 
 
 def _adam(
-    pack: Pack, target_BCHW: Tensor, name: str, count: int, *, keep: Sequence[int], tick: Callable[[], object]
+    pack: Pack, target_BCHW: Tensor, name: str, config: InvertConfig, *, keep: Sequence[int], tick: Callable[[], object]
 ) -> Result:
     best, frames = BestSteps(), {}
     started = now(pack.device)
-    for step in invert(pack, target_BCHW, InvertConfig(num_steps=count, optimizer=OPTIMIZER)):
+    for step in invert(pack, target_BCHW, config):
         best.update(step)
         if step.index in keep:
             frames[step.index] = best.image_BCHW

@@ -42,6 +42,8 @@ class QualityConfig:
     """LPIPS squeeze weights (`inversion_core.models.lpips`); None leaves the measure out."""
     identity: Path | None = None
     """Face recognition network (`inversion_core.benchmark.identity`); None leaves the measures out."""
+    focus: float | None = None
+    """How much more the middle of the face counts than the rim; None takes the pack's."""
     align: bool = True
     """Find and align the face, as the service does; else the centre is taken as it is."""
     batch: int = 8
@@ -114,7 +116,7 @@ def measure_subjects(
             def tick(count: int = len(part)) -> None:
                 bar.update(count)
 
-            for result in run_methods(pack, target_BCHW, config.steps, keep=keep, tick=tick):
+            for result in run_methods(pack, target_BCHW, config.steps, keep=keep, tick=tick, focus=config.focus):
                 rows += _measure(part, target_BCHW, result, truth, instruments)
                 frames = result.frames | frames  # of two runs that pass a step the shorter one counts
             sheet += list(_sheet_rows(part, frames))[: max(0, config.sheet_rows - start)]

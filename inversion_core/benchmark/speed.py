@@ -203,6 +203,7 @@ def _our_config(pack: Pack, regulariser_weight: float) -> InvertConfig:
         start="mean",
         learning_rate=_learning_rate(pack),
         regulariser_weight=regulariser_weight,
+        focus=0.0,
     )
 
 

@@ -71,6 +71,9 @@ def _add_quality(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument(
         "--identity", type=Path, metavar="FILE", help="face recognition network, ONNX (needs onnxruntime)"
     )
+    parser.add_argument(
+        "--focus", type=float, metavar="F", help="how much more the face's middle counts (default: the pack's)"
+    )
     parser.add_argument("--no-align", action="store_true", help="the pictures are ready crops: take their centre")
     parser.add_argument("--limit", type=int, metavar="N", help="take the first N pictures only")
     parser.add_argument("--sheet", type=int, default=QualityConfig.sheet_rows, metavar="N",
@@ -133,7 +136,7 @@ def _run_speed(args: argparse.Namespace) -> int:
 def _run_quality(args: argparse.Namespace) -> int:
     config = QualityConfig(
         steps=tuple(args.steps), lpips=args.lpips, identity=args.identity, align=not args.no_align,
-        batch=args.batch, sheet_rows=args.sheet, limit=args.limit, device=args.device,
+        focus=args.focus, batch=args.batch, sheet_rows=args.sheet, limit=args.limit, device=args.device,
     )  # fmt: skip
     print(measure_quality(args.pack, args.photos, args.out, config))
     return 0

@@ -49,6 +49,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the random start (default: 0)")
     parser.add_argument(
+        "--focus", type=float, metavar="F",
+        help="how much more the middle of the face counts than the rim; 0 is the paper's loss (default: the pack's)",
+    )  # fmt: skip
+    parser.add_argument(
         "--no-align", action="store_true", help="take the centre of the photo as it is, without looking for a face"
     )
     parser.add_argument(
@@ -64,7 +68,9 @@ def _run(args: argparse.Namespace) -> int:
     if args.frame_every < 1:
         print(f"error: --frame-every is {args.frame_every}; it must be at least 1", file=sys.stderr)
         return 2
-    config = InvertConfig(num_steps=args.steps, optimizer=args.optimizer, start=args.start, seed=args.seed)
+    config = InvertConfig(
+        num_steps=args.steps, optimizer=args.optimizer, start=args.start, seed=args.seed, focus=args.focus
+    )
     pack = load_pack(args.pack, device=args.device)
     make_optimizer(pack, config)  # a wrong option ends here, before any photo
     failed = 0

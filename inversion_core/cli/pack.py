@@ -81,7 +81,7 @@ def _add_optimizer(kinds: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_change(kinds: Commands[argparse.ArgumentParser]) -> None:
-    parser = kinds.add_parser("change", help="give a pack another version, card or settings of an optimizer")
+    parser = kinds.add_parser("change", help="give a pack another version, card, focus or settings of an optimizer")
     parser.add_argument("pack", metavar="PACK", help="name or folder; it is changed where it is")
     parser.add_argument("--version")
     parser.add_argument("--description")
@@ -89,6 +89,10 @@ def _add_change(kinds: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--optimizer", action="append", default=[], type=_settings, metavar="NAME=JSON",
         help="settings as pack.json has them, such as adam='{\"learning_rate\": 0.1}'; again for more",
+    )  # fmt: skip
+    parser.add_argument(
+        "--focus", type=float, metavar="F",
+        help="how much more the middle of the face counts than the rim where nobody says; 0: all alike",
     )  # fmt: skip
     parser.set_defaults(run=_run_change)
 
@@ -181,6 +185,6 @@ def _run_change(args: argparse.Namespace) -> int:
         card = None if args.card is None else args.card.read_bytes()
     except OSError as error:
         raise PackInvalid(f"--card {args.card} cannot be read: {error.strerror or error}") from error
-    manifest = change_pack(folder, card=card, optimizers=dict(args.optimizer), **texts)
+    manifest = change_pack(folder, card=card, optimizers=dict(args.optimizer), focus=args.focus, **texts)
     print(f"{folder}: {manifest.name} {manifest.version}")
     return 0

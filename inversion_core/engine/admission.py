@@ -19,7 +19,7 @@ from inversion_core.engine.slots import Slot
 from inversion_core.engine.stop import Progress, progress_of
 from inversion_core.engine.ticket import Ticket
 from inversion_core.errors import OptionInvalid
-from inversion_core.inverter import make_optimizer, restored, start_codes, start_kind
+from inversion_core.inverter import make_optimizer, pixel_weights, restored, start_codes, start_kind
 from inversion_core.models.serving import serving
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.optimizers.schedule import Scheduled
@@ -88,7 +88,8 @@ def admit(entries: Sequence[Entry], now_s: float) -> list[Slot]:
         slots.append(
             Slot(request=entry.request, ticket=entry.ticket, optimizer=entry.optimizer, cohort_key=entry.cohort_key,
                  target_1CHW=targets[row], features_1CHW=features_BCHW[row : row + 1], mask_11HW=masks[row],
-                 admitted_s=now_s, progress=_progress(entry.request, index), w_1LD=w_1LD, state=state)
+                 weight_11HW=pixel_weights(pack, entry.request.config), admitted_s=now_s,
+                 progress=_progress(entry.request, index), w_1LD=w_1LD, state=state)
         )  # fmt: skip
     return slots
 

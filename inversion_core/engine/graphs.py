@@ -49,7 +49,7 @@ class GraphedStep:
     def __call__(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
         if want is Want.LOSS:
             return self._step(w_BLD, inputs, want)  # the last Step of a lonely request: once each
-        key = len(w_BLD), inputs.mask_B1HW is None, want
+        key = len(w_BLD), inputs.mask_B1HW is None, inputs.weight_B1HW is None, want
         if key not in self._recordings:
             self._recordings[key] = self._recorded(w_BLD, inputs, want)
         recording = self._recordings[key]
@@ -59,7 +59,7 @@ class GraphedStep:
 
     def _recorded(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Recording | None:
         """None where the step cannot be recorded. Raises: what the step raises, and of memory."""
-        w_BLD, inputs = w_BLD.clone(), copied(inputs)
+        w_BLD, inputs = w_BLD.clone(), inputs.mapped(torch.clone)
         beside = torch.cuda.Stream(w_BLD.device)
         beside.wait_stream(torch.cuda.current_stream(w_BLD.device))
         with torch.cuda.stream(beside):
@@ -81,10 +81,8 @@ class GraphedStep:
 def replayed(recording: Recording, w_BLD: Tensor, inputs: Inputs) -> Evaluation:
     """The step on these tensors; the result is copied, since the next replay writes to the same place."""
     recording.w_BLD.copy_(w_BLD)
-    recording.inputs.target_BCHW.copy_(inputs.target_BCHW)
-    recording.inputs.target_features_BCHW.copy_(inputs.target_features_BCHW)
-    if recording.inputs.mask_B1HW is not None and inputs.mask_B1HW is not None:
-        recording.inputs.mask_B1HW.copy_(inputs.mask_B1HW)
+    for read, given in zip(recording.inputs.tensors().values(), inputs.tensors().values(), strict=True):
+        read.copy_(given)
     recording.graph.replay()
     return kept(recording.outputs)
 
@@ -97,12 +95,4 @@ def kept(outputs: Evaluation) -> Evaluation:
         loss_B=outputs.loss_B.clone(),
         grad_BLD=None if outputs.grad_BLD is None else outputs.grad_BLD.clone(),
         seen=None if seen is None else joined_seen([seen]),
-    )
-
-
-def copied(inputs: Inputs) -> Inputs:
-    return Inputs(
-        target_BCHW=inputs.target_BCHW.clone(),
-        target_features_BCHW=inputs.target_features_BCHW.clone(),
-        mask_B1HW=None if inputs.mask_B1HW is None else inputs.mask_B1HW.clone(),
     )

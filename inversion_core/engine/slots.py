@@ -34,6 +34,7 @@ class Slot:
     features_1CHW: Tensor
     """Of the target times the mask."""
     mask_11HW: Tensor | None
+    weight_11HW: Tensor | None
     admitted_s: float
     progress: Progress
     w_1LD: Tensor
@@ -135,14 +136,18 @@ class Batch:
 
 def stacked(slots: Sequence[Slot]) -> Inputs:
     """The inputs of slots in their order."""
-    mask_B1HW = None
-    if any(slot.mask_11HW is not None for slot in slots):
-        ones_11HW = torch.ones_like(slots[0].target_1CHW[:, :1])  # times one changes nothing
-        mask_B1HW = torch.cat([ones_11HW if slot.mask_11HW is None else slot.mask_11HW for slot in slots])
+    ones_11HW = torch.ones_like(slots[0].target_1CHW[:, :1])  # times one changes nothing
+
+    def maps(own: Sequence[Tensor | None]) -> Tensor | None:
+        if all(map_11HW is None for map_11HW in own):
+            return None
+        return torch.cat([ones_11HW if map_11HW is None else map_11HW for map_11HW in own])
+
     return Inputs(
         target_BCHW=torch.cat([slot.target_1CHW for slot in slots]),
         target_features_BCHW=torch.cat([slot.features_1CHW for slot in slots]),
-        mask_B1HW=mask_B1HW,
+        mask_B1HW=maps([slot.mask_11HW for slot in slots]),
+        weight_B1HW=maps([slot.weight_11HW for slot in slots]),
     )
 
 

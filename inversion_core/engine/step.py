@@ -33,23 +33,23 @@ class Inputs:
     """Of the targets times their masks."""
     mask_B1HW: Tensor | None
     """None where no row has a mask."""
+    weight_B1HW: Tensor | None = None
+    """How much each pixel counts; None where they count alike in every row."""
 
     def rows(self, first: int, end: int) -> Inputs:
-        mask_B1HW = None if self.mask_B1HW is None else self.mask_B1HW[first:end]
-        return Inputs(
-            target_BCHW=self.target_BCHW[first:end],
-            target_features_BCHW=self.target_features_BCHW[first:end],
-            mask_B1HW=mask_B1HW,
-        )
+        return self.mapped(lambda rows_B: rows_B[first:end])
 
     def filled(self, size: int) -> Inputs:
         """With the first row repeated up to `size`."""
-        mask_B1HW = None if self.mask_B1HW is None else filled(self.mask_B1HW, size)
-        return Inputs(
-            target_BCHW=filled(self.target_BCHW, size),
-            target_features_BCHW=filled(self.target_features_BCHW, size),
-            mask_B1HW=mask_B1HW,
-        )
+        return self.mapped(lambda rows_B: filled(rows_B, size))
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Inputs:
+        """The same of each tensor that there is."""
+        return replace(self, **{name: change(rows_B) for name, rows_B in self.tensors().items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Those that there are, by name, in one order."""
+        return {name: rows_B for name, rows_B in vars(self).items() if rows_B is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +117,7 @@ class PackStep:
             features=self._networks.features,
             perceptual_weight=self._networks.perceptual_weight,
             mask_B1HW=inputs.mask_B1HW,
+            weight_B1HW=inputs.weight_B1HW,
             encode=self._networks.encode if self._regulariser_weight else None,
             regulariser_weight=self._regulariser_weight,
         )

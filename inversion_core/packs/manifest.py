@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from inversion_core.errors import PackInvalid
-from inversion_core.loss import PERCEPTUAL_WEIGHT
+from inversion_core.loss import MAX_FOCUS, PERCEPTUAL_WEIGHT
 from inversion_core.models import EncoderConfig, GeneratorConfig
 from inversion_core.optimizers import CLASSIC, OPTIMIZERS, build_optimizer
 from inversion_core.optimizers.designs import DESIGNS
@@ -76,6 +76,8 @@ class PackManifest:
     """Name of an optimizer -> the settings that suit this pack, or start -> such settings, see `offered` and
     `by_start.py`; of a learned one: start -> settings of the weights that were trained for it."""
     default_optimizer: str = "adam"
+    focus: float = 0.0
+    """How much more the middle of the face counts than the rim where nobody says (`inversion_core.loss.focus_map`)."""
     directions: tuple[DirectionSpec, ...] = ()
     """Editing directions; their tensors lie in directions.safetensors."""
     files: Mapping[str, str] = field(default_factory=dict)
@@ -97,6 +99,8 @@ class PackManifest:
             )
         if not 0 <= self.perceptual.weight < math.inf:
             raise ValueError(f"perceptual.weight is {self.perceptual.weight}; it must be 0 or more")
+        if not 0 <= self.focus <= MAX_FOCUS:
+            raise ValueError(f"focus is {self.focus}; it must be from 0 to {MAX_FOCUS:g}")
         if self.encoder is not None and (self.encoder.resolution, self.encoder.w_dim) != (self.resolution, self.w_dim):
             raise ValueError(
                 f"encoder makes codes of width {self.encoder.w_dim} from {self.encoder.resolution} px, "
@@ -159,6 +163,8 @@ class PackManifest:
         fields = dataclasses.asdict(self)
         shape = {"resolution": self.resolution, "num_layers": self.num_layers, "w_dim": self.w_dim}
         order = ("name", "version", "description", "licence", "provenance")
+        if not self.focus:
+            del fields["focus"]
         head = {"format": FORMAT} | {key: fields.pop(key) for key in order}
         return json.dumps(head | shape | fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -220,6 +226,8 @@ def _build(reader: Reader) -> PackManifest:
     parts["optimizers"] = {name: _settings(optimizers, name) for name in optimizers.every_key()}
     parts["directions"] = tuple(map(read_spec, reader.sections("directions")))
     parts["files"] = _files(reader.section("files"))
+    if reader.states("focus"):  # packs without one do not say so: programs of before would not know the key
+        parts["focus"] = reader.number("focus")
     try:
         return PackManifest(**parts)
     except ValueError as error:

@@ -92,6 +92,11 @@ class Pack:
         return self.manifest.perceptual.weight
 
     @property
+    def focus(self) -> float:
+        """How much more the middle of the face counts than the rim, where nobody says."""
+        return self.manifest.focus
+
+    @property
     def optimizers(self) -> Mapping[str, Mapping[str, Any]]:
         """Name -> settings of the optimizers that the pack offers, or start -> such settings."""
         return self.manifest.offered

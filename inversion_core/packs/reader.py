@@ -32,6 +32,10 @@ class Reader:
         self._taken.update(self._value)
         return list(self._value)
 
+    def states(self, key: str) -> bool:
+        """Whether the key is there, whatever it holds."""
+        return key in self._value
+
     def has(self, key: str) -> bool:
         """Whether the key holds something; null counts as nothing, but the key must be there."""
         return self._take(key) is not None

@@ -56,6 +56,13 @@ def test_methods_are_the_start_and_the_best_of_the_loop() -> None:
     assert [result.method for result in (start, three, six)] == method_names(pack, [3, 6])
 
 
+def test_methods_have_the_packs_focus_or_the_one_that_is_named() -> None:
+    pack, target_BCHW = tiny_pack().changed(focus=20.0), tiny_targets(1)
+    own, named, off = (list(run_methods(pack, target_BCHW, [4], focus=focus))[1] for focus in (None, 20.0, 0.0))
+    assert torch.equal(own.image_BCHW, named.image_BCHW)
+    assert not torch.equal(own.image_BCHW, off.image_BCHW)
+
+
 def test_a_pack_without_an_encoder_starts_from_the_mean() -> None:
     pack = tiny_pack(has_encoder=False)
     start, _ = run_methods(pack, tiny_targets(1), [1])

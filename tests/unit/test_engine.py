@@ -133,6 +133,7 @@ def request(number: int = 0, num_steps: int = 5, optimizer: str = "adam", **opti
         learning_rate=options.pop("learning_rate", RATES.get(optimizer)),
         seed=number,
         regulariser_weight=options.pop("regulariser_weight", 0.0),
+        focus=options.pop("focus", None),
     )
     return Request(pack=options.pop("pack", PACK), target_CHW=TARGETS[number], config=config, **options)
 
@@ -166,6 +167,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "mean": {"start": "mean", "optimizer": "nag", "learning_rate": 0.5},
     "random": {"start": "random", "optimizer": "lbfgs", "learning_rate": 0.05},
     "masked": {"mask_HW": MASK},
+    "focused": {"focus": 8.0},
+    "focused and masked": {"focus": 3.0, "mask_HW": MASK},
     "given": {"start_LD": torch.linspace(-1, 1, 72).view(6, 12), "optimizer": "rmsprop", "learning_rate": 2e-4},
     "regular": {"regulariser_weight": 2.0},
     **{name: {"optimizer": name} for name in SETTINGS},

@@ -9,7 +9,7 @@ import torch
 
 from inversion_core.errors import OptionInvalid
 from inversion_core.inverter import BestSteps, Checkpoint, InvertConfig, Step, invert
-from inversion_core.loss import InversionLoss, LossTerms
+from inversion_core.loss import MAX_FOCUS, InversionLoss, LossTerms, focus_map
 from tests.tiny import tiny_pack, tiny_targets
 
 PACK = tiny_pack()
@@ -105,6 +105,40 @@ def test_what_lies_outside_the_mask_does_not_count() -> None:
         torch.testing.assert_close(a.w_BLD, b.w_BLD)
 
 
+def test_a_focus_weighs_the_pixel_term_and_nothing_else() -> None:
+    target = tiny_targets()
+    for plain, focused in zip(steps(0), steps(0, focus=9.0), strict=True):
+        apart_BCHW = plain.image_BCHW - target
+        weight_HW = focus_map(9.0, 16)
+        torch.testing.assert_close(focused.terms.pixel_B, (weight_HW * apart_BCHW.square()).mean(dim=(1, 2, 3)))
+        assert torch.equal(focused.terms.perceptual_B, plain.terms.perceptual_B)
+        assert not torch.allclose(focused.terms.pixel_B, plain.terms.pixel_B, rtol=1e-3)
+
+
+def test_a_focus_is_largest_at_the_faces_middle_and_one_on_the_mean() -> None:
+    weight_HW = focus_map(8.0, 64)
+    assert float(weight_HW.mean()) == pytest.approx(1, rel=1e-5)
+    row, column = divmod(int(weight_HW.argmax()), 64)
+    assert column in (31, 32)  # both lie beside the middle
+    assert 34 <= row <= 38
+    assert float(weight_HW.max() / weight_HW.min()) == pytest.approx(9, rel=0.05)
+    torch.testing.assert_close(weight_HW, weight_HW.flip(1))
+    coarse_HW = torch.nn.functional.avg_pool2d(weight_HW[None], 2)[0]
+    torch.testing.assert_close(focus_map(8.0, 32), coarse_HW, rtol=0.01, atol=0.01)  # the same at every resolution
+
+
+def test_the_packs_focus_holds_where_none_is_named() -> None:
+    pack, config = PACK.changed(focus=5.0), InvertConfig(num_steps=2, learning_rate=0.05)
+
+    def run(**options: float) -> list[Step]:
+        return list(invert(pack, tiny_targets(1), dataclasses.replace(config, **options)))
+
+    for own, named, off, plain in zip(run(), run(focus=5.0), run(focus=0.0), steps(2, 1), strict=True):
+        assert torch.equal(own.loss_B, named.loss_B)
+        assert torch.equal(off.loss_B, plain.loss_B)
+        assert not torch.equal(own.loss_B, off.loss_B)
+
+
 def test_the_regulariser_adds_its_weight_times_the_distance_of_the_codes() -> None:
     plain, regular = steps(0)[0], steps(0, regulariser_weight=2.0)[0]
     distance = (plain.w_BLD - PACK.encode(plain.image_BCHW)).square().mean(dim=(1, 2))
@@ -121,7 +155,7 @@ def test_the_regulariser_needs_codes() -> None:
 @pytest.mark.parametrize(
     "options",
     [{"num_steps": -1}, {"start": "nowhere"}, {"learning_rate": 0.0}, {"learning_rate": float("nan")},
-     {"regulariser_weight": -1.0}],
+     {"regulariser_weight": -1.0}, {"focus": -0.1}, {"focus": MAX_FOCUS + 1}, {"focus": float("nan")}],
 )  # fmt: skip
 def test_options_that_make_no_sense_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(OptionInvalid, match=next(iter(options))):

@@ -92,10 +92,13 @@ def test_settings_may_differ_by_start(folder: Path) -> None:
 def test_a_pack_is_given_another_version_card_and_settings(folder: Path, tmp_path: Path) -> None:
     before = read_manifest(folder)
     (tmp_path / "card.md").write_text("tiny faces", encoding="utf-8")
-    changes = ["--version", "2", "--card", str(tmp_path / "card.md"), "--optimizer", 'nag={"learning_rate": 3}']
+    changes = ["--version", "2", "--card", str(tmp_path / "card.md"), "--optimizer", 'nag={"learning_rate": 3}',
+               "--focus", "4.5"]  # fmt: skip
     assert main(["pack", "change", str(folder), *changes]) == 0
     after = verify_pack(folder)
     assert (after.version, after.optimizers) == ("2", {**before.optimizers, "nag": {"learning_rate": 3}})
+    assert (before.focus, after.focus) == (0, 4.5)
+    assert "focus" not in json.loads(before.to_json()), "programs that know no focus read a pack that has none"
     assert (folder / "README.md").read_text(encoding="utf-8") == "tiny faces"
     kept = {name: after.files[name] for name in before.files if name != "README.md"}
     assert kept == {name: sha for name, sha in before.files.items() if name != "README.md"}
@@ -109,6 +112,7 @@ def test_a_pack_is_given_another_version_card_and_settings(folder: Path, tmp_pat
         (["--version", "two words"], "version is 'two words'"),
         (["--optimizer", 'adam={"rate": 1}'], "'optimizers.adam' has settings"),
         (["--card", "nowhere.md"], "nowhere.md cannot be read"),
+        (["--focus", "-1"], "focus is -1"),
     ],
 )
 def test_a_change_that_cannot_be_leaves_the_pack(
@@ -271,6 +275,8 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "deep mapping": (lambda f: edit_json(f, set_at("generator", "mapping_layers", value=60_000)), "pack.json", "mapping_layers"),
     "NaN": (lambda f: edit_json(f, set_at("perceptual", "weight", value=math.nan)), "pack.json", "'perceptual.weight' must be"),
     "negative weight": (lambda f: edit_json(f, set_at("perceptual", "weight", value=-1)), "pack.json", "'perceptual.weight' is"),
+    "negative focus": (lambda f: edit_json(f, set_at("focus", value=-1)), "pack.json", "'focus' is -1"),
+    "focus is no number": (lambda f: edit_json(f, set_at("focus", value="much")), "pack.json", "'focus' must be"),
     "bad resolution": (lambda f: edit_json(f, set_at("generator", "resolution", value=24)), "pack.json", "'generator.resolution'"),
     "resolutions differ": (lambda f: edit_json(f, set_at("resolution", value=32)), "pack.json", "'resolution' is 32"),
     "codes differ": (lambda f: edit_json(f, set_at("encoder", "w_dim", value=13)), "pack.json", "'encoder' makes codes"),

@@ -167,14 +167,16 @@ def targets(kind: str) -> Tensor:
         return pack(kind).synthesize(pack(kind).map(torch.randn(MOST, 64, generator=draw)))
 
 
-def computed(kind: str, rows: slice, *, regulariser_weight: float = 0.0, has_mask: bool = False) -> dict[str, Tensor]:
+def computed(kind: str, rows: slice, *, regulariser_weight: float = 0.0, has_maps: bool = False) -> dict[str, Tensor]:
     """Everything that an engine computes of these rows, from their targets on."""
     target_BCHW = targets(kind)[rows]
     with torch.no_grad(), serving():
         features_BCHW = pack(kind).features(target_BCHW)
         start_BLD = pack(kind).encode(target_BCHW)
-    mask_B1HW = torch.ones_like(target_BCHW[:, :1]) if has_mask else None
-    inputs = Inputs(target_BCHW=target_BCHW, target_features_BCHW=features_BCHW, mask_B1HW=mask_B1HW)
+    map_B1HW = torch.ones_like(target_BCHW[:, :1]) if has_maps else None
+    inputs = Inputs(
+        target_BCHW=target_BCHW, target_features_BCHW=features_BCHW, mask_B1HW=map_B1HW, weight_B1HW=map_B1HW
+    )  # fmt: skip
     w_BLD = torch.randn(MOST, *start_BLD.shape[1:], generator=torch.Generator().manual_seed(2))[rows]
     step = PackStep(pack(kind), regulariser_weight, Precision.FLOAT32)
     evaluation = step(w_BLD, inputs, Want.SEEN)
@@ -199,8 +201,8 @@ def test_neighbours_do_not_change_a_bit(kind: str, count: int) -> None:
         assert_same_bits(together, row, computed(kind, slice(row, row + 1)))
 
 
-def test_neighbours_do_not_change_a_bit_with_regulariser_and_mask() -> None:
-    together = computed("small", slice(0, 3), regulariser_weight=2.0, has_mask=True)
+def test_neighbours_with_mask_and_focus_do_not_change_a_bit_of_one_without() -> None:
+    together = computed("small", slice(0, 3), regulariser_weight=2.0, has_maps=True)
     assert_same_bits(together, 1, computed("small", slice(1, 2), regulariser_weight=2.0))
 
 

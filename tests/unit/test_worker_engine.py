@@ -12,13 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from inversion_core import InvertConfig, invert
+from inversion_core import InvertConfig, invert, loss
 from inversion_core.engine import EngineConfig
 from inversion_core.pictures import to_image, to_tensor
 from tests.tiny import rough_pack
 from worker.__main__ import settings
 from worker.backend import NOTHING, Before
-from worker.contract import JobOptions, Priority, StopReason
+from worker.contract import JobOptions, Priority, StopReason, options
 from worker.core_backend import CoreBackend
 from worker.errors import JobRefused
 
@@ -64,6 +64,18 @@ def test_a_job_that_names_no_optimizer_gets_the_packs_own() -> None:
             for name in (None, "lbfgs", "sgd")
         )
         assert own == named != other
+
+
+def test_a_job_that_names_no_focus_gets_the_packs_own() -> None:
+    assert options.MAX_FOCUS == loss.MAX_FOCUS
+    with closing(CoreBackend({"tiny": PACK.changed(focus=6.0)}, "tiny", "cpu", EngineConfig(slots=1))) as backend:
+        (info,) = backend.packs()
+        assert info.focus == 6
+        own, named, off = (
+            [step.loss for step in backend.prepare(photo(0), JobOptions(steps=2, align=False, focus=focus)).steps()]
+            for focus in (None, 6, 0)
+        )
+        assert own == named != off
 
 
 def test_a_job_goes_on_from_its_checkpoint_and_a_code_is_rendered(backend: CoreBackend) -> None:

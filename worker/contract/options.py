@@ -16,6 +16,8 @@ MAX_STEPS = 1000
 """Most updates that one job may ask for."""
 MAX_SECONDS = 3600
 """Most seconds of work that one job may ask for."""
+MAX_FOCUS = 100
+"""Largest focus, that of the library."""
 MIN_TTL_S = 60
 """Shortest time that a job may ask to be kept."""
 MAX_TTL_S = 7 * 24 * 3600
@@ -84,6 +86,15 @@ class JobOptions(Message):
     )
     align: bool = Field(
         True, description="Find the face and align it as FFHQ does; false takes the centre crop as it is."
+    )
+    focus: float | None = Field(
+        None,
+        ge=0,
+        le=MAX_FOCUS,
+        allow_inf_nan=False,
+        description="How much more the middle of the face counts than hair and background: more keeps the person, and "
+        "draws the rest less exactly. 0 is the paper's loss; none takes the pack's `focus`.",
+        examples=[0],
     )
     target_loss: float | None = Field(
         None,

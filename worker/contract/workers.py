@@ -35,6 +35,9 @@ class PackInfo(Message):
     default_optimizer: str = Field(
         "adam", description="It is taken where `optimizer` is left out. Workers of before say none, and take Adam."
     )
+    focus: float = Field(
+        0.0, description="It is taken where `focus` is left out. Workers of before say none, and know no focus."
+    )
     directions: list[DirectionInfo] = Field(
         default_factory=list, description="Directions in which its codes can be edited; workers of before say none."
     )
