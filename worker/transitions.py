@@ -52,8 +52,11 @@ def now() -> datetime:
 
 
 def encode_fields(**fields: Any) -> dict[str, str]:
-    """Fields of a JobRecord as Redis holds them: a JSON value each."""
-    return {name: _FIELDS[name].dump_json(value).decode() for name, value in fields.items()}
+    """Fields of a JobRecord as Redis holds them: a JSON value each.
+
+    An option that was not chosen is left out, so that a worker of before, which may not know it, takes the job.
+    """
+    return {name: _FIELDS[name].dump_json(value, exclude_none=True).decode() for name, value in fields.items()}
 
 
 def decode_record(stored: Mapping[str, str]) -> JobRecord | None:

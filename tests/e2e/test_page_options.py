@@ -169,6 +169,15 @@ class TestStart:
         assert second["best_loss"] == pytest.approx(first["best_loss"])
 
 
+def test_the_focus_goes_along_where_one_is_given(page: Page, photo: Path) -> None:
+    page.set_input_files("#photo", photo)
+    options(page)
+    assert (page.get_attribute("#focus", "placeholder") or "").startswith("the pack’s, ")
+    page.fill("#focus", "6.5")
+    page.click("#submit")
+    assert found(page)["options"]["focus"] == 6.5
+
+
 class TestStop:
     @pytest.mark.parametrize(
         ("name", "value", "said"),

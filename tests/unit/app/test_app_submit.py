@@ -25,7 +25,7 @@ class TestJson:
     def test_a_photo_and_every_option(self, service: Service) -> None:
         options: dict[str, Any] = {
             "pack": "faces-64", "optimizer": "sgd", "start": "mean", "steps": 7, "seed": 5, "frame_every": 2,
-            "align": False, "target_loss": 0.01, "max_seconds": 2.5, "plateau_steps": 9, "paste": False, "priority": "high", "ttl": 60,
+            "align": False, "target_loss": 0.01, "max_seconds": 2.5, "plateau_steps": 9, "focus": 4.5, "paste": False, "priority": "high", "ttl": 60,
             "webhook": "https://example.com/hook?x=1", "webhook_events": ["done", "frame"],
         }  # fmt: skip
         assert set(options) == set(JobOptions.model_fields)
@@ -38,7 +38,7 @@ class TestJson:
 
     def test_null_is_the_default(self, service: Service) -> None:
         nothing = dict.fromkeys(
-            ("pack", "optimizer", "start", "target_loss", "max_seconds", "plateau_steps", "ttl", "webhook", "mask",
+            ("pack", "optimizer", "start", "focus", "target_loss", "max_seconds", "plateau_steps", "ttl", "webhook", "mask",
              "latents")
         )  # fmt: skip
         body = service.post(URL, json={"image": PHOTO, **nothing}).json()
@@ -76,6 +76,7 @@ class TestJson:
         [
             ("steps", "5"), ("steps", 1.5), ("steps", True), ("align", "true"), ("align", 1), ("seed", None),
             ("target_loss", 0), ("target_loss", "0.1"), ("max_seconds", 3601), ("plateau_steps", 0), ("ttl", 59), ("ttl", 10**9),
+            ("focus", -1), ("focus", 101), ("focus", "4"),
             ("priority", "urgent"), ("webhook_events", "done"), ("webhook_events", []), ("webhook_events", ["x"]),
             ("webhook", "ftp://example.com"), ("webhook", "https://"), ("webhook", "https://u:p@example.com"),
             ("webhook", "https://example.com/#a"), ("webhook", "http://[::1"), ("webhook", "http://a:99999"),

@@ -1,0 +1,29 @@
+"""Job records as they lie in Redis."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from worker.contract import FaceInfo, JobOptions, JobRecord, JobStatus
+from worker.transitions import decode_record, encode_fields, now
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize("options", [JobOptions(), JobOptions(optimizer="adam", focus=0, ttl=60, seed=3)])
+def test_a_record_is_read_as_it_was_written(options: JobOptions) -> None:
+    record = JobRecord(
+        id="job", status=JobStatus.RUNNING, options=options, created_at=now(), expires_at=now(), face=FaceInfo(found=0)
+    )
+    stored = encode_fields(**{name: getattr(record, name) for name in JobRecord.model_fields})
+    assert decode_record(stored) == record
+    assert decode_record(stored | {"of_later": "1"}) == record
+
+
+def test_an_option_that_was_not_chosen_is_not_written() -> None:
+    """A worker of before knows nothing of later options, and refuses what it does not know."""
+    stored = json.loads(encode_fields(options=JobOptions(optimizer="adam"))["options"])
+    assert stored["optimizer"] == "adam"
+    assert not {"focus", "target_loss", "webhook"} & set(stored)
