@@ -100,7 +100,7 @@ class Step:
     index: int
     """Updates done before it; 0 is the start."""
     terms: LossTerms
-    """The loss of equation 1 in its parts."""
+    """The loss in its parts."""
     w_BLD: Tensor
     image_BCHW: Tensor
     """G(w), in [-1, 1]."""

@@ -23,7 +23,7 @@ FILES = """For each photo a folder DIR/NAME (its file name without the ending) w
   aligned.png         the picture that was inverted
   reconstruction.png  the generator's picture of the best code
   latents.npy         that code, float32, (layers, width)
-  losses.csv          step, loss of equation 1 and its two terms
+  losses.csv          step, loss (with the focus, where there is one) and its two terms
   strip.png           the aligned picture, the pictures on the way, the reconstruction"""
 
 
