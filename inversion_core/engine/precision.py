@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from inversion_core.engine.capacity import default_slots
-from inversion_core.inverter import InvertConfig, iterate, make_optimizer, start_codes
+from inversion_core.inverter import BestSteps, InvertConfig, iterate, make_optimizer, start_codes
 from inversion_core.loss import InversionLoss
 from inversion_core.models.serving import serving
 from inversion_core.packs import Pack
@@ -208,15 +208,13 @@ class _Bench:
     def _final_losses(self, networks: Networks, precision: Precision, steps: int) -> Tensor:
         """The lowest loss of each picture, as float32 judges the code that this precision takes for its best."""
         optimizer = make_optimizer(self._pack, InvertConfig(num_steps=steps))
-        best_B, best_BLD = torch.full_like(self._start_BLD[:, 0, 0], torch.inf), self._start_BLD
+        best = BestSteps()
         with serving(), arithmetic(precision, self._pack.device):
             for step in iterate(self._start_BLD, synthesize=networks.synthesize, loss=self._loss(networks),
                                 optimizer=optimizer, num_steps=steps):  # fmt: skip
-                is_better_B = step.loss_B < best_B
-                best_B = torch.where(is_better_B, step.loss_B, best_B)
-                best_BLD = torch.where(is_better_B[:, None, None], step.w_BLD, best_BLD)
+                best.update(step)
         with torch.no_grad(), serving(), arithmetic(Precision.FLOAT32, self._pack.device):
-            return self._loss(self._pack)(self._pack.synthesize(best_BLD))
+            return self._loss(self._pack)(self._pack.synthesize(best.w_BLD))
 
     def _evaluated(self, networks: Networks, precision: Precision) -> tuple[Tensor, Tensor]:
         with torch.enable_grad(), serving(), arithmetic(precision, self._pack.device):

@@ -63,7 +63,7 @@ class JobRecord(Message):
     finished_at: datetime | None = None
     attempts: int = 0
     step: int | None = Field(None, description="Updates done so far; none before the start code.")
-    loss: float | None = Field(None, description="Loss at `step`; with a focus the middle of the face counts more in it.")
+    loss: float | None = Field(None, description="Loss at `step`; the focus is part of it.")
     best_step: int | None = Field(None, description="The step whose code, loss and picture are the result.")
     best_loss: float | None = None
     frames: list[int] = Field(default_factory=list, description="Steps of which a frame can be had, rising.")
