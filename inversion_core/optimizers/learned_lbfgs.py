@@ -14,6 +14,7 @@ Suffixes: B image, K pair in the history, L style layer, D latent w.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -28,7 +29,7 @@ from inversion_core.optimizers.seen import Seen
 BETA2 = 0.999
 """Decay of the second moments, Adam's; .95 does as well."""
 EPSILON = 1e-8
-GROWTH, SHRINKAGE = 1.5, 0.5
+GROWTH, SHRINKAGE = 2.0, 0.5
 """Of the radius, after a gain and after none."""
 LARGEST = 10.0
 """Of the radius over the one at the start."""
@@ -36,6 +37,12 @@ RISE = 1.3
 """Of the loss over its best, from which an image goes back."""
 MIN_COSINE = 0.01
 """Between step and change of gradient, below which a pair says too little of the curvature to be kept."""
+BANDS = 8
+"""Parts of a layer's axes, from flat to steep, of which each has a scale of its own in the first guess."""
+STRIDE = 2.0
+"""The first guess over what the pairs say of its size: it is for directions that they have not seen, flatter ones."""
+MOST_APART = 10.0
+"""Largest factor between a band's scale and that of all."""
 
 
 class TrustRegionConfig(Protocol):
@@ -172,7 +179,7 @@ class LearnedLBFGS:
     def _step(self, grad_BLD: Tensor, diagonal_BLD: Tensor, state: LearnedLBFGSState) -> Tensor:
         """-H grad, no longer than the radius; the diagonal's own step where H's does not lead down, for rounding."""
         plain_BLD = -self.config.radius * diagonal_BLD * grad_BLD
-        scaled_BLD = _scale_B11(diagonal_BLD, state, self.config.radius) * diagonal_BLD
+        scaled_BLD = _scales(diagonal_BLD, state, self.config.radius) * diagonal_BLD
         step_BLD = two_loop(grad_BLD, state.steps_BKLD, state.changes_BKLD, state.rho_BK, scaled_BLD)
         is_down_B = dot(step_BLD, grad_BLD) < 0  # never where anything is NaN
         step_BLD = torch.where(is_down_B[:, None, None], step_BLD, plain_BLD)
@@ -198,8 +205,28 @@ def _remember(grad_BLD: Tensor, state: LearnedLBFGSState) -> LearnedLBFGSState:
     )
 
 
-def _scale_B11(diagonal_BLD: Tensor, state: LearnedLBFGSState, otherwise: float) -> Tensor:
-    """gamma = (y . s) / (y . D y) of the newest pair, D the diagonal; `otherwise` where there is no pair."""
-    rho_B, y_BLD = state.rho_BK[:, -1], state.changes_BKLD[:, -1]
-    gamma_B = torch.where(rho_B > 0, 1 / (rho_B * dot(y_BLD, diagonal_BLD * y_BLD)), otherwise)
-    return gamma_B[:, None, None]
+def _scales(diagonal_BLD: Tensor, state: LearnedLBFGSState, otherwise: float) -> Tensor:
+    """gamma (B, L, D): by how much the pairs say that a step along `diagonal_BLD`, D, should be longer in each band.
+
+    For all together that is the mean over pairs of (s . y) / (y . D y). How far a band is from all is the root of
+    (s . D^-1 s) / (y . D y) in it, the geometric mean of both steps of Barzilai and Borwein (1988): s . y may be
+    negative in a band. `otherwise` where there is no pair.
+    """
+    counts_BK = state.rho_BK > 0
+    apart_BKLD = state.changes_BKLD.square()
+    bent_BK = (apart_BKLD * diagonal_BLD[:, None]).sum(dim=(2, 3))
+    weight_BK = torch.where(counts_BK, 1 / bent_BK, 0.0)  # of early pairs all is large, and they count no more
+    number_B = counts_BK.sum(dim=1).clamp(min=1)
+    mean_B = torch.where(counts_BK, weight_BK / state.rho_BK, 0.0).sum(dim=1) / number_B
+    weight_BK11 = weight_BK[:, :, None, None]
+    moved_BLN = _banded((state.steps_BKLD.square() * weight_BK11).sum(dim=1) / diagonal_BLD)
+    bent_BLN = _banded((apart_BKLD * weight_BK11).sum(dim=1) * diagonal_BLD)
+    whole_B11 = (moved_BLN.sum(dim=(1, 2)) / bent_BLN.sum(dim=(1, 2))).sqrt()[:, None, None]
+    apart_BLN = ((moved_BLN / bent_BLN).sqrt() / whole_B11).clamp(1 / MOST_APART, MOST_APART)
+    gamma_BLN = torch.where(counts_BK.any(dim=1)[:, None, None], STRIDE * mean_B[:, None, None] * apart_BLN, otherwise)
+    return gamma_BLN.repeat_interleave(diagonal_BLD.shape[2] // gamma_BLN.shape[2], dim=2)
+
+
+def _banded(x_BLD: Tensor) -> Tensor:
+    """Sums over bands, (B, L, N); axes are sorted by curvature."""
+    return x_BLD.view(*x_BLD.shape[:2], math.gcd(BANDS, x_BLD.shape[2]), -1).sum(dim=3)

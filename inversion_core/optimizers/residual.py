@@ -30,7 +30,7 @@ from inversion_core.optimizers.looking import PROGRESS, SMALLEST, ResidualNetwor
 from inversion_core.optimizers.schedule import new_count
 from inversion_core.optimizers.seen import Seen
 
-KEPT_SQUARES = 0.1
+KEPT_SQUARES = 0.4
 """Part of the second moments that stays at each look: they tell L-BFGS which directions are steep, but those of the way
 there are too large for what comes after it."""
 S = TypeVar("S", bound=tuple[Any, ...])

@@ -8,7 +8,16 @@ from torch import Tensor
 
 from inversion_core.optimizers.basis import Basis, BasisConfig, BasisNetwork, LearnedBasis
 from inversion_core.optimizers.lbfgs import two_loop
-from inversion_core.optimizers.learned_lbfgs import LBFGSNetwork, LearnedLBFGS, LearnedLBFGSConfig
+from inversion_core.optimizers.learned_lbfgs import (
+    GROWTH,
+    MOST_APART,
+    SHRINKAGE,
+    LBFGSNetwork,
+    LearnedLBFGS,
+    LearnedLBFGSConfig,
+    LearnedLBFGSState,
+    _scales,
+)
 from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance
 
 pytestmark = pytest.mark.unit
@@ -87,6 +96,31 @@ def test_it_learns_what_adam_in_the_same_basis_cannot_see() -> None:
     assert min(losses(made(history_size=1, basis=basis), matrix, 60)) > 3 * min(ours)  # it is the history that tells
 
 
+def test_each_band_has_the_scale_that_the_pairs_tell() -> None:
+    draw = torch.Generator().manual_seed(3)
+    step_BKLD = torch.randn(2, 3, 1, 16, generator=draw)
+    curvature_D = torch.tensor([1.0, 2, 4, 8, 4, 2, 1, 4]).repeat_interleave(2)
+    change_BKLD = curvature_D * step_BKLD
+    rho_BK = 1 / (step_BKLD * change_BKLD).sum(dim=(2, 3))
+    rho_BK[1, 2] = 0  # no pair
+    change_BKLD[1, 2] = 1e6
+    diagonal_BLD = torch.tensor([1, 1, 1, 0.5, 1, 2, 1, 1]).repeat_interleave(2).expand(2, 1, 16)
+    empty = LearnedLBFGS(LBFGSNetwork(LearnedLBFGSConfig(num_layers=1, w_dim=16))).init(torch.zeros(2, 1, 16))
+    state = empty._replace(steps_BKLD=step_BKLD, changes_BKLD=change_BKLD, rho_BK=rho_BK)
+    gamma_BLD = _scales(diagonal_BLD, state, 0.1)
+    assert gamma_BLD.shape == (2, 1, 16)
+    scale_BN = (gamma_BLD * diagonal_BLD)[:, 0, ::2]
+    torch.testing.assert_close(gamma_BLD[..., ::2], gamma_BLD[..., 1::2])
+    torch.testing.assert_close(scale_BN * curvature_D[::2], (scale_BN[:, :1] * curvature_D[0]).expand(2, 8))
+    torch.testing.assert_close(
+        _scales(diagonal_BLD[1:], LearnedLBFGSState(*(x[1:] for x in state)), 0.1), gamma_BLD[1:]
+    )
+    assert (_scales(diagonal_BLD, state._replace(rho_BK=0 * rho_BK), 0.1) == 0.1).all()
+    wild = state._replace(changes_BKLD=change_BKLD * torch.tensor([1.0] * 14 + [1e9] * 2))
+    wild_BLD = _scales(diagonal_BLD, wild, 0.1)
+    assert float(wild_BLD.max() / wild_BLD.min()) <= 1.001 * MOST_APART**2
+
+
 def test_no_step_is_longer_than_its_radius() -> None:
     optimizer, generator = made(), torch.Generator().manual_seed(2)
     w_BLD = torch.zeros(2, LAYERS, DIM)
@@ -94,7 +128,7 @@ def test_no_step_is_longer_than_its_radius() -> None:
     for index in range(8):
         grad_BLD = torch.randn(2, LAYERS, DIM, generator=generator)
         loss_B = torch.tensor([1 / (1 + index), 1 + 0.01 * index])  # gains each time; never
-        radius_B = radius_B * (torch.tensor([1.5, 0.5]) if index else 1)
+        radius_B = radius_B * (torch.tensor([GROWTH, SHRINKAGE]) if index else 1)
         new_BLD, state = optimizer.step_seeing(w_BLD, grad_BLD, state, seen(loss_B))
         radius_B = radius_B.clamp(max=10 * RADIUS)
         torch.testing.assert_close(state.radius_B, radius_B)
