@@ -3,7 +3,8 @@
 Each of the three leaves out what another one knows. The basis (basis.py) knows which directions belong together on the
 mean over pictures; Adam's second moments know how steep each of them is on this picture, but not how two bend each
 other; L-BFGS learns that from its own steps, and starts from a multiple of the identity, which is a bad guess where
-curvatures differ by a million. So here its first guess H0 is Adam's diagonal, in the basis (docs/math.md, equation 3h).
+curvatures differ by a million. So here its first guess H0 is Adam's diagonal, in the basis, scaled in bands
+as the pairs say (docs/math.md, equation 3h).
 
 There is no line search, each step costs one gradient. Instead a step is at most `radius` long (root mean square over
 the code), and the radius grows with each gain and halves where there is none. Where the loss rises to more than RISE
@@ -222,7 +223,8 @@ def _scales(diagonal_BLD: Tensor, state: LearnedLBFGSState, otherwise: float) ->
     moved_BLN = _banded((state.steps_BKLD.square() * weight_BK11).sum(dim=1) / diagonal_BLD)
     bent_BLN = _banded((apart_BKLD * weight_BK11).sum(dim=1) * diagonal_BLD)
     whole_B11 = (moved_BLN.sum(dim=(1, 2)) / bent_BLN.sum(dim=(1, 2))).sqrt()[:, None, None]
-    apart_BLN = ((moved_BLN / bent_BLN).sqrt() / whole_B11).clamp(1 / MOST_APART, MOST_APART)
+    apart_BLN = ((moved_BLN / bent_BLN).sqrt() / whole_B11).nan_to_num(1.0)  # a band in which nothing has moved
+    apart_BLN = apart_BLN.clamp(1 / MOST_APART, MOST_APART)
     gamma_BLN = torch.where(counts_BK.any(dim=1)[:, None, None], STRIDE * mean_B[:, None, None] * apart_BLN, otherwise)
     return gamma_BLN.repeat_interleave(diagonal_BLD.shape[2] // gamma_BLN.shape[2], dim=2)
 

@@ -119,6 +119,9 @@ def test_each_band_has_the_scale_that_the_pairs_tell() -> None:
     wild = state._replace(changes_BKLD=change_BKLD * torch.tensor([1.0] * 14 + [1e9] * 2))
     wild_BLD = _scales(diagonal_BLD, wild, 0.1)
     assert float(wild_BLD.max() / wild_BLD.min()) <= 1.001 * MOST_APART**2
+    alive_D = torch.tensor([0.0] * 2 + [1.0] * 14)  # of directions that do nothing the pairs say nothing
+    still = state._replace(changes_BKLD=change_BKLD * alive_D, steps_BKLD=step_BKLD * alive_D)
+    assert _scales(diagonal_BLD, still, 0.1).isfinite().all()
 
 
 def test_no_step_is_longer_than_its_radius() -> None:
