@@ -18,7 +18,7 @@ PERCEPTUAL_WEIGHT = 5e-5
 REGULARISER_WEIGHT = 2.0
 """What IDInvert's public code gives its in-domain regulariser; the paper leaves that out."""
 FOCUS_CENTRE = (0.0, 0.15)
-"""x and y of what makes a person, from -1 to 1 over a picture that is aligned as FFHQ is: the bridge of the nose."""
+"""x and y of what makes a person, from -1 to 1 over a picture that is aligned as FFHQ is: the nose."""
 FOCUS_WIDTH = 0.4
 """Standard deviation of the bell around it, in the same units: eyes and mouth lie within one."""
 MAX_FOCUS = 100.0
@@ -126,13 +126,18 @@ def mean_square(x_BCHW: Tensor, weight_B1HW: Tensor | None = None) -> Tensor:
     return square_BCHW.mean(dim=(2, 3)).mean(dim=1)
 
 
+def pixel_centres(side_px: int, device: torch.device | None = None) -> Tensor:
+    """Where the pixels of a row or column lie, (side_px,), from -1 to 1 over the picture."""
+    return (2 * torch.arange(side_px, device=device) + 1) / side_px - 1
+
+
 def focus_map(focus: float, side_px: int) -> Tensor:
     """Weights (H, W) of pixels, 1 on the mean: the face's middle counts 1 + `focus` times as much as the rim.
 
     A face recogniser looks at eyes, nose and mouth; to a mean over all pixels hair and background, of which there is
     more, are as dear (docs/math.md, equation 2).
     """
-    along_S = (torch.arange(side_px) + 0.5) * (2 / side_px) - 1
-    x_S, y_S = (-0.5 * ((along_S - centre) / FOCUS_WIDTH).square() for centre in FOCUS_CENTRE)
+    at_S = pixel_centres(side_px)
+    x_S, y_S = (-0.5 * ((at_S - centre) / FOCUS_WIDTH).square() for centre in FOCUS_CENTRE)
     weight_HW = 1 + focus * (y_S[:, None] + x_S[None, :]).exp()
     return weight_HW / weight_HW.mean()

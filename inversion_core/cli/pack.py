@@ -180,11 +180,11 @@ def _run_optimizer(args: argparse.Namespace) -> int:
 
 def _run_change(args: argparse.Namespace) -> int:
     folder = find_pack(args.pack)
-    texts = {key: value for key in ("version", "description") if (value := getattr(args, key)) is not None}
+    given = {key: value for key in ("version", "description", "focus") if (value := getattr(args, key)) is not None}
     try:
         card = None if args.card is None else args.card.read_bytes()
     except OSError as error:
         raise PackInvalid(f"--card {args.card} cannot be read: {error.strerror or error}") from error
-    manifest = change_pack(folder, card=card, optimizers=dict(args.optimizer), focus=args.focus, **texts)
+    manifest = change_pack(folder, card=card, optimizers=dict(args.optimizer), **given)
     print(f"{folder}: {manifest.name} {manifest.version}")
     return 0

@@ -133,8 +133,7 @@ def put_learned(folder: str | Path, variant: Variant, settings: Mapping[str, Any
 
 
 def change_pack(folder: str | Path, *, card: bytes | None = None,
-                optimizers: Mapping[str, Mapping[str, Any]] | None = None,
-                focus: float | None = None, **fields: str) -> PackManifest:  # fmt: skip
+                optimizers: Mapping[str, Mapping[str, Any]] | None = None, **fields: Any) -> PackManifest:  # fmt: skip
     """Give a pack folder another card, focus, settings of optimizers, version or other texts; the weights stay.
 
     The folder changes whole or not at all, as in `save_pack`.
@@ -142,8 +141,7 @@ def change_pack(folder: str | Path, *, card: bytes | None = None,
     Args:
         card: becomes README.md.
         optimizers: name -> settings, as pack.json has them; those of other optimizers stay.
-        focus: how much more the middle of the face counts; it stays where it is None.
-        fields: version, description, licence, provenance or default_optimizer.
+        fields: version, description, licence, provenance, default_optimizer or focus.
     Returns:
         the manifest as written.
     Raises:
@@ -153,8 +151,7 @@ def change_pack(folder: str | Path, *, card: bytes | None = None,
     manifest = read_manifest(target)
     try:
         settings = {**manifest.optimizers, **(optimizers or {})}
-        focus = manifest.focus if focus is None else focus
-        changed = dataclasses.replace(manifest, optimizers=settings, focus=focus, **fields)  # type: ignore[arg-type]
+        changed = dataclasses.replace(manifest, optimizers=settings, **fields)
     except ValueError as error:
         raise PackInvalid(f"pack {manifest.name}: {error}") from error
     if card is None:

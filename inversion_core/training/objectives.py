@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from inversion_core.loss import pixel_centres
 from inversion_core.models.lpips import LPIPSSqueeze
 from inversion_core.training.options import TrainingOptions
 
@@ -34,8 +35,9 @@ def picture_distance(
 
 
 def face_map(side: int, amplitude: float, device: torch.device | None = None) -> Tensor:
-    """Weights (H, W) of mean 1: a hill with a flat top over the inner face of an aligned picture."""
-    at = (2 * torch.arange(side, device=device) + 1) / side - 1
+    """Weights (H, W) of mean 1: a hill with a flat top over the inner face of an aligned picture. Inversions have a
+    hill of their own, `inversion_core.loss.focus_map`."""
+    at = pixel_centres(side, device)
     x_W, y_H1 = at, at[:, None]
     radius_HW = (x_W / 0.45) ** 2 + ((y_H1 - 0.12) / 0.5) ** 2
     map_HW = 0.5 + amplitude * torch.exp(-(radius_HW**2))
