@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from inversion_core.benchmark.grouping import pick, yaw_deg
 from inversion_core.benchmark.groups_report import Values, write_report
-from inversion_core.benchmark.methods import method_names, run_methods
+from inversion_core.benchmark.methods import ADAM, method_names, run_methods
 from inversion_core.benchmark.quality import Distance, load_distance, picture_measures
 from inversion_core.errors import OptionInvalid
 from inversion_core.faces import FaceDetector
@@ -42,7 +42,9 @@ class GroupsConfig:
     held_out: int = 96
     """As in training: with another number the pictures may have been trained on."""
     steps: int = 100
-    """Updates of Adam."""
+    """Updates."""
+    optimizers: tuple[str, ...] = (ADAM,)
+    """Those of the pack that are measured."""
     lpips: Path | None = None
     """LPIPS squeeze weights (`inversion_core.models.lpips`); None leaves the measure out."""
     batch: int = 8
@@ -66,7 +68,7 @@ def measure_groups(
     """
     config = config or GroupsConfig()
     pack = load_pack(pack_name, device=config.device)
-    method_names(pack, [config.steps])
+    method_names(pack, [config.steps], config.optimizers)
     lpips = load_distance(config.lpips, pack)
     table = read_ratings(ratings)
     pictures = _held_out(data, config.held_out, pack)
@@ -105,14 +107,15 @@ def _columns(by: Sequence[str], table: Table) -> list[str]:
 def measure(pack: Pack, pictures_NCHW: Tensor, lpips: Distance | None, config: GroupsConfig) -> Values:
     """Each method's measures of each picture."""
     values: Values = {}
-    with tqdm(total=len(pictures_NCHW) * (config.steps + 1), desc="inverting", unit="step") as bar:
+    total = len(pictures_NCHW) * len(config.optimizers) * (config.steps + 1)
+    with tqdm(total=total, desc="inverting", unit="step") as bar:
         for target_BCHW in pictures_NCHW.split(config.batch):
             target_BCHW = target_BCHW.to(pack.device)
 
             def tick(count: int = len(target_BCHW)) -> None:
                 bar.update(count)
 
-            for result in run_methods(pack, target_BCHW, [config.steps], tick=tick):
+            for result in run_methods(pack, target_BCHW, [config.steps], optimizers=config.optimizers, tick=tick):
                 for name, column in picture_measures(result.image_BCHW, target_BCHW, lpips).items():
                     values.setdefault(result.method, {}).setdefault(name, []).extend(column)
     return values

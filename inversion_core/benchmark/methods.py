@@ -1,10 +1,11 @@
-"""The methods that are compared: the start alone, and Adam for so many steps.
+"""The methods that are compared: the start alone, and each optimizer for so many steps.
 
 Suffixes: B image, C channel, H W height and width.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from inversion_core.errors import OptionInvalid
 from inversion_core.inverter import BestSteps, InvertConfig, invert, make_optimizer, start_codes
 from inversion_core.packs import Pack
 
-OPTIMIZER = "adam"
+ADAM = "adam"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,8 @@ class Result:
     """What the service would keep: of an optimizer's steps the best so far (`BestSteps`)."""
     step_B: Tensor
     """Which step that was."""
+    optimizer: str | None
+    """None for the start alone."""
     seconds: float
     """Wall seconds of the batch divided by its images; one image alone takes longer than that."""
     frames: dict[int, Tensor] = field(repr=False, default_factory=dict)
@@ -40,16 +43,23 @@ def start_name(pack: Pack) -> str:
     return "encoder" if pack.has_encoder else "mean"
 
 
-def method_names(pack: Pack, steps: Sequence[int]) -> list[str]:
+def method_names(pack: Pack, steps: Sequence[int], optimizers: Sequence[str] = (ADAM,)) -> list[str]:
     """Names in the order in which `run_methods` yields.
 
     Raises:
-        OptionInvalid: the pack has no Adam, or `steps` are no numbers of updates.
+        OptionInvalid: the pack has no such optimizer, or `steps` are no numbers of updates.
     """
     if not steps or min(steps) < 1 or len(set(steps)) < len(steps):
         raise OptionInvalid(f"steps are {list(steps)}; they must be different numbers of at least 1, as in: 100 500")
-    make_optimizer(pack, InvertConfig(optimizer=OPTIMIZER))
-    return [start_name(pack), *(f"{OPTIMIZER}-{count}" for count in steps)]
+    if not optimizers or len(set(optimizers)) < len(optimizers):
+        raise OptionInvalid(f"optimizers are {list(optimizers)}; they must be different names, as in: adam learned")
+    for optimizer in optimizers:
+        make_optimizer(pack, InvertConfig(optimizer=optimizer))
+    return [start_name(pack), *(_method(*each) for each in itertools.product(optimizers, steps))]
+
+
+def _method(optimizer: str, count: int) -> str:
+    return f"{optimizer}-{count}"
 
 
 def run_methods(
@@ -57,6 +67,7 @@ def run_methods(
     target_BCHW: Tensor,
     steps: Sequence[int],
     *,
+    optimizers: Sequence[str] = (ADAM,),
     keep: Sequence[int] = (),
     tick: Callable[[], object] = lambda: None,
     focus: float | None = None,
@@ -65,17 +76,18 @@ def run_methods(
 
     Args:
         target_BCHW: pictures in [-1, 1], at the pack's resolution.
-        steps: numbers of Adam's updates.
+        steps: numbers of updates.
+        optimizers: names; each runs for each number.
         keep: steps whose pictures are wanted in `frames`.
-        tick: called after each Step of Adam, for a progress bar.
+        tick: called after each Step of an optimizer, for a progress bar.
         focus: see InvertConfig.
     """
-    names = method_names(pack, steps)
+    method_names(pack, steps, optimizers)  # a wrong option ends here
     target_BCHW = target_BCHW.to(pack.device)
     yield _start(pack, target_BCHW)
-    for name, count in zip(names[1:], steps, strict=True):
-        config = InvertConfig(num_steps=count, optimizer=OPTIMIZER, focus=focus)
-        yield _adam(pack, target_BCHW, name, config, keep=keep, tick=tick)
+    for optimizer, count in itertools.product(optimizers, steps):
+        config = InvertConfig(num_steps=count, optimizer=optimizer, focus=focus)
+        yield _inverted(pack, target_BCHW, _method(optimizer, count), config, keep=keep, tick=tick)
 
 
 def _start(pack: Pack, target_BCHW: Tensor) -> Result:
@@ -86,11 +98,12 @@ def _start(pack: Pack, target_BCHW: Tensor) -> Result:
     seconds = (now(pack.device) - started) / len(target_BCHW)
     step_B = torch.zeros(len(target_BCHW), dtype=torch.long)
     return Result(
-        method=start_name(pack), image_BCHW=image_BCHW, step_B=step_B, seconds=seconds, frames={0: image_BCHW}
-    )
+        method=start_name(pack), optimizer=None, image_BCHW=image_BCHW, step_B=step_B, seconds=seconds,
+        frames={0: image_BCHW},
+    )  # fmt: skip
 
 
-def _adam(
+def _inverted(
     pack: Pack, target_BCHW: Tensor, name: str, config: InvertConfig, *, keep: Sequence[int], tick: Callable[[], object]
 ) -> Result:
     best, frames = BestSteps(), {}
@@ -102,4 +115,7 @@ def _adam(
         tick()
     seconds = (now(pack.device) - started) / len(target_BCHW)
     assert best.index_B is not None, "invert yields the start at least"
-    return Result(method=name, image_BCHW=best.image_BCHW, step_B=best.index_B, seconds=seconds, frames=frames)
+    return Result(
+        method=name, optimizer=config.optimizer, image_BCHW=best.image_BCHW, step_B=best.index_B, seconds=seconds,
+        frames=frames,
+    )  # fmt: skip

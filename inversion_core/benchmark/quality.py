@@ -1,4 +1,4 @@
-"""How well a pack draws photographs: the start alone and Adam, in six measures, with the spread over photographs.
+"""How well a pack draws photographs: the start alone and optimizers, in six measures, with the spread over photographs.
 
 Suffixes: B image, C channel, D dimension of an embedding, H W height and width.
 """
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from inversion_core.benchmark import metrics
 from inversion_core.benchmark.identity import Embed, IdentityNetwork, identity_crop
-from inversion_core.benchmark.methods import Result, method_names, run_methods
+from inversion_core.benchmark.methods import ADAM, Result, method_names, run_methods
 from inversion_core.benchmark.photos import Subject, find_photos, load_subjects
 from inversion_core.benchmark.quality_report import Row, SheetRow, write_report
 from inversion_core.errors import OptionInvalid
@@ -37,7 +37,9 @@ class QualityConfig:
     """What is measured, and how."""
 
     steps: tuple[int, ...] = (100, 500)
-    """Adam's updates: a method for each number."""
+    """Updates: a method for each number and optimizer."""
+    optimizers: tuple[str, ...] = (ADAM,)
+    """Those of the pack that are measured; the sheet shows the first one's pictures."""
     lpips: Path | None = None
     """LPIPS squeeze weights (`inversion_core.models.lpips`); None leaves the measure out."""
     identity: Path | None = None
@@ -83,7 +85,7 @@ def measure_quality(
     """
     config = config or QualityConfig()
     pack = load_pack(pack_name, device=config.device)
-    method_names(pack, config.steps)  # a wrong option ends here, before any photograph
+    method_names(pack, config.steps, config.optimizers)  # a wrong option ends here, before any photograph
     instruments = Instruments(
         lpips=load_distance(config.lpips, pack),
         embed=IdentityNetwork(config.identity) if config.identity else None,
@@ -95,7 +97,9 @@ def measure_quality(
         landmarks=instruments.embed is not None,
     )
     rows, sheet = measure_subjects(pack, subjects, instruments, config)
-    return write_report(out, pack, rows, sheet, skipped=skipped, batch=config.batch)
+    return write_report(
+        out, pack, rows, sheet, optimizers=config.optimizers, skipped=skipped, batch=config.batch
+    )  # fmt: skip
 
 
 def measure_subjects(
@@ -105,7 +109,7 @@ def measure_subjects(
     rows: list[Row] = []
     sheet: list[SheetRow] = []
     keep = sorted({*(step for step in SHEET_STEPS if step <= max(config.steps)), *config.steps})
-    total = len(subjects) * sum(count + 1 for count in config.steps)
+    total = len(subjects) * len(config.optimizers) * sum(count + 1 for count in config.steps)
     with tqdm(total=total, desc="inverting", unit="step") as bar:
         for start in range(0, len(subjects), config.batch):
             part = subjects[start : start + config.batch]
@@ -116,9 +120,12 @@ def measure_subjects(
             def tick(count: int = len(part)) -> None:
                 bar.update(count)
 
-            for result in run_methods(pack, target_BCHW, config.steps, keep=keep, tick=tick, focus=config.focus):
+            for result in run_methods(
+                pack, target_BCHW, config.steps, optimizers=config.optimizers, keep=keep, tick=tick, focus=config.focus
+            ):
                 rows += _measure(part, target_BCHW, result, truth, instruments)
-                frames = result.frames | frames  # of two runs that pass a step the shorter one counts
+                if result.optimizer in (None, config.optimizers[0]):
+                    frames = result.frames | frames  # of two runs that pass a step the shorter one counts
             sheet += list(_sheet_rows(part, frames))[: max(0, config.sheet_rows - start)]
     return rows, sheet
 

@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from inversion_core.benchmark.facts import facts_list, machine_facts
-from inversion_core.benchmark.methods import OPTIMIZER, start_name
+from inversion_core.benchmark.methods import start_name
 from inversion_core.packs import Pack
 from inversion_core.pictures import grid
 
@@ -35,7 +35,7 @@ MEANING = """mean (standard deviation over the photographs)
   identity_photo: with the photo's own pixels
 - seconds: wall seconds of a batch of {batch} divided by its photographs, without aligning; the first method
   computes no loss. One photograph alone takes longer than that
-- Adam: the best step so far by the loss, as the service keeps it"""
+- NAME-N: the optimizer's best step of N by the loss, as the service keeps it"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +61,17 @@ class SheetRow:
 
 
 def write_report(
-    out: Path, pack: Pack, rows: Sequence[Row], sheet: Sequence[SheetRow], *, skipped: Sequence[str], batch: int
-) -> str:
+    out: Path, pack: Pack, rows: Sequence[Row], sheet: Sequence[SheetRow], *,
+    optimizers: Sequence[str], skipped: Sequence[str], batch: int,
+) -> str:  # fmt: skip
     """Write the four files into `out`; returns the text of quality.md."""
     methods = summarise(rows)
     photos = len({row.photo for row in rows})
     facts = machine_facts(str(pack.device))
     data: dict[str, Any] = {
         "pack": pack.name, "version": pack.version, "resolution": pack.resolution, "photos": photos,
-        "skipped": list(skipped), "batch": batch, "optimizer": dict(pack.settings(OPTIMIZER, start_name(pack))),
-        "facts": facts,
+        "skipped": list(skipped), "batch": batch, "facts": facts,
+        "optimizers": {name: dict(pack.settings(name, start_name(pack))) for name in optimizers},
         "methods": methods,
     }  # fmt: skip
     table = (

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from inversion_core.benchmark.groups import GroupsConfig, measure_groups
+from inversion_core.benchmark.methods import ADAM
 from inversion_core.benchmark.quality import QualityConfig, measure_quality
 from inversion_core.benchmark.speed import SpeedConfig, measure_speed
 from inversion_core.cli import benchmark_optimizers, benchmark_samples
@@ -65,8 +66,9 @@ def _add_quality(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
         "--steps", type=int, nargs="+", default=QualityConfig.steps, metavar="N",
-        help="updates of Adam, a method each (default: 100 500)",
+        help="updates, a method each (default: 100 500)",
     )  # fmt: skip
+    _add_optimizers(parser)
     parser.add_argument("--lpips", type=Path, metavar="FILE", help="LPIPS squeeze weights, safetensors")
     parser.add_argument(
         "--identity", type=Path, metavar="FILE", help="face recognition network, ONNX (needs onnxruntime)"
@@ -105,11 +107,19 @@ def _add_groups(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="as in training; a larger number takes in pictures that were trained on (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--steps", type=int, default=GroupsConfig.steps, metavar="N", help="updates of Adam (default: %(default)s)"
+        "--steps", type=int, default=GroupsConfig.steps, metavar="N", help="updates (default: %(default)s)"
     )
+    _add_optimizers(parser)
     parser.add_argument("--lpips", type=Path, metavar="FILE", help="LPIPS squeeze weights, safetensors")
     _add_common(parser)
     parser.set_defaults(run=_run_groups)
+
+
+def _add_optimizers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--optimizers", nargs="+", default=(ADAM,), metavar="NAME",
+        help="optimizers of the pack, each for each number of steps (default: adam)",
+    )  # fmt: skip
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -135,8 +145,9 @@ def _run_speed(args: argparse.Namespace) -> int:
 
 def _run_quality(args: argparse.Namespace) -> int:
     config = QualityConfig(
-        steps=tuple(args.steps), lpips=args.lpips, identity=args.identity, align=not args.no_align,
-        focus=args.focus, batch=args.batch, sheet_rows=args.sheet, limit=args.limit, device=args.device,
+        steps=tuple(args.steps), optimizers=tuple(args.optimizers), lpips=args.lpips, identity=args.identity,
+        align=not args.no_align, focus=args.focus, batch=args.batch, sheet_rows=args.sheet, limit=args.limit,
+        device=args.device,
     )  # fmt: skip
     print(measure_quality(args.pack, args.photos, args.out, config))
     return 0
@@ -144,8 +155,8 @@ def _run_quality(args: argparse.Namespace) -> int:
 
 def _run_groups(args: argparse.Namespace) -> int:
     config = GroupsConfig(
-        by=tuple(args.by), folder=args.folder, held_out=args.held_out, steps=args.steps, lpips=args.lpips,
-        batch=args.batch, device=args.device,
+        by=tuple(args.by), folder=args.folder, held_out=args.held_out, steps=args.steps,
+        optimizers=tuple(args.optimizers), lpips=args.lpips, batch=args.batch, device=args.device,
     )  # fmt: skip
     print(measure_groups(args.pack, args.data, args.ratings, args.out, config))
     return 0

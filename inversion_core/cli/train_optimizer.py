@@ -49,6 +49,7 @@ WEIGHTS = {
     "rate": "Adam's, for the weights",
     "final_rate": "factor of the rate at the end of --max-pictures; it falls from the middle on",
     "begun_rate": "factor of the rate for weights that begin as the pack's encoder's",
+    "focus": "largest focus of a training picture (half have none)",
     "latent_weight": "of the distance from the true code",
     "averaging": "decay of a moving average of the weights, which is then what is kept",
     "last_weight": "of the losses after the last update; the first has 1, those between lie on a line",

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from inversion_core.inverter import BestSteps, differentiate, iterate
-from inversion_core.loss import InversionLoss
+from inversion_core.loss import MAX_FOCUS, InversionLoss, focus_map
 from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance, sees
 from inversion_core.packs import Pack
 from inversion_core.training.options import PRECISIONS, check_counts
@@ -57,6 +57,9 @@ class OptimizerTraining:
     """Factor of the rate for those weights that begin as another network's."""
     warmup_batches: int = 0
     """Batches until the rate is whole."""
+    focus: float = 0.0
+    """Largest focus of the training pictures' pixel terms (loss.py): half of them have none, the others one between.
+    What is measured on real pictures has none. 0: the paper's loss."""
     latent_weight: float = 1.0
     """Of the mean square distance from the true code (the paper's Gt loss)."""
     last_weight: float = 1.0
@@ -93,6 +96,8 @@ class OptimizerTraining:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0, and 1 at most")
         if self.warmup_batches < 0:
             raise ValueError(f"warmup_batches is {self.warmup_batches}; it must be 0 or more")
+        if not 0 <= self.focus <= MAX_FOCUS:
+            raise ValueError(f"focus is {self.focus}; it must be from 0 to {MAX_FOCUS:g}")
         if not (self.rate > 0 and self.clip > 0 and self.latent_weight >= 0 and self.last_weight > 0):
             raise ValueError("rate, clip and last_weight must be above 0, latent_weight 0 or more")
 
@@ -170,7 +175,7 @@ class OptimizerTrainer:
 
     def train_batch(self, pairs: Pairs) -> dict[str, float]:
         """Algorithm 1 on one batch; mean losses of the first and of the last step."""
-        loss = self._loss(pairs.target_BCHW)
+        loss = self._loss(pairs.target_BCHW, self._drawn_weights(len(pairs.target_BCHW)))
         w_BLD, state = pairs.start_BLD, self.optimizer.init(pairs.start_BLD)
         window: list[tuple[Tensor, Tensor]] = []
         means = []
@@ -191,8 +196,19 @@ class OptimizerTrainer:
             self._learn(window)
         return {"first_loss": means[0], "last_loss": means[-1]}
 
-    def _loss(self, target_BCHW: Tensor) -> InversionLoss:
-        return InversionLoss(target_BCHW, features=self.pack.features, perceptual_weight=self.pack.perceptual_weight)
+    def _loss(self, target_BCHW: Tensor, weight_B1HW: Tensor | None = None) -> InversionLoss:
+        return InversionLoss(
+            target_BCHW, features=self.pack.features, perceptual_weight=self.pack.perceptual_weight,
+            weight_B1HW=weight_B1HW,
+        )  # fmt: skip
+
+    def _drawn_weights(self, batch: int) -> Tensor | None:
+        """Of the pixels of a batch; a resumed run draws what an unbroken one draws."""
+        if not self.config.focus:
+            return None
+        seed = self.config.seed * 1_000_003 + self.batch
+        weights_B1HW = drawn_focus(self.config.focus, self.pack.resolution, batch=batch, seed=seed)
+        return weights_B1HW.to(self.pack.device)
 
     def _gradient(self, loss: InversionLoss, w_BLD: Tensor) -> tuple[Tensor, Tensor, Seen | None]:
         """Of equation 1 to the code alone; the loss itself (B,); and what the optimizer may look at."""
@@ -311,6 +327,13 @@ class OptimizerTrainer:
             self.pack, self.config.start, pairs=self.config.pairs, batch_size=size or self.config.batch_size,
             seed=self.config.seed if seed is None else seed, first=0 if size else self.batch, mixture=self._mixture,
         )  # fmt: skip
+
+
+def drawn_focus(largest: float, side_px: int, *, batch: int, seed: int) -> Tensor:
+    """Weights of pixels (B, 1, H, W): of half of the pictures all 1, else those of a focus between 0 and `largest`."""
+    drawn_B = torch.rand(batch, generator=torch.Generator().manual_seed(seed))
+    focus_B = largest * (2 * drawn_B - 1).clamp(min=0)
+    return torch.stack([focus_map(focus, side_px) for focus in focus_B.tolist()])[:, None]
 
 
 def _groups(parameters: list[nn.Parameter], begun: Iterable[nn.Parameter], factor: float) -> list[dict[str, Any]]:

@@ -56,6 +56,24 @@ def test_methods_are_the_start_and_the_best_of_the_loop() -> None:
     assert [result.method for result in (start, three, six)] == method_names(pack, [3, 6])
 
 
+def test_methods_are_each_optimizer_for_each_number() -> None:
+    pack, target_BCHW = tiny_pack().changed(optimizers={"adam": {}, "sgd": {"learning_rate": 3.0}}), tiny_targets(1)
+    found = list(run_methods(pack, target_BCHW, [1, 3], optimizers=["sgd", "adam"]))
+    assert [result.method for result in found] == method_names(pack, [1, 3], ["sgd", "adam"])
+    assert [result.method for result in found] == [found[0].method, "sgd-1", "sgd-3", "adam-1", "adam-3"]
+    assert [result.optimizer for result in found] == [None, "sgd", "sgd", "adam", "adam"]
+    *_, last = invert(pack, target_BCHW, InvertConfig(num_steps=1, optimizer="sgd"))
+    assert torch.equal(found[1].image_BCHW, last.image_BCHW)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"), [([], "as in: adam learned"), (["adam"] * 2, "different"), (["none"], "none")]
+)
+def test_senseless_optimizers_are_refused(names: list[str], message: str) -> None:
+    with pytest.raises(OptionInvalid, match=message):
+        method_names(tiny_pack(), [3], names)
+
+
 def test_methods_have_the_packs_focus_or_the_one_that_is_named() -> None:
     pack, target_BCHW = tiny_pack().changed(focus=20.0), tiny_targets(1)
     own, named, off = (list(run_methods(pack, target_BCHW, [4], focus=focus))[1] for focus in (None, 20.0, 0.0))
@@ -245,6 +263,7 @@ def test_quality_writes_everything_and_skips_what_has_no_face(
     assert (data["pack"], data["version"], data["photos"]) == ("tiny", "1", 2)
     assert data["skipped"] == ["b.png"]
     assert list(data["methods"]) == ["encoder", "adam-2", "adam-4"]
+    assert list(data["optimizers"]) == ["adam"]
     with (out / "quality.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["photo"] for row in rows] == ["photos/a.png", "more/a.png"] * 3
@@ -273,6 +292,7 @@ def test_ready_crops_are_taken_as_they_are(pack: str, photos: Path, tmp_path: Pa
         (["none.png"], [], "None of the photographs can be used. The last one: The file"),
         (["empty"], [], "there is no picture"),
         (["a.png"], ["--steps", "0"], "steps are [0]"),
+        (["a.png"], ["--optimizers", "none"], "none"),
         (["a.png"], ["--batch", "0"], "batch is 0"),
         (["a.png"], ["--sheet", "0"], "sheet is 0"),
         (["a.png"], ["--limit", "0"], "limit is 0"),

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from inversion_core import InvertConfig, invert
 from inversion_core.cli import main
 from inversion_core.inverter import Checkpoint, iterate
-from inversion_core.loss import InversionLoss
+from inversion_core.loss import InversionLoss, focus_map
 from inversion_core.optimizers import Optimizer
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.optimizers.lstm import CoordinateLSTM, LearnedLSTM, LSTMConfig
 from inversion_core.optimizers.rgdn import GradientUnit, LearnedRGDN, RGDNConfig
 from inversion_core.packs import Pack, Variant, load_pack, put_learned, verify_pack
 from inversion_core.training.data import pack_pictures
-from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining
+from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining, drawn_focus
 from inversion_core.training.pairs import draw_pairs
 from inversion_core.training.run import CHECKPOINT, RunFolder, read_facts
 from tests.tiny import save_networks, tiny_pack, tiny_targets
@@ -140,6 +140,33 @@ def test_the_rgdn_sees_no_difference_in_the_losss_scale() -> None:
     torch.testing.assert_close(run(optimizer, w_BLD, grads), run(optimizer, w_BLD, 1e-4 * grads))
     grads = torch.cat([torch.zeros_like(grads[:1]), grads])  # a first gradient of 0 measures nothing
     assert run(optimizer, w_BLD, grads).isfinite().all()
+
+
+def test_half_of_the_pictures_have_a_focus_and_what_is_measured_has_none(tmp_path: Path) -> None:
+    weights_B1HW = drawn_focus(8.0, 16, batch=400, seed=3)
+    torch.testing.assert_close(weights_B1HW.mean(dim=(1, 2, 3)), torch.ones(400))
+    assert torch.equal(weights_B1HW, drawn_focus(8.0, 16, batch=400, seed=3))
+    apart_B = weights_B1HW.amax(dim=(1, 2, 3)) - weights_B1HW.amin(dim=(1, 2, 3))
+    assert 0.4 < float((apart_B == 0).float().mean()) < 0.6
+    most_HW = focus_map(8.0, 16)
+    assert 0.9 * float(most_HW.max() - most_HW.min()) < float(apart_B.max()) <= float(most_HW.max() - most_HW.min())
+    pack, pairs = tiny_pack(), None
+    grads, measured = [], []
+    for focus in (0.0, 0.0, 100.0):
+        theta = nn.Module()
+        theta.register_parameter("theta", nn.Parameter(torch.tensor(0.01)))
+        config = dataclasses.replace(CONFIG, iterations=2, clip=1e9, rate=1e-12, latent_weight=0.0, focus=focus)
+        trainer = OptimizerTrainer(config, pack, theta, Accelerating, tiny_targets(1), RunFolder(tmp_path))
+        measured.append(trainer.measure())
+        pairs = pairs or next(draw_pairs(pack, "encoder", pairs=4, batch_size=4, seed=0))
+        trainer.train_batch(pairs)
+        (parameter,) = theta.parameters()
+        assert parameter.grad is not None
+        grads.append(float(parameter.grad))
+    assert grads[0] == grads[1] != grads[2]
+    assert measured[0] == measured[1] == measured[2]
+    with pytest.raises(ValueError, match="focus is 101"):
+        dataclasses.replace(CONFIG, focus=101.0)
 
 
 @each_design
