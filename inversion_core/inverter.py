@@ -19,7 +19,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from inversion_core.errors import OptionInvalid
-from inversion_core.loss import MAX_FOCUS, InversionLoss, LossTerms, focus_map
+from inversion_core.loss import InversionLoss, LossTerms, check_focus, focus_map
 from inversion_core.optimizers import OPTIMIZERS, build_optimizer, restore_state, state_tensors
 from inversion_core.optimizers.catalogue import SCHEDULE_SETTINGS
 from inversion_core.optimizers.designs import DESIGNS
@@ -61,8 +61,8 @@ class InvertConfig:
             raise OptionInvalid(f"learning_rate is {self.learning_rate}; it must be above 0")
         if self.regulariser_weight < 0:
             raise OptionInvalid(f"regulariser_weight is {self.regulariser_weight}; it must be 0 or more")
-        if self.focus is not None and not 0 <= self.focus <= MAX_FOCUS:
-            raise OptionInvalid(f"focus is {self.focus}; it must be from 0 to {MAX_FOCUS:g}")
+        if self.focus is not None:
+            check_focus(self.focus, OptionInvalid)
 
 
 @dataclass(frozen=True, kw_only=True)

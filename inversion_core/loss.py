@@ -131,6 +131,12 @@ def pixel_centres(side_px: int, device: torch.device | None = None) -> Tensor:
     return (2 * torch.arange(side_px, device=device) + 1) / side_px - 1
 
 
+def check_focus(focus: float, error: type[Exception] = ValueError) -> None:
+    """Raise `error` where that is no focus."""
+    if not 0 <= focus <= MAX_FOCUS:
+        raise error(f"focus is {focus}; it must be from 0 to {MAX_FOCUS:g}")
+
+
 def focus_map(focus: float, side_px: int) -> Tensor:
     """Weights (H, W) of pixels, 1 on the mean: the face's middle counts 1 + `focus` times as much as the rim.
 

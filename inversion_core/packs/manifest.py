@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from inversion_core.errors import PackInvalid
-from inversion_core.loss import MAX_FOCUS, PERCEPTUAL_WEIGHT
+from inversion_core.loss import PERCEPTUAL_WEIGHT, check_focus
 from inversion_core.models import EncoderConfig, GeneratorConfig
 from inversion_core.optimizers import CLASSIC, OPTIMIZERS, build_optimizer
 from inversion_core.optimizers.designs import DESIGNS
@@ -99,8 +99,7 @@ class PackManifest:
             )
         if not 0 <= self.perceptual.weight < math.inf:
             raise ValueError(f"perceptual.weight is {self.perceptual.weight}; it must be 0 or more")
-        if not 0 <= self.focus <= MAX_FOCUS:
-            raise ValueError(f"focus is {self.focus}; it must be from 0 to {MAX_FOCUS:g}")
+        check_focus(self.focus)
         if self.encoder is not None and (self.encoder.resolution, self.encoder.w_dim) != (self.resolution, self.w_dim):
             raise ValueError(
                 f"encoder makes codes of width {self.encoder.w_dim} from {self.encoder.resolution} px, "

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from inversion_core.inverter import BestSteps, differentiate, iterate
-from inversion_core.loss import MAX_FOCUS, InversionLoss, focus_map
+from inversion_core.loss import InversionLoss, check_focus, focus_map
 from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance, sees
 from inversion_core.packs import Pack
 from inversion_core.training.options import PRECISIONS, check_counts
@@ -96,8 +96,7 @@ class OptimizerTraining:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0, and 1 at most")
         if self.warmup_batches < 0:
             raise ValueError(f"warmup_batches is {self.warmup_batches}; it must be 0 or more")
-        if not 0 <= self.focus <= MAX_FOCUS:
-            raise ValueError(f"focus is {self.focus}; it must be from 0 to {MAX_FOCUS:g}")
+        check_focus(self.focus)
         if not (self.rate > 0 and self.clip > 0 and self.latent_weight >= 0 and self.last_weight > 0):
             raise ValueError("rate, clip and last_weight must be above 0, latent_weight 0 or more")
 
