@@ -35,7 +35,7 @@ Exit status: 0 done, 1 an inversion failed, 2 a photo or the command was refused
 
 def main(argv: Sequence[str] | None = None, prog: str = "inversion-submit") -> int:
     """Run the command; `argv` is without the program's name, None takes the process's own."""
-    args = _parser(prog).parse_args(argv)
+    args = build_parser(prog).parse_args(argv)
     try:
         with InversionClient(args.url, api_key=args.key, retries=RETRIES) as client:
             return _submit_all(client, args, _options(args))
@@ -47,7 +47,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "inversion-submit") -> i
         return EXIT_INTERRUPTED
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    """The whole command line, without running anything."""
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Send photos of faces to a running service.",

@@ -81,7 +81,9 @@ def _add_optimizer(kinds: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_change(kinds: Commands[argparse.ArgumentParser]) -> None:
-    parser = kinds.add_parser("change", help="give a pack another version, card, focus or settings of an optimizer")
+    parser = kinds.add_parser(
+        "change", help="give a pack another version, card, focus, default optimizer or settings of one"
+    )
     parser.add_argument("pack", metavar="PACK", help="name or folder; it is changed where it is")
     parser.add_argument("--version")
     parser.add_argument("--description")
@@ -90,6 +92,9 @@ def _add_change(kinds: Commands[argparse.ArgumentParser]) -> None:
         "--optimizer", action="append", default=[], type=_settings, metavar="NAME=JSON",
         help="settings as pack.json has them, such as adam='{\"learning_rate\": 0.1}'; again for more",
     )  # fmt: skip
+    parser.add_argument(
+        "--default-optimizer", metavar="NAME", help="the one that runs where nobody names one; the pack must offer it"
+    )
     parser.add_argument(
         "--focus", type=float, metavar="F",
         help="how much more the middle of the face counts than the rim where nobody says; 0: all alike",
@@ -174,13 +179,16 @@ def _run_encoder(args: argparse.Namespace) -> int:
 def _run_optimizer(args: argparse.Namespace) -> int:
     folder = find_pack(args.pack)
     variant = put_best(args.run_folder, folder)
-    print(f"{folder}: {variant.file}; use it with: inversion invert --optimizer {variant.optimizer}")
+    name = variant.optimizer
+    print(f"{folder}: {variant.file}; use it with: inversion invert --optimizer {name}")
+    print(f"where nobody names one it runs after: inversion pack change {args.pack} --default-optimizer {name}")
     return 0
 
 
 def _run_change(args: argparse.Namespace) -> int:
     folder = find_pack(args.pack)
-    given = {key: value for key in ("version", "description", "focus") if (value := getattr(args, key)) is not None}
+    fields = ("version", "description", "default_optimizer", "focus")
+    given = {key: value for key in fields if (value := getattr(args, key)) is not None}
     try:
         card = None if args.card is None else args.card.read_bytes()
     except OSError as error:

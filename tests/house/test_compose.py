@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from app.settings import AppSettings
+from inversion_core.packs.load import PATH_VARIABLE
 from worker.settings import ClientSettings, WorkerSettings
 
 pytestmark = pytest.mark.unit
@@ -41,13 +42,17 @@ def test_services_and_profiles() -> None:
 def test_environment_is_what_the_settings_read(name: str) -> None:
     environment = SERVICES[name]["environment"]
     assert {"INVERSION_REDIS_URL", "INVERSION_ARTIFACTS_URL"} <= set(environment)
-    assert set(environment) <= known_settings(name)
+    assert set(environment) - {PATH_VARIABLE} <= known_settings(name)
 
 
 @pytest.mark.parametrize(("name", "settings"), [("app", AppSettings), ("worker", WorkerSettings)])
 def test_default_values_are_valid(name: str, settings: type[AppSettings | WorkerSettings]) -> None:
     environment = SERVICES[name]["environment"]
-    values = {key.removeprefix("INVERSION_").lower(): default_of(value) for key, value in environment.items()}
+    values = {
+        key.removeprefix("INVERSION_").lower(): default_of(value)
+        for key, value in environment.items()
+        if value is not None
+    }
     settings.model_validate({key: value for key, value in values.items() if key in settings.model_fields})
 
 
@@ -63,14 +68,22 @@ def test_built_from_a_stage_of_the_dockerfile(name: str) -> None:
 def test_shared_store_and_order_of_start(name: str) -> None:
     service = SERVICES[name]
     assert service["depends_on"] == {"valkey": {"condition": "service_healthy"}}
-    mounts = dict(volume.split(":", 1) for volume in service["volumes"])
+    mounts = dict(volume.split(":")[:2] for volume in map(default_of, service["volumes"]))
     assert service["environment"]["INVERSION_ARTIFACTS_URL"] == f"file://{mounts['artifacts']}"
     assert f"INVERSION_ARTIFACTS_URL=file://{mounts['artifacts']}" in (ROOT / "Dockerfile").read_text()
 
 
+@pytest.mark.parametrize("name", ["worker", "worker-gpu"])
+def test_workers_read_packs_of_a_folder_here(name: str) -> None:
+    service = SERVICES[name]
+    (mount,) = [volume for volume in service["volumes"] if "PACKS_DIR" in volume]
+    assert default_of(mount) == f"./var/packs:{service['environment'][PATH_VARIABLE]}:ro"
+    assert service["environment"]["INVERSION_DEFAULT_PACK"] is None, "Compose hands its own on, where there is one"
+
+
 def test_every_named_volume_is_declared() -> None:
-    used = {volume.split(":", 1)[0] for service in SERVICES.values() for volume in service["volumes"]}
-    assert used == set(COMPOSE["volumes"])
+    used = {default_of(volume).split(":", 1)[0] for service in SERVICES.values() for volume in service["volumes"]}
+    assert {name for name in used if not name.startswith(".")} == set(COMPOSE["volumes"])
 
 
 def test_valkey_forgets_nothing() -> None:

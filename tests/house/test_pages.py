@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from inversion_client.command import build_parser as client_parser
+from inversion_core.cli import build_parser
 
 pytestmark = pytest.mark.unit
 
@@ -40,6 +44,29 @@ def test_files_that_are_named_exist(name: str) -> None:
     named = re.findall(r"`((?:app|worker|inversion_core|inversion_client|tests|docs)/[\w./-]*)`", page.read_text())
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def typed_commands(page: Path) -> list[str]:
+    """Lines of a page's blocks that call `inversion`, with what a backslash continues."""
+    text = "\n".join(re.findall(r"```[a-z]*\n(.*?)```", page.read_text(), re.DOTALL))
+    return re.findall(r"^inversion .*", text.replace("\\\n", " "), re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_that_are_typed_are_understood(page: Path) -> None:
+    for command in typed_commands(page):
+        _, *words = shlex.split(re.sub(r"\$[A-Z]+", "", command), comments=True)
+        parser, words = (
+            (client_parser("inversion submit"), words[1:]) if words[0] == "submit" else (build_parser(), words)
+        )
+        try:
+            parser.parse_args(words)
+        except SystemExit as error:  # argparse has said why on stderr
+            pytest.fail(f"{command}: {error}")
+
+
+def test_the_page_of_packs_has_commands() -> None:
+    assert len(typed_commands(ROOT / "docs" / "packs.md")) > 20
 
 
 def test_readme_has_its_parts() -> None:

@@ -93,11 +93,12 @@ def test_a_pack_is_given_another_version_card_and_settings(folder: Path, tmp_pat
     before = read_manifest(folder)
     (tmp_path / "card.md").write_text("tiny faces", encoding="utf-8")
     changes = ["--version", "2", "--card", str(tmp_path / "card.md"), "--optimizer", 'nag={"learning_rate": 3}',
-               "--focus", "4.5"]  # fmt: skip
+               "--focus", "4.5", "--default-optimizer", "nag"]  # fmt: skip
     assert main(["pack", "change", str(folder), *changes]) == 0
     after = verify_pack(folder)
     assert (after.version, after.optimizers) == ("2", {**before.optimizers, "nag": {"learning_rate": 3}})
     assert (before.focus, after.focus) == (0, 4.5)
+    assert (before.default_optimizer, after.default_optimizer) == ("adam", "nag")
     assert "focus" not in json.loads(before.to_json()), "programs that know no focus read a pack that has none"
     assert (folder / "README.md").read_text(encoding="utf-8") == "tiny faces"
     kept = {name: after.files[name] for name in before.files if name != "README.md"}
@@ -113,6 +114,7 @@ def test_a_pack_is_given_another_version_card_and_settings(folder: Path, tmp_pat
         (["--optimizer", 'adam={"rate": 1}'], "'optimizers.adam' has settings"),
         (["--card", "nowhere.md"], "nowhere.md cannot be read"),
         (["--focus", "-1"], "focus is -1"),
+        (["--default-optimizer", "learned"], "default_optimizer is 'learned'; this pack offers"),
     ],
 )
 def test_a_change_that_cannot_be_leaves_the_pack(
