@@ -181,7 +181,8 @@ def _run_optimizer(args: argparse.Namespace) -> int:
     variant = put_best(args.run_folder, folder)
     name = variant.optimizer
     print(f"{folder}: {variant.file}; use it with: inversion invert --optimizer {name}")
-    print(f"where nobody names one it runs after: inversion pack change {args.pack} --default-optimizer {name}")
+    if read_manifest(folder).default_optimizer != name:
+        print(f"where nobody names one it runs after: inversion pack change {args.pack} --default-optimizer {name}")
     return 0
 
 
