@@ -55,11 +55,7 @@ def method_names(pack: Pack, steps: Sequence[int], optimizers: Sequence[str] = (
         raise OptionInvalid(f"optimizers are {list(optimizers)}; they must be different names, as in: adam learned")
     for optimizer in optimizers:
         make_optimizer(pack, InvertConfig(optimizer=optimizer))
-    return [start_name(pack), *(_method(*each) for each in itertools.product(optimizers, steps))]
-
-
-def _method(optimizer: str, count: int) -> str:
-    return f"{optimizer}-{count}"
+    return [start_name(pack), *(f"{name}-{count}" for name, count in itertools.product(optimizers, steps))]
 
 
 def run_methods(
@@ -82,12 +78,12 @@ def run_methods(
         tick: called after each Step of an optimizer, for a progress bar.
         focus: see InvertConfig.
     """
-    method_names(pack, steps, optimizers)  # a wrong option ends here
+    _, *names = method_names(pack, steps, optimizers)
     target_BCHW = target_BCHW.to(pack.device)
     yield _start(pack, target_BCHW)
-    for optimizer, count in itertools.product(optimizers, steps):
+    for name, (optimizer, count) in zip(names, itertools.product(optimizers, steps), strict=True):
         config = InvertConfig(num_steps=count, optimizer=optimizer, focus=focus)
-        yield _inverted(pack, target_BCHW, _method(optimizer, count), config, keep=keep, tick=tick)
+        yield _inverted(pack, target_BCHW, name, config, keep=keep, tick=tick)
 
 
 def _start(pack: Pack, target_BCHW: Tensor) -> Result:
