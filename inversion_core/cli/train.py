@@ -11,6 +11,7 @@ import torch
 from inversion_core.cli import train_networks
 from inversion_core.cli.directions import add_directions
 from inversion_core.cli.train_optimizer import add_optimizer
+from inversion_core.packs import find_pack
 from inversion_core.training.calibration import calibrate
 from inversion_core.training.data import load_pictures, pack_pictures
 from inversion_core.training.export import assemble, write
@@ -52,6 +53,10 @@ def _add_export(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="size of the discriminator's feature map that is compared (default: 16)",
     )  # fmt: skip
     parser.add_argument(
+        "--features-from", metavar="PACK",
+        help="take the perceptual network of this pack, a name or a folder; a run with a projected critic needs one",
+    )  # fmt: skip
+    parser.add_argument(
         "--calibration-steps", type=int, default=100, metavar="N",
         help="updates of each inversion that optimizers are tuned with (default: 100)",
     )  # fmt: skip
@@ -71,6 +76,7 @@ def _run_export(args: argparse.Namespace) -> int:
     pack = assemble(
         args.run_folder, name=args.name, version=args.version, description=args.description,
         licence=args.licence, provenance=args.provenance, until_px=args.until_px, device=args.device,
+        features_from=find_pack(args.features_from) if args.features_from else None,
     )  # fmt: skip
     pack, losses = calibrate(pack, held_out, num_steps=args.calibration_steps)
     for trial, loss in losses.items():

@@ -17,7 +17,7 @@ from inversion_core.models.lpips import LPIPSSqueeze, load_lpips
 from inversion_core.packs import find_pack, load_pack, read_manifest
 from inversion_core.training.data import PictureSet, load_pictures
 from inversion_core.training.encoder import EncoderTrainer, EncoderTraining
-from inversion_core.training.generator import GeneratorTrainer, GeneratorTraining
+from inversion_core.training.generator import CRITICS, PROJECTED, GeneratorTrainer, GeneratorTraining
 from inversion_core.training.growing import Architectures, grown
 from inversion_core.training.identity import IdentityDistance, load_identity
 from inversion_core.training.options import PRECISIONS, architecture
@@ -66,6 +66,11 @@ def _add_generator(kinds: Kinds[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--adversarial-batch", type=int, metavar="N", help="pictures a step in the second phase (default: --batch)"
     )
+    parser.add_argument(
+        "--critic", choices=CRITICS, default=defaults.critic,
+        help="who judges in the second phase; projected: small heads on SqueezeNet's features (--lpips), for few "
+        "pictures or little hardware (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--grow-from", type=Path, metavar="RUN",
         help="begin with the networks of a run of half the resolution; --w-dim and --width are then that run's",
@@ -154,7 +159,8 @@ def _run_generator(args: argparse.Namespace) -> int:
         GeneratorTraining, args, generator=networks.generator, encoder=networks.encoder,
         discriminator=networks.discriminator, generator_rate=args.rate,
         reconstruction_steps=args.reconstruction_steps, adversarial_steps=args.adversarial_steps,
-        adversarial_batch_size=args.adversarial_batch, fade_images=args.fade_images if args.grow_from else 0,
+        adversarial_batch_size=args.adversarial_batch, critic=args.critic,
+        fade_images=args.fade_images if args.grow_from else 0,
     )  # fmt: skip
     trainer = GeneratorTrainer(
         config, training, held_out, RunFolder(args.out), **judges, device=args.device, grow_from=args.grow_from,
@@ -235,8 +241,8 @@ def _discriminator(choice: str | None, size: int) -> tuple[DiscriminatorConfig |
         channels = _widened(CRITIC_CHANNELS, size.bit_length() - 2, 1.0)
         return DiscriminatorConfig(resolution=size, channels=channels), None
     tensors, facts = read_checkpoint(Path(choice) / CHECKPOINT)
-    if facts is None or not (weights := tensors_below(tensors, "d/")):
-        raise OptionInvalid(f"{choice} holds no run with a discriminator; name one, or: --discriminator {NEW}")
+    if facts is None or not (weights := tensors_below(tensors, "d/")) or facts["config"].get("critic") == PROJECTED:
+        raise OptionInvalid(f"{choice} holds no run with StyleGAN's discriminator; name one, or: --discriminator {NEW}")
     config = architecture(DiscriminatorConfig, facts["config"]["discriminator"])
     if config.resolution != size:
         raise OptionInvalid(f"{choice} has a discriminator for {config.resolution} px; the pictures have {size} px")

@@ -61,7 +61,7 @@ class LPIPSSqueeze(nn.Module):
 
     def forward(self, image_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
         distance_B = torch.zeros(len(image_BCHW), device=image_BCHW.device)
-        pairs = zip(self._taps(image_BCHW), self._taps(target_BCHW), self.lin, strict=True)
+        pairs = zip(self.maps(image_BCHW), self.maps(target_BCHW), self.lin, strict=True)
         for a, b, head in pairs:
             distance_B = distance_B + head((_unit(a) - _unit(b)).square()).mean(dim=(1, 2, 3))
         return distance_B
@@ -72,11 +72,12 @@ class LPIPSSqueeze(nn.Module):
         Each vector is scaled to root mean square 1. As they are, they have one of about 11 and a long tail, and
         KID's cubic kernel would be a contest of the few largest.
         """
-        *_, last_BCHW = self._taps(image_BCHW)
+        *_, last_BCHW = self.maps(image_BCHW)
         mean_BC = last_BCHW.mean(dim=(2, 3))
         return F.normalize(mean_BC, dim=1) * math.sqrt(mean_BC.shape[1])
 
-    def _taps(self, image_BCHW: Tensor) -> Iterator[Tensor]:
+    def maps(self, image_BCHW: Tensor) -> Iterator[Tensor]:
+        """The seven feature maps that are compared, the finest first."""
         x = (image_BCHW - self.shift_C[:, None, None]) / self.scale_C[:, None, None]
         x = F.relu(self.features["0"](x))
         yield x

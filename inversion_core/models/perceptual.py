@@ -56,10 +56,14 @@ def _conv_relu(x_BCHW: Tensor, conv: nn.Module) -> Tensor:
 
 
 class DiscriminatorFeatures(nn.Module):
-    """A discriminator's trunk down to `until` pixels: feature matching where no ImageNet network can be shipped."""
+    """A discriminator's trunk down to `until` pixels: feature matching where no ImageNet network can be shipped.
+
+    Pictures larger than the discriminator's are shrunk to its size: it has seen faces at one scale.
+    """
 
     def __init__(self, config: DiscriminatorConfig, until: int):
         super().__init__()
+        self.resolution = config.resolution
         self.trunk = DiscriminatorTrunk(config, until)
 
     def fold(self) -> None:
@@ -75,5 +79,7 @@ class DiscriminatorFeatures(nn.Module):
                 module.unfold()
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
+        if (factor := image_BCHW.shape[-1] // self.resolution) > 1:
+            image_BCHW = F.avg_pool2d(image_BCHW, factor)
         features_BCHW: Tensor = self.trunk(image_BCHW)
         return features_BCHW

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from inversion_core.benchmark.distribution import kid
+from inversion_core.errors import OptionInvalid
 from inversion_core.models import DiscriminatorConfig, Encoder, GeneratorConfig, StyleGANGenerator
 from inversion_core.models.lpips import LPIPSSqueeze
 from inversion_core.packs import load_networks
@@ -33,14 +34,18 @@ from inversion_core.training.identity import IdentityDistance
 from inversion_core.training.mapping import fit_mapping
 from inversion_core.training.objectives import picture_distance
 from inversion_core.training.options import TrainingOptions
+from inversion_core.training.projected import ProjectedAdversary
 from inversion_core.training.recording import recordable_adam
-from inversion_core.training.run import RunFolder
+from inversion_core.training.run import CHECKPOINT, RunFolder, read_facts
 from inversion_core.training.schedule import move_average, rate_factor, set_rates
 
 COMPARED = 500
 """Samples, and training pictures, behind the KID in the log."""
+CALIBRATED = 64
+"""Training pictures on which the maps of a projected critic are brought to one size."""
 PSIS = (1.0, 0.7, 0.5, 0.3, 0.0, -0.5)
 """Truncations of the sample sheet, the same z in each; below 0 a face turns into its opposite."""
+STYLEGAN, PROJECTED = CRITICS = ("stylegan", "projected")
 W_AVG_SHARE = 0.005
 """By which w_avg moves each step to the mean of the codes drawn (Karras 2019's code)."""
 
@@ -78,6 +83,9 @@ class GeneratorTraining(TrainingOptions):
     mapping_fit_steps: int = 1_500
     """Steps of the regression that fits the mapping network to the codes between the phases; 0: it is kept."""
     mixing_probability: float = 0.5
+    critic: str = STYLEGAN
+    """Who judges in the second phase: "stylegan", StyleGAN's own discriminator, or "projected", small heads on frozen
+    features (projected.py), which needs an LPIPS network."""
     fade_images: int = 0
     """Real pictures over which the last resolution of a grown run comes in; 0: the run did not grow."""
 
@@ -87,6 +95,8 @@ class GeneratorTraining(TrainingOptions):
             raise ValueError("reconstruction_steps, adversarial_steps, mapping_fit_steps and fade_images are counts")
         if self.adversarial_batch_size is not None and self.adversarial_batch_size < 1:
             raise ValueError(f"adversarial_batch_size is {self.adversarial_batch_size}; it must be at least 1")
+        if self.critic not in CRITICS:
+            raise ValueError(f"critic is {self.critic!r}; it must be one of {', '.join(CRITICS)}")
         if not 0 <= self.w_share <= 1:
             raise ValueError(f"w_share is {self.w_share}; it must be from 0 to 1")
 
@@ -118,16 +128,14 @@ class GeneratorTrainer(BaseTrainer[GeneratorTraining]):
         that a run begins with; one that has begun reads neither.
 
         Raises:
-            OptionInvalid: the networks do not grow from that run.
+            OptionInvalid: the networks do not grow from that run, or a projected critic has no LPIPS network.
             PackInvalid: the pack is broken.
             ValueError: a run that grows is new and was given none, or one was given and there are no `fade_images`.
         """
         super().__init__(config, pictures, held_out, folder, lpips=lpips, identity=identity, device=device)
         self.g = StyleGANGenerator(config.generator).to(self.device)
         self.e = Encoder(config.encoder).to(self.device)
-        self.adversary = Adversary(
-            config.discriminator, config, rate=config.adversarial_rate, autocast=self.autocast, device=self.device
-        )
+        self.adversary = self._adversary()
         self.g_ema = copy.deepcopy(self.g).requires_grad_(False)
         self.e_ema = copy.deepcopy(self.e).requires_grad_(False)
         second = config.adversarial_rate
@@ -139,7 +147,8 @@ class GeneratorTrainer(BaseTrainer[GeneratorTraining]):
         self.fade: Fade | None = None
         if config.fade_images:
             self.fade = Fade(_architectures(config)).to(self.device)
-            self.adversary.trunk = self._faded_trunk
+            if isinstance(self.adversary, Adversary):
+                self.adversary.trunk = self._faded_trunk
         if (config.fade_images > 0) != (grow_from is not None) and not self.folder.has_checkpoint:
             raise ValueError("a run that grows needs both fade_images and the run that it grows from")
         if not self.restore():
@@ -147,7 +156,20 @@ class GeneratorTrainer(BaseTrainer[GeneratorTraining]):
                 grow(grow_from, self.modules(), self.fade)
             if start_from is not None:
                 self._take_over(start_from)
+            if isinstance(self.adversary, ProjectedAdversary):
+                self.adversary.projection.calibrate(self.pictures.take(torch.arange(min(CALIBRATED, len(pictures)))))
         self._move_fade()
+
+    def _adversary(self) -> Adversary | ProjectedAdversary:
+        config, rate = self.config, self.config.adversarial_rate
+        facts = read_facts(self.folder.path / CHECKPOINT)
+        if facts is not None and (begun := facts["config"].get("critic", STYLEGAN)) != config.critic:
+            raise OptionInvalid(f"{self.folder.path} was begun with the critic {begun}; go on with --critic {begun}")
+        if config.critic == STYLEGAN:
+            return Adversary(config.discriminator, config, rate=rate, autocast=self.autocast, device=self.device)
+        if self.lpips is None:
+            raise OptionInvalid("a projected critic looks through SqueezeNet; give its weights with --lpips FILE")
+        return ProjectedAdversary(config, lpips=self.lpips, rate=rate, autocast=self.autocast, device=self.device)
 
     def _take_over(self, pack: Path) -> None:
         """Generator and encoder of a pack, live and averaged."""
@@ -277,6 +299,7 @@ class GeneratorTrainer(BaseTrainer[GeneratorTraining]):
 
     def _faded_trunk(self, image_BCHW: Tensor) -> Tensor:
         assert self.fade is not None
+        assert isinstance(self.adversary, Adversary)
         return self.fade.trunk(self.adversary.d.trunk, image_BCHW)
 
     def _move_fade(self) -> None:
@@ -286,7 +309,8 @@ class GeneratorTrainer(BaseTrainer[GeneratorTraining]):
         self.fade.alpha = self.config.images_before(self.step) / self.config.fade_images
         if self.fade.alpha >= 1:
             self.fade = None
-            self.adversary.trunk = self.adversary.d.trunk
+            if isinstance(self.adversary, Adversary):
+                self.adversary.trunk = self.adversary.d.trunk
 
     # -- schedules, averages, the change of phase --------------------------------------------------------------
 

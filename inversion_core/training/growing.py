@@ -26,6 +26,7 @@ from inversion_core.models.encoder import ConvUnit
 from inversion_core.models.generator import SynthesisNetwork
 from inversion_core.models.layers import EqualizedConv2d, leaky_relu
 from inversion_core.training.options import architecture
+from inversion_core.training.projected import PROJECTION
 from inversion_core.training.run import CHECKPOINT, read_checkpoint, tensors_below
 
 NEW_LAYERS = 2
@@ -143,9 +144,9 @@ def grow(run: Path, modules: Mapping[str, nn.Module], fade: Fade) -> None:
     """Fill grown networks with the weights of the run that they grow from; their outermost layers stay new.
 
     Args:
-        modules: "g", "g_ema", "e", "e_ema" and "d".
+        modules: "g", "g_ema", "e", "e_ema", "d" and, with a projected critic, "projection".
     Raises:
-        OptionInvalid: there is no such run, or its networks are not the ones that these grow from.
+        OptionInvalid: there is no such run, it has another critic, or its networks are not what these grow from.
     """
     tensors, config = _read(run)
     old_layers, w_dim = 2 * len(config["generator"]["channels"]), config["generator"]["w_dim"]
@@ -156,9 +157,16 @@ def grow(run: Path, modules: Mapping[str, nn.Module], fade: Fade) -> None:
         outer |= {f"stem{suffix}.{key}": value for key, value in tensors_below(e, "stem.").items()}
         _fill(modules[f"g{suffix}"], _grown_generator(g), run)
         _fill(modules[f"e{suffix}"], _grown_encoder(e, old_layers, w_dim), run)
-    d = tensors_below(tensors, "d/")
-    outer |= {f"from_rgb.{key}": value for key, value in tensors_below(d, "trunk.from_rgb.").items()}
-    _fill(modules["d"], _deeper(d, "trunk.blocks.", without="trunk.from_rgb."), run)
+    d, projection = tensors_below(tensors, "d/"), tensors_below(tensors, f"{PROJECTION}/")
+    if bool(projection) != (PROJECTION in modules):
+        raise OptionInvalid(f"{run} has another kind of critic than the run that is to grow from it; give both one")
+    if projection:  # heads on features do not know how large a picture is
+        _fill(modules["d"], d, run)
+        _fill(modules[PROJECTION], projection, run)
+        outer |= {f"from_rgb.{key}": value for key, value in fade.from_rgb.state_dict().items()}
+    else:
+        outer |= {f"from_rgb.{key}": value for key, value in tensors_below(d, "trunk.from_rgb.").items()}
+        _fill(modules["d"], _deeper(d, "trunk.blocks.", without="trunk.from_rgb."), run)
     fade.load_state_dict(outer)
 
 
