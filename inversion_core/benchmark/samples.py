@@ -1,4 +1,4 @@
-"""Random faces of a pack beside real ones: KID and FID on SqueezeNet's features, and a sheet for the eye.
+"""Random faces of a pack beside real ones: KID and FID on features of networks given by path, and a sheet for the eye.
 
 Suffixes: B image, N picture, F feature, Z latent z, C channel, H W height and width.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from inversion_core.benchmark.distribution import fid, kid
-from inversion_core.models.lpips import LPIPSSqueeze
+from inversion_core.benchmark.features import ABOUT, Embed
 from inversion_core.packs import Pack
 from inversion_core.pictures import grid, to_image
 from inversion_core.training.data import PictureSet
@@ -43,9 +43,14 @@ class SamplesConfig:
 
 @torch.no_grad()
 def measure_samples(
-    out: Path, pack: Pack, training: PictureSet, held_out: PictureSet, lpips: LPIPSSqueeze, config: SamplesConfig
+    out: Path,
+    pack: Pack,
+    training: PictureSet,
+    held_out: PictureSet,
+    embeds: Mapping[str, Embed],
+    config: SamplesConfig,
 ) -> str:
-    """Write samples.json and samples.png into `out`; returns a table.
+    """Write samples.json and samples.png into `out`; returns a table. `embeds` as `features.embedders` gives them.
 
     Raises:
         ValueError: the pictures are not of the pack's size, or too few.
@@ -53,21 +58,23 @@ def measure_samples(
     if training.pictures_NCHW.shape[-1] != pack.resolution:
         raise ValueError(f"the pictures have {training.pictures_NCHW.shape[-1]} px; {pack.name} has {pack.resolution}")
     index_N = torch.randperm(len(training), generator=torch.Generator().manual_seed(config.seed))
-    every = [training.take(part).to(pack.device) for part in index_N[: 2 * config.count].split(CHUNK)]
-    real_NF = torch.cat([lpips.embed(part) for part in every])
-    held_out_NF = torch.cat([lpips.embed(part) for part in _held_out(held_out, pack)])
-    half = len(real_NF) // 2
-    references = {"held_out": held_out_NF, "training": real_NF[: config.count]}
-    rows = {"training, two halves": _distances(real_NF[:half], real_NF[half:])}
-    rows |= {"training, held_out": _distances(real_NF[: config.count], held_out_NF)}
+    real = _embed((training.take(part).to(pack.device) for part in index_N[: 2 * config.count].split(CHUNK)), embeds)
+    half = min(len(training), 2 * config.count) // 2
+    references = {
+        "held_out": _embed(_held_out(held_out, pack), embeds),
+        "training": {name: each_NF[: config.count] for name, each_NF in real.items()},
+    }
+    halves = [{name: each_NF[part] for name, each_NF in real.items()} for part in (slice(half), slice(half, None))]
+    rows = {"training, two halves": _distances(*halves)}
+    rows |= {"training, held_out": _distances(references["training"], references["held_out"])}
     for psi in config.psis:
-        fake_NF = torch.cat([lpips.embed(image_BCHW) for image_BCHW in _samples(pack, psi, config)])
-        rows |= {f"psi {psi:g}, {name}": _distances(fake_NF, each) for name, each in references.items()}
+        fake = _embed(_samples(pack, psi, config), embeds)
+        rows |= {f"psi {psi:g}, {name}": _distances(fake, each) for name, each in references.items()}
     out.mkdir(parents=True, exist_ok=True)
     facts = {
         "pack": f"{pack.name} {pack.version}",
-        "features": "squeezenet1_1, last layer, mean over the picture, root mean square 1",
-        "kid": "unbiased, polynomial kernel (x.y / 512 + 1)^3, all pairs; error: jackknife over 10 blocks",
+        "features": {name: ABOUT[name] for name in embeds},
+        "kid": "unbiased, polynomial kernel (x.y / F + 1)^3, all pairs; error: jackknife over 10 blocks",
         "config": dataclasses.asdict(config), "command": "inversion " + " ".join(sys.argv[1:]),
     }  # fmt: skip
     (out / "samples.json").write_text(json.dumps({"facts": facts, "rows": rows}, indent=2) + "\n", encoding="utf-8")
@@ -75,12 +82,23 @@ def measure_samples(
     return "\n".join(_line(name, row) for name, row in rows.items())
 
 
-def _distances(a_NF: Tensor, b_NF: Tensor) -> dict[str, float]:
-    estimate = kid(a_NF, b_NF)
-    return {
-        "kid_squeeze": estimate.value, "kid_squeeze_error": estimate.error, "fid_squeeze": fid(a_NF, b_NF),
-        "pictures": len(a_NF), "against": len(b_NF),
-    }  # fmt: skip
+Features = Mapping[str, Tensor]
+"""(N, F) of the same pictures, by the name of what made them."""
+
+
+def _embed(pictures: Iterable[Tensor], embeds: Mapping[str, Embed]) -> Features:
+    parts = [[embed(image_BCHW) for embed in embeds.values()] for image_BCHW in pictures]
+    return {name: torch.cat(column) for name, column in zip(embeds, zip(*parts, strict=True), strict=True)}
+
+
+def _distances(a: Features, b: Features) -> dict[str, float]:
+    row: dict[str, float] = {}
+    for name, a_NF in a.items():
+        b_NF = b[name]
+        estimate = kid(a_NF, b_NF)
+        row |= {f"kid_{name}": estimate.value, f"kid_{name}_error": estimate.error, f"fid_{name}": fid(a_NF, b_NF)}
+        row |= {"pictures": len(a_NF), "against": len(b_NF)}
+    return row
 
 
 def _samples(pack: Pack, psi: float, config: SamplesConfig) -> Iterator[Tensor]:
@@ -103,7 +121,9 @@ def _sheet(pack: Pack) -> Image.Image:
 
 
 def _line(name: str, row: dict[str, float]) -> str:
-    return (
-        f"{name:24} kid_squeeze {row['kid_squeeze']:.5f} +- {row['kid_squeeze_error']:.5f}  "
-        f"fid_squeeze {row['fid_squeeze']:.2f}  ({row['pictures']:g} against {row['against']:g})"
+    kinds = [key.removeprefix("fid_") for key in row if key.startswith("fid_")]
+    figures = (
+        f"kid_{kind} {row[f'kid_{kind}']:.5f} +- {row[f'kid_{kind}_error']:.5f}  fid_{kind} {row[f'fid_{kind}']:.2f}"
+        for kind in kinds
     )
+    return f"{name:24} {'  '.join(figures)}  ({row['pictures']:g} against {row['against']:g})"

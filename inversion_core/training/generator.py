@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from inversion_core.benchmark.distribution import kid
+from inversion_core.benchmark.features import embedders
 from inversion_core.errors import OptionInvalid
 from inversion_core.models import DiscriminatorConfig, Encoder, GeneratorConfig, StyleGANGenerator
 from inversion_core.models.lpips import LPIPSSqueeze
@@ -355,16 +356,20 @@ class GeneratorTrainer(BaseTrainer[GeneratorTraining]):
 
     @torch.no_grad()
     def compare(self) -> dict[str, float]:
-        """KID of samples and training pictures, where LPIPS is there to give the features."""
-        if self.lpips is None:
+        """KID of samples and training pictures, on the features of each network that was given."""
+        embeds = embedders(self.lpips, self.identity)
+        if not embeds:
             return {}
         count = min(COMPARED, len(self.pictures))
         index_N = torch.randperm(len(self.pictures), generator=torch.Generator().manual_seed(0))[:count]
-        real_NF = torch.cat([self.lpips.embed(self.pictures.take(part)) for part in index_N.split(64)])
+        real = [self.pictures.take(part) for part in index_N.split(64)]
         codes = (self.g_ema.map(z_BZ, psi=1.0) for z_BZ in self._latents(COMPARED).split(64))
-        fake_NF = torch.cat([self.lpips.embed(self._synthesize(w_BLD, averaged=True)) for w_BLD in codes])
-        estimate = kid(fake_NF, real_NF)
-        return {"kid_squeeze": round(estimate.value, 6), "kid_squeeze_error": round(estimate.error, 6)}
+        fake = [self._synthesize(w_BLD, averaged=True) for w_BLD in codes]
+        figures: dict[str, float] = {}
+        for name, embed in embeds.items():
+            estimate = kid(torch.cat([*map(embed, fake)]), torch.cat([*map(embed, real)]))
+            figures |= {f"kid_{name}": round(estimate.value, 6), f"kid_{name}_error": round(estimate.error, 6)}
+        return figures
 
     def _latents(self, count: int) -> Tensor:
         """The same z each time, on whatever device."""

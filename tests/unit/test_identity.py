@@ -14,6 +14,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from inversion_core.benchmark.features import embedders
 from inversion_core.benchmark.identity import INPUT_PX, IdentityNetwork, identity_crop
 from inversion_core.cli import main
 from inversion_core.errors import OptionInvalid, PackInvalid
@@ -160,6 +161,14 @@ def test_the_network_sees_what_the_benchmark_shows_it(tmp_path: Path) -> None:
 def picture_set() -> PictureSet:
     pixels_NCHW = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (12, 3, 16, 16), dtype=np.uint8))
     return PictureSet(pictures_NCHW=pixels_NCHW, weight_N=torch.ones(12), names=("",) * 12)
+
+
+def test_embeddings_are_compared_at_the_size_that_kid_expects(tmp_path: Path) -> None:
+    identity = load_identity(embedder(tmp_path / "net.onnx"))
+    assert embedders(None, None) == {}
+    embeds = embedders(None, identity)
+    features_BF = embeds["identity"](torch.rand(3, 3, 16, 16))
+    torch.testing.assert_close(features_BF.square().mean(dim=1), torch.ones(3))
 
 
 def generator_trainer(run: Path, identity: IdentityDistance | None, **changes: Any) -> GeneratorTrainer:

@@ -15,6 +15,7 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from inversion_core import InvertConfig, invert
+from inversion_core.benchmark.features import embedders
 from inversion_core.benchmark.samples import SamplesConfig, measure_samples
 from inversion_core.cli import main
 from inversion_core.errors import PackInvalid
@@ -443,12 +444,15 @@ def test_random_faces_are_compared_with_real_ones(archive: Path, tmp_path: Path)
     # A picture of 16 px is too small for SqueezeNet's poolings as they are: double it twice.
     lpips.embed = lambda image: LPIPSSqueeze.embed(lpips, torch.nn.functional.interpolate(image, scale_factor=4))  # type: ignore[method-assign]
     config = SamplesConfig(count=12, psis=(1.0, 0.5))
-    table = measure_samples(tmp_path, pack, training, held_out, lpips, config)
+    embeds = {**embedders(lpips, None), "identity": lambda image: image.mean(dim=(2, 3))}
+    table = measure_samples(tmp_path, pack, training, held_out, embeds, config)
     rows = json.loads((tmp_path / "samples.json").read_text())["rows"]
     assert list(rows) == ["training, two halves", "training, held_out", "psi 1, held_out", "psi 1, training",
                           "psi 0.5, held_out", "psi 0.5, training"]  # fmt: skip
     assert rows["psi 1, training"]["kid_squeeze"] > rows["training, two halves"]["kid_squeeze"]
+    assert rows["psi 1, training"]["kid_identity"] != rows["psi 1, training"]["kid_squeeze"]
     assert len(table.splitlines()) == 6
+    assert all("kid_squeeze " in line and "fid_identity " in line for line in table.splitlines())
     with Image.open(tmp_path / "samples.png") as sheet:
         assert sheet.width == sheet.height
     with pytest.raises(ValueError, match="at least 4"):
