@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from inversion_core.benchmark.grouping import pick, yaw_deg
 from inversion_core.benchmark.groups_report import Values, write_report
@@ -23,6 +22,7 @@ from inversion_core.errors import OptionInvalid
 from inversion_core.faces import FaceDetector
 from inversion_core.packs import Pack, load_pack
 from inversion_core.pictures import to_image
+from inversion_core.progress import progress
 from inversion_core.training.data import PictureSet, load_pictures
 from inversion_core.training.rating_table import Table, read_ratings
 
@@ -83,7 +83,7 @@ def measure_groups(
 def poses(pictures_NCHW: Tensor) -> list[float]:
     """How far each face is turned to a side, in degrees; NaN where no face is found."""
     detector = FaceDetector()
-    found = [detector.detect(to_image(picture)) for picture in tqdm(pictures_NCHW, desc="poses", unit="picture")]
+    found = [detector.detect(to_image(picture)) for picture in progress(pictures_NCHW, desc="poses", unit="picture")]
     return [abs(yaw_deg(faces[0].landmarks)) if faces else math.nan for faces in found]
 
 
@@ -108,7 +108,7 @@ def measure(pack: Pack, pictures_NCHW: Tensor, lpips: Distance | None, config: G
     """Each method's measures of each picture."""
     values: Values = {}
     total = len(pictures_NCHW) * len(config.optimizers) * (config.steps + 1)
-    with tqdm(total=total, desc="inverting", unit="step") as bar:
+    with progress(total=total, desc="inverting", unit="step") as bar:
         for target_BCHW in pictures_NCHW.split(config.batch):
             target_BCHW = target_BCHW.to(pack.device)
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
-from tqdm import tqdm
 
 from inversion_core.errors import InversionError, NoFaceFound, OptionInvalid, PictureInvalid
 from inversion_core.faces import FaceDetector, crop_quad, find_and_align
 from inversion_core.faces.alignment import Floats
 from inversion_core.pictures import centre_crop, load_photo
+from inversion_core.progress import progress
 
 PORTRAIT_PX = 256
 """Least side of the picture that landmarks are read from and identity is compared in."""
@@ -64,7 +64,7 @@ def load_subjects(
     """
     detector = FaceDetector()
     subjects, skipped, reason = [], [], None
-    for file, name in zip(tqdm(photos, desc="aligning", unit="photo"), _names(photos), strict=True):
+    for file, name in zip(progress(photos, desc="aligning", unit="photo"), _names(photos), strict=True):
         try:
             subjects.append(_load(file, name, resolution, detector, align=align, landmarks=landmarks))
         except (PictureInvalid, NoFaceFound) as error:

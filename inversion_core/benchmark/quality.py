@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from inversion_core.benchmark import metrics
 from inversion_core.benchmark.identity import Embed, IdentityNetwork, identity_crop
@@ -23,6 +22,7 @@ from inversion_core.errors import OptionInvalid
 from inversion_core.models.lpips import load_lpips
 from inversion_core.packs import Pack, load_pack
 from inversion_core.pictures import to_image, to_tensor
+from inversion_core.progress import progress
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Picture pairs (B, 3, H, W) in [-1, 1] to (B,)."""
@@ -110,7 +110,7 @@ def measure_subjects(
     sheet: list[SheetRow] = []
     keep = sorted({*(step for step in SHEET_STEPS if step <= max(config.steps)), *config.steps})
     total = len(subjects) * len(config.optimizers) * sum(count + 1 for count in config.steps)
-    with tqdm(total=total, desc="inverting", unit="step") as bar:
+    with progress(total=total, desc="inverting", unit="step") as bar:
         for start in range(0, len(subjects), config.batch):
             part = subjects[start : start + config.batch]
             target_BCHW = torch.cat([to_tensor(subject.aligned) for subject in part]).to(pack.device)

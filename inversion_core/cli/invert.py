@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from inversion_core.errors import NoFaceFound, PictureInvalid
 from inversion_core.faces import find_and_align
 from inversion_core.inverter import STARTS, BestSteps, InvertConfig, Step, invert, make_optimizer
 from inversion_core.packs import Pack, load_pack
 from inversion_core.pictures import NAMED, centre_crop, load_photo, strip, to_image, to_tensor
+from inversion_core.progress import progress
 
 FILES = """For each photo a folder DIR/NAME (its file name without the ending) with:
   aligned.png         the picture that was inverted
@@ -111,7 +111,7 @@ def _prepare(photo: Path, side_px: int, *, align: bool) -> tuple[Image.Image, in
 
 def _invert_one(pack: Pack, image: Image.Image, config: InvertConfig, folder: Path, *, every: int, label: str) -> None:
     best, rows, frames = BestSteps(), [], [image]
-    steps = tqdm(invert(pack, to_tensor(image), config), total=config.num_steps + 1, desc=label, unit="step")
+    steps = progress(invert(pack, to_tensor(image), config), total=config.num_steps + 1, desc=label, unit="step")
     for step in steps:
         best.update(step)
         rows.append(_row(step))

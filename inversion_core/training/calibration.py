@@ -17,6 +17,7 @@ from inversion_core.inverter import BestSteps, InvertConfig, invert
 from inversion_core.optimizers import CLASSIC, Scheduled
 from inversion_core.packs import Pack
 from inversion_core.packs.by_start import TRAINED_STARTS
+from inversion_core.progress import progress
 from inversion_core.training.data import PictureSet
 
 PERCEPTUAL_SHARE = 1 / 3
@@ -50,7 +51,7 @@ def calibrate(
     pack = pack.changed(
         perceptual=dataclasses.replace(pack.manifest.perceptual, weight=_loss_weight(pack, target_BCHW))
     )
-    with tqdm(desc="calibrating", unit="run") as bar:
+    with progress(desc="calibrating", unit="run") as bar:
         trials = _Trials(pack, bar)
         adam = {start: trials.best_adam(start, target_BCHW, num_steps) for start in TRAINED_STARTS}
         course = {key: value for key, value in adam[FIRST_START].items() if key != "learning_rate"}

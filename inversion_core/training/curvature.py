@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from inversion_core.packs import Pack
+from inversion_core.progress import progress
 
 PASSES = 2
 """Backward passes for each forward pass; codes near each other have much the same matrix."""
@@ -30,7 +30,7 @@ def layer_curvature(pack: Pack, codes: Iterator[Tensor], *, samples: int, seed: 
     generator = torch.Generator(device=pack.device).manual_seed(seed)
     total_LDE = torch.zeros(pack.num_layers, pack.w_dim, pack.w_dim, device=pack.device)
     count = 0
-    with tqdm(total=samples, unit="sample", desc="curvature", mininterval=1.0) as bar:
+    with progress(total=samples, unit="sample", desc="curvature") as bar:
         while count < samples:
             for s_BLD in _samples(pack, next(codes), generator):
                 total_LDE += torch.einsum("bld,ble->lde", s_BLD, s_BLD)

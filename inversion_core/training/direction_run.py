@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from inversion_core.errors import OptionInvalid
 from inversion_core.inverter import InvertConfig, invert
 from inversion_core.packs import Direction, DirectionSpec, Pack
+from inversion_core.progress import progress
 from inversion_core.training.directions import Candidate, candidates, mean_difference
 from inversion_core.training.effects import (
     Judge,
@@ -102,7 +102,7 @@ def train_directions(pack: Pack, study: Study, config: DirectionTraining) -> Dir
     found = candidates(of_codes, seen_NP, [a.name for a in study.attributes], pair_differences(study, code_NP))
     trials = [
         try_out(pack, study, candidate, spread(seen_NP, config.comparison_faces), judge_of["pixels"])
-        for candidate in tqdm(found, desc="candidates", unit="edit", mininterval=1.0)
+        for candidate in progress(found, desc="candidates", unit="edit")
         if _attribute(study, candidate).is_direction
     ]
     r2 = {
@@ -123,7 +123,7 @@ def train_directions(pack: Pack, study: Study, config: DirectionTraining) -> Dir
 def find_codes(pack: Pack, image_NCHW: Tensor, refine_steps: int) -> Tensor:
     """Flat codes (N, P) of pictures in [-1, 1]: the encoder's, and `refine_steps` updates more."""
     found = []
-    for batch_BCHW in tqdm(image_NCHW.split(BATCH), desc="codes", unit="batch", mininterval=1.0):
+    for batch_BCHW in progress(image_NCHW.split(BATCH), desc="codes", unit="batch"):
         if refine_steps == 0:
             found.append(encode(pack, batch_BCHW))
             continue

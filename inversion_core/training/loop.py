@@ -10,8 +10,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from inversion_core.progress import progress
 from inversion_core.training.run import RunFolder
 
 
@@ -77,7 +77,7 @@ def train(
     """
     started = saved_at = time.monotonic()
     means = Means()
-    with tqdm(total=until, initial=trainer.step, unit="step", desc=title, mininterval=1.0) as bar:
+    with progress(total=until, initial=trainer.step, unit="step", desc=title) as bar:
         while trainer.step < until and time.monotonic() - started < stop_after_s:
             means.add(trainer.train_step(next(batches)))
             trainer.step += 1

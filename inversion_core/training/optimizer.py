@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 
 from inversion_core.inverter import BestSteps, differentiate, iterate
 from inversion_core.loss import InversionLoss, check_focus, focus_map
 from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance, sees
 from inversion_core.packs import Pack
+from inversion_core.progress import progress
 from inversion_core.training.options import PRECISIONS, check_counts
 from inversion_core.training.pairs import Mixture, Pairs, draw_pairs
 from inversion_core.training.precision import autocast
@@ -164,7 +164,7 @@ class OptimizerTrainer:
         if self.pictures == 0:
             self.untrained_loss = self.measure()
             self._evaluate({}, self.untrained_loss)
-        with tqdm(total=last, initial=self.pictures, unit="picture", desc="optimizer", mininterval=1.0) as bar:
+        with progress(total=last, initial=self.pictures, unit="picture", desc="optimizer") as bar:
             while self.pictures < last and not self.is_done:
                 losses = self.train_batch(next(batches))
                 self.batch += 1

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from inversion_core.errors import OptionInvalid
 from inversion_core.faces import FaceDetector
 from inversion_core.faces.pose import nose_aside
 from inversion_core.pictures import load_photo
+from inversion_core.progress import progress
 from inversion_core.training.data import load_pictures
 from inversion_core.training.rating_table import read_ratings
 
@@ -104,7 +104,7 @@ def load_study(archive: Path, ratings: Path, *, held_out: int, photos: Path | No
     number_of = {k: number for k, number in number_of.items() if number in value_of}
     look = find or _finder()
     row_of = {}  # place in the archive -> column -> value, of the pictures with a face
-    for k in tqdm(number_of, desc="landmarks", unit="picture", mininterval=1.0):
+    for k in progress(number_of, desc="landmarks", unit="picture"):
         pose = read_pose(look(_picture(pictures_NCHW[k], names[k], photos)))
         if pose is not None:
             row_of[k] = {**value_of[number_of[k]], **pose}

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
 
 from inversion_core.benchmark.optimizers.comparison import Floats, best_so_far
 from inversion_core.benchmark.optimizers.contenders import Contender
 from inversion_core.inverter import BestSteps, InvertConfig, invert
 from inversion_core.packs import Pack
+from inversion_core.progress import progress
 
 FRAME_EVERY = 10
 """Iterations between two pictures of a strip, as in the paper's figures."""
@@ -48,7 +48,7 @@ def run_all(
         strips: first pictures whose frames are kept.
     """
     total = len(everybody) * len(target_NCHW) * (config.num_steps + 1)
-    with tqdm(total=total, desc="inverting", unit="iteration") as bar:
+    with progress(total=total, desc="inverting", unit="iteration") as bar:
         return [
             _run(pack, target_NCHW, each, config, batch=batch, strips=strips, tick=bar.update) for each in everybody
         ]

@@ -18,7 +18,6 @@ from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
 
 from inversion_core.benchmark.clock import now
 from inversion_core.benchmark.optimizers.comparison import Floats
@@ -27,6 +26,7 @@ from inversion_core.benchmark.optimizers.contenders import Contender
 from inversion_core.inverter import InvertConfig, Step, invert
 from inversion_core.models.serving import serving
 from inversion_core.packs import Pack
+from inversion_core.progress import progress
 
 PARTS = 10
 """Parts of a run that are timed each on its own."""
@@ -77,7 +77,7 @@ def measure_costs(
         run.start()
         run.go_on(WARM_UP)
     timings = {name: Timings() for name in runs}
-    for turn in tqdm(range(rounds), desc="timing", unit="round"):
+    for turn in progress(range(rounds), desc="timing", unit="round"):
         _one_round(runs, timings, counts, turn)
     return {name: cost_of(timings[name], timings[BASELINE], counts) for name in runs}
 

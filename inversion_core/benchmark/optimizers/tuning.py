@@ -24,6 +24,7 @@ from inversion_core.benchmark.optimizers.tuned import Tuned, TunedFile
 from inversion_core.inverter import BestSteps, InvertConfig, invert
 from inversion_core.optimizers import CLASSIC, Scheduled
 from inversion_core.packs import Pack
+from inversion_core.progress import progress
 from inversion_core.training.pairs import draw_pairs
 
 VALIDATION_SEED = 424_242
@@ -51,7 +52,7 @@ def _search(trials: _Trials, name: str) -> Tuned:
     def loss(point: Point) -> float:
         return trials.loss(name, point.settings(first_rate))
 
-    with tqdm(desc=f"tuning {name}", unit="trial") as trials.bar:
+    with progress(desc=f"tuning {name}", unit="trial") as trials.bar:
         rough, settled_a = climb(Point(), rates(COARSE), loss)
         constant, settled_b = climb(rough, rates(FINE), loss)
         scheduled, settled_c = climb(constant, courses(trials.file.setup.steps), loss)
