@@ -15,13 +15,15 @@ from inversion_core.errors import OptionInvalid
 from inversion_core.models import DiscriminatorConfig, EncoderConfig, GeneratorConfig
 from inversion_core.models.lpips import LPIPSSqueeze, load_lpips
 from inversion_core.packs import find_pack, load_pack, read_manifest
+from inversion_core.training.critics import CRITICS, PROJECTED, STYLEGAN
 from inversion_core.training.data import PictureSet, load_pictures
 from inversion_core.training.encoder import EncoderTrainer, EncoderTraining
-from inversion_core.training.generator import CRITICS, PROJECTED, GeneratorTrainer, GeneratorTraining
+from inversion_core.training.generator import GeneratorTrainer, GeneratorTraining
 from inversion_core.training.growing import Architectures, grown
 from inversion_core.training.identity import IdentityDistance, load_identity
 from inversion_core.training.options import PRECISIONS, architecture
 from inversion_core.training.precision import faster_precision, prepare
+from inversion_core.training.projected import PROJECTION
 from inversion_core.training.recipes import RECIPES, recipe_fields
 from inversion_core.training.run import CHECKPOINT, RunFolder, read_checkpoint, tensors_below
 
@@ -94,8 +96,9 @@ def _add_encoder(kinds: Kinds[argparse.ArgumentParser]) -> None:
     parser.add_argument("--channels-max", type=int, default=128, help="encoder's most channels (default: 128)")
     parser.add_argument("--steps", type=int, default=EncoderTraining.steps, metavar="N", help="(default: %(default)s)")
     parser.add_argument(
-        "--discriminator", metavar="RUN|new",
-        help="add the adversarial term: with the discriminator of this generator run, or a new one",
+        "--discriminator", metavar="RUN|new|projected",
+        help="add the adversarial term: with the critic of this generator run, a new discriminator, or a new "
+        "projected critic (as `train generator --critic`)",
     )  # fmt: skip
     parser.set_defaults(run=_run_encoder)
 
@@ -218,35 +221,43 @@ def _run_encoder(args: argparse.Namespace) -> int:
     pack = load_pack(args.pack, device=args.device)
     if (size := training.pictures_NCHW.shape[-1]) != pack.resolution:
         raise OptionInvalid(f"{args.data} has pictures of {size} px; pack {pack.name} needs {pack.resolution}")
-    discriminator, weights = _discriminator(args.discriminator, size)
+    kind, discriminator, states = _critic(args.discriminator, size)
     config = _recipe(
-        EncoderTraining, args, discriminator=discriminator, steps=args.steps, rate=args.rate,
+        EncoderTraining, args, critic=kind, discriminator=discriminator, steps=args.steps, rate=args.rate,
         encoder=EncoderConfig(
             resolution=size, w_dim=pack.w_dim, batch_norm=False,
             channels_base=args.channels_base, channels_max=args.channels_max,
         ),
     )  # fmt: skip
     folder = RunFolder(args.out)
-    trainer = EncoderTrainer(config, pack, training, held_out, folder, **judges, discriminator=weights)
+    trainer = EncoderTrainer(config, pack, training, held_out, folder, **judges, critic=states)
     trainer.run(until=args.until, sample_every=args.sample_every, stop_after_s=60 * args.minutes)
     print(f"step {trainer.step} of {config.steps} in {args.out}: {trainer.measure()}")
     return 0
 
 
-def _discriminator(choice: str | None, size: int) -> tuple[DiscriminatorConfig | None, dict[str, Any] | None]:
-    """Configuration and weights of `--discriminator`."""
+States = dict[str, dict[str, Any]]
+
+
+def _critic(choice: str | None, size: int) -> tuple[str, DiscriminatorConfig | None, States | None]:
+    """Kind, configuration and weights of `--discriminator`."""
     if choice is None:
-        return None, None
+        return STYLEGAN, None, None
+    if choice == PROJECTED:
+        return PROJECTED, None, None
     if choice == NEW:
         channels = _widened(CRITIC_CHANNELS, size.bit_length() - 2, 1.0)
-        return DiscriminatorConfig(resolution=size, channels=channels), None
+        return STYLEGAN, DiscriminatorConfig(resolution=size, channels=channels), None
     tensors, facts = read_checkpoint(Path(choice) / CHECKPOINT)
-    if facts is None or not (weights := tensors_below(tensors, "d/")) or facts["config"].get("critic") == PROJECTED:
-        raise OptionInvalid(f"{choice} holds no run with StyleGAN's discriminator; name one, or: --discriminator {NEW}")
+    states = {name: state for name in ("d", PROJECTION) if (state := tensors_below(tensors, f"{name}/"))}
+    if facts is None or not states:
+        raise OptionInvalid(f"{choice} holds no run with a critic; name one, or: --discriminator {NEW}|{PROJECTED}")
+    if PROJECTION in states:
+        return PROJECTED, None, states
     config = architecture(DiscriminatorConfig, facts["config"]["discriminator"])
     if config.resolution != size:
         raise OptionInvalid(f"{choice} has a discriminator for {config.resolution} px; the pictures have {size} px")
-    return config, weights
+    return STYLEGAN, config, states
 
 
 # -- both ----------------------------------------------------------------------------------------------------

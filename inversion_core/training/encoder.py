@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from inversion_core.models import DiscriminatorConfig, Encoder
 from inversion_core.models.lpips import LPIPSSqueeze
 from inversion_core.packs import Pack
-from inversion_core.training.adversary import Adversary
 from inversion_core.training.base import BaseTrainer
+from inversion_core.training.critics import STYLEGAN, Critic, check_critic, make_critic
 from inversion_core.training.data import PictureSet
 from inversion_core.training.identity import IdentityDistance
 from inversion_core.training.objectives import picture_distance
 from inversion_core.training.options import TrainingOptions
+from inversion_core.training.projected import ProjectedAdversary
 from inversion_core.training.recording import recordable_adam
 from inversion_core.training.run import RunFolder
 from inversion_core.training.schedule import move_average, rate_factor, set_rates
@@ -38,7 +39,9 @@ class EncoderTraining(TrainingOptions):
     """Everything that shapes a run; kept in its checkpoint."""
 
     discriminator: DiscriminatorConfig | None = None
-    """None: no adversarial term."""
+    """StyleGAN's; None, and no projected critic: no adversarial term."""
+    critic: str = STYLEGAN
+    """Who judges: "stylegan", the discriminator where there is one, or "projected" (projected.py)."""
     steps: int = 10_000
     batch_size: int = 8
     """Real pictures a step; as many synthetic ones are drawn beside them."""
@@ -51,6 +54,7 @@ class EncoderTraining(TrainingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_critic(self.critic)
         if min(self.steps, self.feature_weight, self.latent_weight) < 0:
             raise ValueError("steps, feature_weight and latent_weight must not be negative")
 
@@ -62,8 +66,8 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
 
     def __init__(self, config: EncoderTraining, pack: Pack, pictures: PictureSet, held_out: PictureSet,
                  folder: RunFolder, *, lpips: LPIPSSqueeze | None = None, identity: IdentityDistance | None = None,
-                 discriminator: Mapping[str, Tensor] | None = None):  # fmt: skip
-        """`discriminator` holds the weights that a new run begins with, where its configuration has one."""
+                 critic: Mapping[str, Mapping[str, Tensor]] | None = None):  # fmt: skip
+        """`critic` holds what a new run's begins with, where it has one: states by the names of `modules`."""
         super().__init__(config, pictures, held_out, folder, lpips=lpips, identity=identity, device=pack.device)
         self.pack = pack
         self.e = Encoder(config.encoder).to(self.device)
@@ -74,18 +78,22 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
             self.e.parameters(), lr=config.rate, betas=(0.9, 0.99), **recordable_adam(self.device)
         )
         self.optimizer.param_groups[0]["rate"] = config.rate
-        self.adversary = self._adversary(config, discriminator)
+        self.adversary = self._adversary(config, critic)
         self.restore()
 
-    def _adversary(self, config: EncoderTraining, weights: Mapping[str, Tensor] | None) -> Adversary | None:
-        if config.discriminator is None:
+    def _adversary(self, config: EncoderTraining, states: Mapping[str, Mapping[str, Tensor]] | None) -> Critic | None:
+        if config.discriminator is None and config.critic == STYLEGAN:
             return None
-        adversary = Adversary(
-            config.discriminator, config, rate=config.rate, autocast=self.autocast, device=self.device
-        )
-        if weights is not None:
-            adversary.d.load_state_dict(weights)
-        return adversary
+        critic = make_critic(
+            config.critic, config.discriminator, config, lpips=self.lpips, rate=config.rate, autocast=self.autocast,
+            device=self.device,
+        )  # fmt: skip
+        if states is not None:
+            for name, state in states.items():
+                critic.modules()[name].load_state_dict(state)
+        elif isinstance(critic, ProjectedAdversary):
+            critic.calibrate(self.pictures)
+        return critic
 
     @property
     def total_steps(self) -> int:

@@ -29,6 +29,7 @@ from inversion_core.models.lpips import LPIPSSqueeze
 from inversion_core.packs import load_networks
 from inversion_core.training.adversary import Adversary
 from inversion_core.training.base import BaseTrainer
+from inversion_core.training.critics import STYLEGAN, Critic, check_critic, make_critic
 from inversion_core.training.data import PictureSet
 from inversion_core.training.growing import Architectures, Fade, grow
 from inversion_core.training.identity import IdentityDistance
@@ -42,11 +43,8 @@ from inversion_core.training.schedule import move_average, rate_factor, set_rate
 
 COMPARED = 500
 """Samples, and training pictures, behind the KID in the log."""
-CALIBRATED = 64
-"""Training pictures on which the maps of a projected critic are brought to one size."""
 PSIS = (1.0, 0.7, 0.5, 0.3, 0.0, -0.5)
 """Truncations of the sample sheet, the same z in each; below 0 a face turns into its opposite."""
-STYLEGAN, PROJECTED = CRITICS = ("stylegan", "projected")
 W_AVG_SHARE = 0.005
 """By which w_avg moves each step to the mean of the codes drawn (Karras 2019's code)."""
 
@@ -96,8 +94,7 @@ class GeneratorTraining(TrainingOptions):
             raise ValueError("reconstruction_steps, adversarial_steps, mapping_fit_steps and fade_images are counts")
         if self.adversarial_batch_size is not None and self.adversarial_batch_size < 1:
             raise ValueError(f"adversarial_batch_size is {self.adversarial_batch_size}; it must be at least 1")
-        if self.critic not in CRITICS:
-            raise ValueError(f"critic is {self.critic!r}; it must be one of {', '.join(CRITICS)}")
+        check_critic(self.critic)
         if not 0 <= self.w_share <= 1:
             raise ValueError(f"w_share is {self.w_share}; it must be from 0 to 1")
 
@@ -158,19 +155,17 @@ class GeneratorTrainer(BaseTrainer[GeneratorTraining]):
             if start_from is not None:
                 self._take_over(start_from)
             if isinstance(self.adversary, ProjectedAdversary):
-                self.adversary.projection.calibrate(self.pictures.take(torch.arange(min(CALIBRATED, len(pictures)))))
+                self.adversary.calibrate(self.pictures)
         self._move_fade()
 
-    def _adversary(self) -> Adversary | ProjectedAdversary:
-        config, rate = self.config, self.config.adversarial_rate
-        facts = read_facts(self.folder.path / CHECKPOINT)
+    def _adversary(self) -> Critic:
+        config, facts = self.config, read_facts(self.folder.path / CHECKPOINT)
         if facts is not None and (begun := facts["config"].get("critic", STYLEGAN)) != config.critic:
             raise OptionInvalid(f"{self.folder.path} was begun with the critic {begun}; go on with --critic {begun}")
-        if config.critic == STYLEGAN:
-            return Adversary(config.discriminator, config, rate=rate, autocast=self.autocast, device=self.device)
-        if self.lpips is None:
-            raise OptionInvalid("a projected critic looks through SqueezeNet; give its weights with --lpips FILE")
-        return ProjectedAdversary(config, lpips=self.lpips, rate=rate, autocast=self.autocast, device=self.device)
+        return make_critic(
+            config.critic, config.discriminator, config, lpips=self.lpips, rate=config.adversarial_rate,
+            autocast=self.autocast, device=self.device,
+        )  # fmt: skip
 
     def _take_over(self, pack: Path) -> None:
         """Generator and encoder of a pack, live and averaged."""

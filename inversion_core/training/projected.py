@@ -22,11 +22,14 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from inversion_core.models.lpips import FIRE_PLAN, LPIPSSqueeze
 from inversion_core.training.augment import Augmentation
+from inversion_core.training.data import PictureSet
 from inversion_core.training.options import TrainingOptions
 from inversion_core.training.recording import recordable_adam
 
 PROJECTION = "projection"
 """Name of the frozen part in a checkpoint."""
+CALIBRATED = 64
+"""Training pictures on which the maps are brought to one size."""
 SEEN_PX = 128
 """Side to which smaller pictures are enlarged: SqueezeNet halves them at once."""
 TAPS = (0, 1, 2, 6)
@@ -120,6 +123,10 @@ class ProjectedAdversary:
         )
         self.optimizer.param_groups[0]["rate"] = rate
         self._fake_features: list[Tensor] = []
+
+    def calibrate(self, pictures: PictureSet) -> None:
+        """Bring the projection's maps to one size; at the start of a run."""
+        self.projection.calibrate(pictures.take(torch.arange(min(CALIBRATED, len(pictures)))))
 
     def modules(self) -> dict[str, nn.Module]:
         """What goes into a checkpoint; the projection with it, since a run has to keep the one that it began with."""

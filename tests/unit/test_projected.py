@@ -204,19 +204,6 @@ def test_the_commands_from_pictures_to_a_pack(
     assert "--lpips FILE" in capsys.readouterr().err
     save_file(lpips.state_dict(), tmp_path / "lpips.safetensors")
     assert main([*train, "--lpips", str(tmp_path / "lpips.safetensors")]) == 0
-    capsys.readouterr()
-    encoder = [
-        "train",
-        "encoder",
-        archive,
-        "--out",
-        str(tmp_path / "encoder"),
-        "--pack",
-        "faces-64",
-        "--discriminator",
-        run,
-    ]
-    assert main(encoder) == 2
     export = ["train", "export", run, archive, "--out", str(tmp_path / "pack"), "--name", "noise", "--licence", "CC0-1.0",
               "--provenance", "drawn", "--held-out", "2", "--calibration-steps", "2", "--device", "cpu"]  # fmt: skip
     assert main(export) == 2
@@ -227,6 +214,23 @@ def test_the_commands_from_pictures_to_a_pack(
     write(plain, tmp_path / "packs" / "plain")
     assert main([*export, "--features-from", str(tmp_path / "packs" / "plain")]) == 0
     assert load_pack(tmp_path / "pack").resolution == 32
+    encoder = ["train", "encoder", archive, "--pack", str(tmp_path / "pack"), "--lpips", str(tmp_path / "lpips.safetensors"),
+               "--steps", "2", "--batch", "2", "--held-out", "2", "--device", "cpu", "--precision", "float32"]  # fmt: skip
+    begun, _ = read_checkpoint(tmp_path / "run" / CHECKPOINT)
+    for critic, is_that_of_the_run in ((run, True), ("projected", False)):
+        folder = tmp_path / f"encoder-{is_that_of_the_run}"
+        assert main([*encoder, "--out", str(folder), "--discriminator", critic]) == 0
+        tensors, facts = read_checkpoint(folder / CHECKPOINT)
+        assert facts is not None
+        assert facts["config"]["critic"] == "projected"
+        heads = [key for key in begun if key.startswith("d/") and key.endswith(".original")]
+        assert heads
+        moved = [float((tensors[key] - begun[key]).abs().max()) for key in heads]
+        assert max(moved) > 0
+        assert (max(moved) < 0.02) == is_that_of_the_run
+    capsys.readouterr()
+    assert main([*encoder, "--out", str(tmp_path / "none"), "--discriminator", str(tmp_path / "pack")]) == 2
+    assert "--discriminator new|projected" in capsys.readouterr().err
 
 
 @pytest.mark.gpu
