@@ -19,24 +19,32 @@ from inversion_core.training.options import TrainingOptions
 from inversion_core.training.recording import recordable_adam
 
 
-class Adversary:
-    """D and what belongs to it. Pictures of different kinds are judged in one call, but never in one group."""
+class BaseAdversary:
+    """What every critic has beside its network: augmentation, optimizer, precision."""
 
-    def __init__(self, config: DiscriminatorConfig, options: TrainingOptions, *, rate: float,
+    def __init__(self, d: nn.Module, options: TrainingOptions, *, rate: float,
                  autocast: Callable[[], AbstractContextManager[object]], device: str | torch.device):  # fmt: skip
-        """`autocast` makes the context of the trunk; `rate` is Adam's where the options name none."""
+        """`autocast` makes the context of the dear part; `rate` is Adam's where the options name none."""
         self.options, self.autocast = options, autocast
-        self.d = Discriminator(config).to(device)
-        self.trunk: Callable[[Tensor], Tensor] = self.d.trunk
-        """Body of D; a growing run puts a fading one in its place."""
         self.augmentation = Augmentation(
             options.augment_probability, target=options.augment_target, images=options.augment_images
         ).to(device)
         rate = options.discriminator_rate or rate
         self.optimizer = torch.optim.Adam(
-            self.d.parameters(), lr=rate, betas=(0.0, 0.99), **recordable_adam(torch.device(device))
+            d.parameters(), lr=rate, betas=(0.0, 0.99), **recordable_adam(torch.device(device))
         )
         self.optimizer.param_groups[0]["rate"] = rate
+
+
+class Adversary(BaseAdversary):
+    """D and what belongs to it. Pictures of different kinds are judged in one call, but never in one group."""
+
+    def __init__(self, config: DiscriminatorConfig, options: TrainingOptions, *, rate: float,
+                 autocast: Callable[[], AbstractContextManager[object]], device: str | torch.device):  # fmt: skip
+        self.d = Discriminator(config).to(device)
+        super().__init__(self.d, options, rate=rate, autocast=autocast, device=device)
+        self.trunk: Callable[[Tensor], Tensor] = self.d.trunk
+        """Body of D; a growing run puts a fading one in its place."""
 
     def modules(self) -> dict[str, nn.Module]:
         """What goes into a checkpoint. A fixed probability is the configuration's affair."""

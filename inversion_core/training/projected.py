@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from inversion_core.models.lpips import FIRE_PLAN, LPIPSSqueeze
-from inversion_core.training.augment import Augmentation
+from inversion_core.training.adversary import BaseAdversary
 from inversion_core.training.data import PictureSet
 from inversion_core.training.options import TrainingOptions
-from inversion_core.training.recording import recordable_adam
 
 PROJECTION = "projection"
 """Name of the frozen part in a checkpoint."""
@@ -103,7 +102,7 @@ def _head(widths: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(*layers, spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1)))
 
 
-class ProjectedAdversary:
+class ProjectedAdversary(BaseAdversary):
     """Heads, projection, augmentation and the heads' optimizer; in a trainer it stands where an `Adversary` would.
 
     Hinge loss, the mean over places and scales; no R1, spectral norms take its place.
@@ -111,17 +110,9 @@ class ProjectedAdversary:
 
     def __init__(self, options: TrainingOptions, *, lpips: LPIPSSqueeze, rate: float,
                  autocast: Callable[[], AbstractContextManager[object]], device: str | torch.device):  # fmt: skip
-        self.options, self.autocast = options, autocast
         self.d = ScaleHeads().to(device)
+        super().__init__(self.d, options, rate=rate, autocast=autocast, device=device)
         self.projection = Projection(lpips, seed=options.seed).to(device)
-        self.augmentation = Augmentation(
-            options.augment_probability, target=options.augment_target, images=options.augment_images
-        ).to(device)
-        rate = options.discriminator_rate or rate
-        self.optimizer = torch.optim.Adam(
-            self.d.parameters(), lr=rate, betas=(0.0, 0.99), **recordable_adam(torch.device(device))
-        )
-        self.optimizer.param_groups[0]["rate"] = rate
         self._fake_features: list[Tensor] = []
 
     def calibrate(self, pictures: PictureSet) -> None:
