@@ -26,6 +26,7 @@ class BaseAdversary:
                  autocast: Callable[[], AbstractContextManager[object]], device: str | torch.device):  # fmt: skip
         """`autocast` makes the context of the dear part; `rate` is Adam's where the options name none."""
         self.options, self.autocast = options, autocast
+        self._network = d
         self.augmentation = Augmentation(
             options.augment_probability, target=options.augment_target, images=options.augment_images
         ).to(device)
@@ -34,6 +35,10 @@ class BaseAdversary:
             d.parameters(), lr=rate, betas=(0.0, 0.99), **recordable_adam(torch.device(device))
         )
         self.optimizer.param_groups[0]["rate"] = rate
+
+    def modules(self) -> dict[str, nn.Module]:
+        """What goes into a checkpoint. A fixed probability is the configuration's affair."""
+        return {"d": self._network} | ({} if self.options.augment_target is None else {"augment": self.augmentation})
 
 
 class Adversary(BaseAdversary):
@@ -45,10 +50,6 @@ class Adversary(BaseAdversary):
         super().__init__(self.d, options, rate=rate, autocast=autocast, device=device)
         self.trunk: Callable[[Tensor], Tensor] = self.d.trunk
         """Body of D; a growing run puts a fading one in its place."""
-
-    def modules(self) -> dict[str, nn.Module]:
-        """What goes into a checkpoint. A fixed probability is the configuration's affair."""
-        return {"d": self.d} | ({} if self.options.augment_target is None else {"augment": self.augmentation})
 
     def judge(self, *pictures_BCHW: Tensor) -> list[Tensor]:
         """Logits of several batches in one call; each batch has minibatch deviations of its own."""

@@ -121,8 +121,7 @@ class ProjectedAdversary(BaseAdversary):
 
     def modules(self) -> dict[str, nn.Module]:
         """What goes into a checkpoint; the projection with it, since a run has to keep the one that it began with."""
-        own: dict[str, nn.Module] = {"d": self.d, PROJECTION: self.projection}
-        return own | ({} if self.options.augment_target is None else {"augment": self.augmentation})
+        return {**super().modules(), PROJECTION: self.projection}
 
     def kind_of(self, step: int) -> Hashable:
         """Equal for steps that do the same, the rate aside."""
