@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from inversion_core.cli.settings import with_settings
 from inversion_core.errors import OptionInvalid
 from inversion_core.models import DiscriminatorConfig, EncoderConfig, GeneratorConfig
+from inversion_core.models.encoder import is_deepened
 from inversion_core.models.lpips import LPIPSSqueeze, load_lpips
 from inversion_core.packs import find_pack, load_pack, read_manifest
 from inversion_core.training.critics import CRITICS, PROJECTED, STYLEGAN
@@ -74,6 +76,11 @@ def _add_generator(kinds: Kinds[argparse.ArgumentParser]) -> None:
         "pictures or little hardware (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
+        "--encoder-blocks", type=int, metavar="N",
+        help="encoder's residual blocks at each size; more than those of --start-from begin as the identity "
+        "(default: 1, or as many as what the run begins with)",
+    )  # fmt: skip
+    parser.add_argument(
         "--grow-from", type=Path, metavar="RUN",
         help="begin with the networks of a run of half the resolution; --w-dim and --width are then that run's",
     )  # fmt: skip
@@ -94,6 +101,9 @@ def _add_encoder(kinds: Kinds[argparse.ArgumentParser]) -> None:
     parser.add_argument("--pack", help="pack whose generator and perceptual network are used, a name or a folder")
     parser.add_argument("--channels-base", type=int, default=32, help="encoder's channels at full size (default: 32)")
     parser.add_argument("--channels-max", type=int, default=128, help="encoder's most channels (default: 128)")
+    parser.add_argument(
+        "--blocks", type=int, default=1, metavar="N", help="encoder's residual blocks at each size (default: 1)"
+    )
     parser.add_argument("--steps", type=int, default=EncoderTraining.steps, metavar="N", help="(default: %(default)s)")
     parser.add_argument(
         "--discriminator", metavar="RUN|new|projected",
@@ -157,7 +167,7 @@ def _run_generator(args: argparse.Namespace) -> int:
     training, held_out, judges = _pictures_and_judges(args)
     if args.grow_from and args.start_from:
         raise OptionInvalid("--grow-from and --start-from both say what a run begins with; give one of them")
-    networks = _architectures(args, training.pictures_NCHW.shape[-1])
+    networks = _deepened(_architectures(args, training.pictures_NCHW.shape[-1]), args.encoder_blocks)
     config = _recipe(
         GeneratorTraining, args, generator=networks.generator, encoder=networks.encoder,
         discriminator=networks.discriminator, generator_rate=args.rate,
@@ -209,6 +219,22 @@ def _of_pack(pack: str, size: int, discriminator: DiscriminatorConfig) -> Archit
     return Architectures(generator=manifest.generator, encoder=manifest.encoder, discriminator=discriminator)
 
 
+def _deepened(networks: Architectures, blocks: int | None) -> Architectures:
+    """With as many blocks in the encoder as `--encoder-blocks` says."""
+    if blocks is None:
+        return networks
+    try:
+        encoder = dataclasses.replace(networks.encoder, blocks_per_size=blocks)
+    except ValueError as error:
+        raise OptionInvalid(str(error)) from error
+    if not is_deepened(encoder, networks.encoder):
+        raise OptionInvalid(
+            f"--encoder-blocks is {blocks}, and the encoder that the run begins with has "
+            f"{networks.encoder.blocks_per_size} at each size; give as many, or more"
+        )
+    return dataclasses.replace(networks, encoder=encoder)
+
+
 def _widened(channels: tuple[int, ...], count: int, width: float) -> tuple[int, ...]:
     return tuple(max(4, round(each * width)) for each in channels[:count])
 
@@ -227,6 +253,7 @@ def _run_encoder(args: argparse.Namespace) -> int:
         encoder=EncoderConfig(
             resolution=size, w_dim=pack.w_dim, batch_norm=False,
             channels_base=args.channels_base, channels_max=args.channels_max,
+            blocks_per_size=args.blocks,
         ),
     )  # fmt: skip
     folder = RunFolder(args.out)

@@ -30,6 +30,7 @@ SETTINGS: dict[str, tuple[type, str]] = {
     "output_scale": (float, "factor of the LSTM's output"),
     "warmup_steps": (int, "updates until the Adam inside has its full step size"),
     "looks": (int, "updates in which the network leads; --iterations beyond it are those of L-BFGS"),
+    "side_px": (int, "side at which the network sees pictures; by itself that of the pack's encoder"),
     "radius": (float, "longest first step of L-BFGS, root mean square"),
     "history_size": (int, "pairs of step and change that L-BFGS keeps"),
 }

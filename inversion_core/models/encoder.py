@@ -5,6 +5,7 @@ Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from dataclasses import dataclass
@@ -30,11 +31,13 @@ class EncoderConfig:
     channels_max: int = 1024
     batch_norm: bool = True
     """False: biases alone, for training with small batches."""
+    blocks_per_size: int = 1
+    """Residual blocks at each size below the picture's own."""
 
     def __post_init__(self) -> None:
         resolutions(self.resolution)
-        if min(self.w_dim, self.channels_base, self.channels_max) < 1:
-            raise ValueError("w_dim, channels_base and channels_max must be at least 1")
+        if min(self.w_dim, self.channels_base, self.channels_max, self.blocks_per_size) < 1:
+            raise ValueError("w_dim, channels_base, channels_max and blocks_per_size must be at least 1")
 
     @property
     def num_layers(self) -> int:
@@ -82,6 +85,34 @@ class ResidualBlock(nn.Module):
         return y + skip
 
 
+class Stage(ResidualBlock):
+    """The residual blocks of one size. Those after the first begin as the identity, so that a stage can be deepened."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, batch_norm: bool, count: int):
+        super().__init__(in_channels, out_channels, batch_norm=batch_norm)
+        self.more = nn.ModuleList(
+            ResidualBlock(out_channels, out_channels, batch_norm=batch_norm) for _ in range(count - 1)
+        )
+        for block in self.more:
+            assert isinstance(block, ResidualBlock)
+            for parameter in block.unit2.conv.parameters():
+                nn.init.zeros_(parameter)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        x_BCHW = super().forward(x_BCHW)
+        for block in self.more:
+            x_BCHW = block(x_BCHW)
+        return x_BCHW
+
+
+def stages(config: EncoderConfig) -> nn.ModuleList:
+    """An encoder's body between stem and head; before each stage the size is halved."""
+    return nn.ModuleList(
+        Stage(i, o, batch_norm=config.batch_norm, count=config.blocks_per_size)
+        for i, o in itertools.pairwise(config.widths)
+    )
+
+
 class Head(nn.Module):
     """Features at 4 px to the W+ code: one fully connected layer with equalized rate, then batch norm or a bias."""
 
@@ -107,7 +138,7 @@ class Encoder(nn.Module):
         self.config = config
         widths, norm = config.widths, config.batch_norm
         self.stem = ConvUnit(3, widths[0], 3, bias=not norm, batch_norm=norm)
-        self.blocks = nn.ModuleList(ResidualBlock(i, o, batch_norm=norm) for i, o in itertools.pairwise(widths))
+        self.blocks = stages(config)
         self.head = Head(widths[-1] * 16, config.num_layers * config.w_dim, batch_norm=norm)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
@@ -116,3 +147,20 @@ class Encoder(nn.Module):
             x = block(F.avg_pool2d(x, 2))
         w_BLD: Tensor = self.head(x.flatten(1)).unflatten(1, (self.config.num_layers, self.config.w_dim))
         return w_BLD
+
+    def take_over(self, other: Encoder) -> None:
+        """Begin as another encoder of the same sizes; what this has more blocks, at first, does nothing.
+
+        Raises:
+            ValueError: its sizes are others, or it has more blocks.
+        """
+        if not is_deepened(self.config, other.config):
+            raise ValueError(f"an encoder of {self.config} cannot begin as one of {other.config}")
+        missing = self.load_state_dict(other.state_dict(), strict=False).missing_keys
+        assert all(".more." in key for key in missing)
+
+
+def is_deepened(config: EncoderConfig, other: EncoderConfig) -> bool:
+    """Whether the two are alike but for blocks that the first has more, if any."""
+    alike = dataclasses.replace(config, blocks_per_size=other.blocks_per_size) == other
+    return alike and config.blocks_per_size >= other.blocks_per_size

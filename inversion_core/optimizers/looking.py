@@ -15,7 +15,6 @@ progress, K context.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import torch
@@ -24,19 +23,17 @@ from torch.nn import functional as F
 
 from inversion_core.loss import mean_square
 from inversion_core.models.convolution import convolve
-from inversion_core.models.encoder import ConvUnit, Encoder, EncoderConfig, ResidualBlock
+from inversion_core.models.encoder import ConvUnit, Encoder, EncoderConfig, stages
 from inversion_core.models.serving import linear
 from inversion_core.optimizers.basis import Basis
 from inversion_core.optimizers.learned import LayerwiseLinear
 from inversion_core.optimizers.learned_lbfgs import check_settings
 from inversion_core.optimizers.seen import Seen
 
-SIDE_PX = 64
-"""Side to which pictures are brought before the trunk looks at them."""
+SIDES_PX = (64, 128)
+"""Sides to which pictures can be brought before the trunk looks at them."""
 FEATURE_SIDE_PX = 16
 """Likewise for their features."""
-FEATURES_AFTER = 2
-"""Blocks of the trunk after which it is at that side."""
 FIRST_GATE = 0.5
 """Part of the way to the encoder's code, where the trunk begins as an encoder."""
 PROGRESS = 9
@@ -61,9 +58,13 @@ class ResidualConfig:
     """Numbers that the trunk tells all layers."""
     feature_channels: int = 512
     """Of the features F; training takes the pack's."""
+    side_px: int = 64
+    """To which pictures are brought before the trunk looks at them; one of SIDES_PX."""
     channels_base: int = 32
-    """Of the trunk, an encoder's body, at SIDE_PX; they double with each halving."""
+    """Of the trunk, an encoder's body, at that side; they double with each halving."""
     channels_max: int = 128
+    blocks_per_size: int = 1
+    """Also of the trunk: residual blocks at each size below that."""
     learning_rate: float = 0.16
     """Step size of the Adam inside, after its warm-up."""
     warmup_steps: int = 3
@@ -78,6 +79,8 @@ class ResidualConfig:
         for name in ("num_layers", "w_dim", "hidden", "context", "feature_channels", "channels_base", "channels_max"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.side_px not in SIDES_PX:
+            raise ValueError(f"side_px is {self.side_px}; it must be one of {', '.join(map(str, SIDES_PX))}")
         if self.hidden % HEADS:
             raise ValueError(f"hidden is {self.hidden}; it must be a multiple of {HEADS}")
         if not self.learning_rate > 0:
@@ -90,8 +93,8 @@ class ResidualConfig:
     def trunk(self) -> EncoderConfig:
         """The encoder whose body the trunk has."""
         return EncoderConfig(
-            resolution=SIDE_PX, w_dim=self.w_dim, channels_base=self.channels_base, channels_max=self.channels_max,
-            batch_norm=False,
+            resolution=self.side_px, w_dim=self.w_dim, channels_base=self.channels_base, channels_max=self.channels_max,
+            batch_norm=False, blocks_per_size=self.blocks_per_size,
         )  # fmt: skip
 
 
@@ -102,19 +105,22 @@ class Trunk(nn.Module):
     def __init__(self, config: ResidualConfig):
         super().__init__()
         widths = config.trunk.widths
+        self.side_px = config.side_px
+        self.features_after = (config.side_px // FEATURE_SIDE_PX).bit_length() - 1
+        """Blocks after which the trunk is at FEATURE_SIDE_PX."""
         self.stem = ConvUnit(9, widths[0], 3, bias=True, batch_norm=False)
-        self.blocks = nn.ModuleList(ResidualBlock(i, o, batch_norm=False) for i, o in itertools.pairwise(widths))
-        self.features = nn.Conv2d(2 * config.feature_channels, widths[FEATURES_AFTER], 1)
+        self.blocks = stages(config.trunk)
+        self.features = nn.Conv2d(2 * config.feature_channels, widths[self.features_after], 1)
         nn.init.zeros_(self.features.weight)
         nn.init.zeros_(_bias(self.features))
         self.num_features = widths[-1] * 16
         """F: those at 4 px."""
 
     def forward(self, seen: Seen) -> Tensor:
-        x_BCHW = self.stem(_resized(_picture_channels(seen), SIDE_PX))
+        x_BCHW = self.stem(_resized(_picture_channels(seen), self.side_px))
         for number, block in enumerate(self.blocks, start=1):
             x_BCHW = block(F.avg_pool2d(x_BCHW, 2))
-            if number == FEATURES_AFTER:
+            if number == self.features_after:
                 features_BCHW = _resized(_feature_channels(seen), FEATURE_SIDE_PX)
                 x_BCHW = x_BCHW + convolve(features_BCHW, self.features.weight, self.features.bias)
         seen_BF: Tensor = x_BCHW.flatten(1)
@@ -271,11 +277,12 @@ class ResidualNetwork(nn.Module):
 
 
 def trunk_widths(encoder: Encoder) -> dict[str, int]:
-    """Settings of a trunk that can begin as the encoder; none where none can, as it sees SIDE_PX and has no norm."""
+    """Settings of a trunk that can begin as the encoder; none where none can, as it sees SIDES_PX and has no norm."""
     its = encoder.config
-    if its.batch_norm or its.resolution != SIDE_PX:
+    if its.batch_norm or its.resolution not in SIDES_PX:
         return {}
-    return {"channels_base": its.channels_base, "channels_max": its.channels_max}
+    same = ("channels_base", "channels_max", "blocks_per_size")
+    return {"side_px": its.resolution, **{name: getattr(its, name) for name in same}}
 
 
 def rms(x: Tensor, *dims: int) -> Tensor:

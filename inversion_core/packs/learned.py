@@ -77,7 +77,7 @@ def _read_settings(reader: Reader, name: str) -> dict[str, Any]:
     take: dict[str, Callable[[str], Any]] = {
         "int": reader.width, "float": reader.number, "bool": reader.boolean, "str": reader.text,
     }  # fmt: skip
-    settings = {key: take[kind](key) for key, kind in DESIGNS[name].setting_types.items()}
+    settings = {key: take[kind](key) for key, kind in reader.expected(DESIGNS[name].setting_types).items()}
     reader.end()
     try:
         DESIGNS[name].config(**settings, num_layers=1, w_dim=1)

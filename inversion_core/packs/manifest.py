@@ -30,6 +30,7 @@ WEIGHT_FILES = {
     "encoder": "encoder.safetensors",
     "perceptual": "perceptual.safetensors",
 }
+DEPTHS = ("mapping_layers", "blocks_per_size")
 MAX_DEPTH = 64
 """Most mapping layers that are believed."""
 MAX_FILE_BYTES = 4 * 2**20
@@ -164,6 +165,8 @@ class PackManifest:
         order = ("name", "version", "description", "licence", "provenance")
         if not self.focus:
             del fields["focus"]
+        if self.encoder is not None and self.encoder.blocks_per_size == 1:  # programs of before do not know the key
+            del fields["encoder"]["blocks_per_size"]
         head = {"format": FORMAT} | {key: fields.pop(key) for key in order}
         return json.dumps(head | shape | fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -239,10 +242,12 @@ def _config(reader: Reader, config_class: type[C]) -> C:
     take: dict[str, Callable[[str], Any]] = {
         "int": reader.width, "float": reader.number, "bool": reader.boolean, "tuple[int, ...]": reader.widths,
     }  # fmt: skip
-    values = {entry.name: take[str(entry.type)](entry.name) for entry in dataclasses.fields(config_class)}
+    fields = {entry.name: str(entry.type) for entry in dataclasses.fields(config_class)}
+    values = {key: take[kind](key) for key, kind in reader.expected(fields).items()}
     reader.end()
-    if values.get("mapping_layers", 1) > MAX_DEPTH:
-        raise reader.fault("mapping_layers", f"is {values['mapping_layers']}; at most {MAX_DEPTH} are believed")
+    for key in DEPTHS:
+        if values.get(key, 1) > MAX_DEPTH:
+            raise reader.fault(key, f"is {values[key]}; at most {MAX_DEPTH} are believed")
     try:
         return config_class(**values)
     except ValueError as error:

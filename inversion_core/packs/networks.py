@@ -40,8 +40,8 @@ def build_network(manifest: PackManifest, network: str) -> nn.Module:
     if manifest.perceptual.kind == "vgg16":
         return VGG16Features(mean_bgr=args["mean_bgr"])
     config = DiscriminatorConfig(resolution=args["resolution"], channels=tuple(args["channels"]))
-    if config.resolution != manifest.resolution:
-        raise ValueError(f"resolution is {config.resolution}, and the generator's is {manifest.resolution}")
+    if config.resolution > manifest.resolution:  # larger pictures it shrinks
+        raise ValueError(f"resolution is {config.resolution}, and the generator's is only {manifest.resolution}")
     return DiscriminatorFeatures(config, until=args["until"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from inversion_core.errors import PackInvalid
 
 MAX_WIDTH = 2**16
 """Widest layer that is believed; a larger number is a damaged file."""
+LATER = ("blocks_per_size", "side_px")
+"""Fields that came later: where a pack does not state them, their defaults hold."""
 REMEDY = "Copy the pack again, or make it anew with the program that wrote it."
 """What every fault of a pack ends with."""
 
@@ -35,6 +38,10 @@ class Reader:
     def states(self, key: str) -> bool:
         """Whether the key is there, whatever it holds."""
         return key in self._value
+
+    def expected(self, kinds: Mapping[str, str]) -> dict[str, str]:
+        """The fields, with their kinds, that must be there: all but those of LATER that are not stated."""
+        return {key: kind for key, kind in kinds.items() if key not in LATER or self.states(key)}
 
     def has(self, key: str) -> bool:
         """Whether the key holds something; null counts as nothing, but the key must be there."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from inversion_core.models import DiscriminatorConfig, Encoder
+from inversion_core.models.encoder import is_deepened
 from inversion_core.models.lpips import LPIPSSqueeze
 from inversion_core.packs import Pack
 from inversion_core.training.base import BaseTrainer
@@ -71,8 +72,8 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
         super().__init__(config, pictures, held_out, folder, lpips=lpips, identity=identity, device=pack.device)
         self.pack = pack
         self.e = Encoder(config.encoder).to(self.device)
-        if pack.encoder is not None and pack.encoder.config == config.encoder:
-            self.e.load_state_dict(pack.encoder.state_dict())
+        if pack.encoder is not None and is_deepened(config.encoder, pack.encoder.config):
+            self.e.take_over(pack.encoder)
         self.e_ema = copy.deepcopy(self.e).requires_grad_(False).eval()
         self.optimizer = torch.optim.Adam(
             self.e.parameters(), lr=config.rate, betas=(0.9, 0.99), **recordable_adam(self.device)

@@ -170,10 +170,11 @@ class GeneratorTrainer(BaseTrainer[GeneratorTraining]):
     def _take_over(self, pack: Path) -> None:
         """Generator and encoder of a pack, live and averaged."""
         networks = load_networks(pack, ("generator", "encoder"))
-        for live, average, name in ((self.g, self.g_ema, "generator"), (self.e, self.e_ema, "encoder")):
-            state = networks[name].state_dict()
-            live.load_state_dict(state)
-            average.load_state_dict(state)
+        encoder = networks["encoder"]
+        assert isinstance(encoder, Encoder)
+        for g, e in ((self.g, self.e), (self.g_ema, self.e_ema)):
+            g.load_state_dict(networks["generator"].state_dict())
+            e.take_over(encoder)
 
     @property
     def total_steps(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,9 @@ from inversion_core.benchmark.features import embedders
 from inversion_core.benchmark.identity import INPUT_PX, IdentityNetwork, identity_crop
 from inversion_core.cli import main
 from inversion_core.errors import OptionInvalid, PackInvalid
+from inversion_core.models import Encoder
 from inversion_core.models.onnx_network import OnnxNetwork
-from inversion_core.packs import load_networks
+from inversion_core.packs import load_networks, save_pack
 from inversion_core.pictures import to_image, to_tensor
 from inversion_core.training.data import PictureSet
 from inversion_core.training.encoder import EncoderTrainer, EncoderTraining
@@ -174,8 +176,8 @@ def test_embeddings_are_compared_at_the_size_that_kid_expects(tmp_path: Path) ->
 def generator_trainer(run: Path, identity: IdentityDistance | None, **changes: Any) -> GeneratorTrainer:
     start_from = changes.pop("start_from", None)
     config = GeneratorTraining(
-        encoder=ENCODER, generator=GENERATOR, discriminator=DISCRIMINATOR, batch_size=2, **changes
-    )
+        **{"encoder": ENCODER, **changes}, generator=GENERATOR, discriminator=DISCRIMINATOR, batch_size=2
+    )  # fmt: skip
     pictures = picture_set()
     return GeneratorTrainer(config, pictures, pictures, RunFolder(run), identity=identity, start_from=start_from)
 
@@ -242,6 +244,26 @@ def test_a_run_begins_with_the_networks_of_a_pack_and_keeps_its_own_after(tmp_pa
     assert all(torch.equal(again.g.state_dict()[key], kept[key]) for key in kept)
 
 
+def test_a_deeper_encoder_begins_as_that_of_the_pack(tmp_path: Path) -> None:
+    pack = tiny_pack(seed=5)
+    assert pack.encoder is not None
+    save_networks(tmp_path / "pack", pack)
+    deeper = dataclasses.replace(ENCODER, blocks_per_size=3)
+    trainer = generator_trainer(tmp_path / "run", None, start_from=tmp_path / "pack", encoder=deeper)
+    own = EncoderTrainer(
+        EncoderTraining(encoder=deeper, batch_size=2), pack, picture_set(), picture_set(), RunFolder(tmp_path / "own")
+    )
+    image_BCHW = smooth(3, 16)
+    expected_BLD = pack.encoder(image_BCHW)
+    for encoder in (trainer.e, trainer.e_ema, own.e, own.e_ema):
+        assert len(encoder.blocks[0].more) == 2  # type: ignore[arg-type]
+        assert torch.equal(encoder(image_BCHW), expected_BLD)
+    own.train_step(own.pictures.take(torch.arange(2)))
+    assert all(block.unit2.conv.weight.detach().any() for block in own.e.blocks[0].more)  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="cannot begin as"):
+        Encoder(ENCODER).take_over(Encoder(deeper))
+
+
 def test_the_command_takes_the_sizes_from_the_pack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_networks(tmp_path / "pack", tiny_pack())
     archive = noise_archive(tmp_path, np.random.default_rng(0))
@@ -258,6 +280,21 @@ def test_the_command_takes_the_sizes_from_the_pack(tmp_path: Path, capsys: pytes
     assert "held_out_identity" in capsys.readouterr().out
     assert main([*command, "--grow-from", str(tmp_path / "run")]) == 2
     assert "give one of them" in capsys.readouterr().err
+    for blocks, code, message in (("0", 2, "must be at least 1"), ("2", 0, "held_out_identity")):
+        assert main([*command, "--out", str(tmp_path / "deeper"), "--encoder-blocks", blocks]) == code
+        assert message in "".join(capsys.readouterr())
+    facts = read_checkpoint(tmp_path / "deeper" / CHECKPOINT)[1]
+    assert facts is not None
+    assert facts["config"]["encoder"]["blocks_per_size"] == 2
+    pack = tiny_pack()
+    deep = dataclasses.replace(ENCODER, blocks_per_size=3)
+    save_pack(tmp_path / "deep", dataclasses.replace(pack.manifest, encoder=deep), generator=pack.generator,
+              perceptual=pack.perceptual, encoder=Encoder(deep))  # fmt: skip
+    on = ["--out", str(tmp_path / "deepest"), "--start-from", str(tmp_path / "deep")]
+    assert main([*command, *on, "--encoder-blocks", "2"]) == 2
+    assert "has 3 at each size; give as many, or more" in capsys.readouterr().err
+    assert main([*command, *on]) == 0
+    capsys.readouterr()
     save_networks(tmp_path / "bare", tiny_pack(has_encoder=False))
     assert main([*command, "--out", str(tmp_path / "other"), "--start-from", str(tmp_path / "bare")]) == 2
     assert "has no encoder" in capsys.readouterr().err

@@ -89,6 +89,17 @@ def test_settings_may_differ_by_start(folder: Path) -> None:
     assert json.loads(pack.manifest.to_json())["optimizers"]["adam"] == {"encoder": near, "random": far}
 
 
+def test_what_came_later_need_not_be_stated(folder: Path, tmp_path: Path) -> None:
+    before = read_manifest(folder)
+    assert before.encoder is not None
+    assert before.encoder.blocks_per_size == 1
+    assert "blocks_per_size" not in before.to_json(), "programs of before would not know it"
+    deeper = dataclasses.replace(before, encoder=dataclasses.replace(before.encoder, blocks_per_size=2))
+    assert json.loads(deeper.to_json())["encoder"]["blocks_per_size"] == 2
+    (tmp_path / "pack.json").write_text(deeper.to_json(), encoding="utf-8")
+    assert read_manifest(tmp_path).encoder == deeper.encoder
+
+
 def test_a_pack_is_given_another_version_card_and_settings(folder: Path, tmp_path: Path) -> None:
     before = read_manifest(folder)
     (tmp_path / "card.md").write_text("tiny faces", encoding="utf-8")
@@ -274,6 +285,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "wrong kind": (lambda f: edit_json(f, set_at("generator", "w_dim", value="12")), "pack.json", "'generator.w_dim' must be"),
     "truth for a number": (lambda f: edit_json(f, set_at("generator", "w_dim", value=True)), "pack.json", "'generator.w_dim' must be"),
     "number out of range": (lambda f: edit_json(f, set_at("generator", "z_dim", value=10**9)), "pack.json", "'generator.z_dim' is"),
+    "deep encoder": (lambda f: edit_json(f, set_at("encoder", "blocks_per_size", value=60_000)), "pack.json", "blocks_per_size"),
     "deep mapping": (lambda f: edit_json(f, set_at("generator", "mapping_layers", value=60_000)), "pack.json", "mapping_layers"),
     "NaN": (lambda f: edit_json(f, set_at("perceptual", "weight", value=math.nan)), "pack.json", "'perceptual.weight' must be"),
     "negative weight": (lambda f: edit_json(f, set_at("perceptual", "weight", value=-1)), "pack.json", "'perceptual.weight' is"),

@@ -19,7 +19,7 @@ from inversion_core.models.encoder import Encoder, EncoderConfig
 from inversion_core.optimizers.basis import BasisConfig, BasisNetwork, LearnedBasis
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.optimizers.learned_lbfgs import GROWTH, LearnedLBFGS
-from inversion_core.optimizers.looking import PROGRESS, SIDE_PX, ResidualConfig, ResidualNetwork, trunk_widths
+from inversion_core.optimizers.looking import PROGRESS, SIDES_PX, ResidualConfig, ResidualNetwork, trunk_widths
 from inversion_core.optimizers.residual import LearnedResidual
 from inversion_core.optimizers.seen import Seen
 from inversion_core.packs import Pack, Variant, load_pack, put_learned, verify_pack
@@ -176,31 +176,32 @@ def test_a_loss_that_is_no_number_is_survived() -> None:
 # -- a trunk that begins as an encoder -----------------------------------------------------------------------
 
 
-def encoder_64() -> Encoder:
+def small_encoder(side_px: int = 64) -> Encoder:
     """Of the sizes that a trunk can have; its codes differ between pictures."""
     with torch.random.fork_rng():
         torch.manual_seed(4)
-        config = EncoderConfig(resolution=SIDE_PX, w_dim=4, channels_base=4, channels_max=8, batch_norm=False)
+        config = EncoderConfig(resolution=side_px, w_dim=4, channels_base=4, channels_max=8, batch_norm=False)
         return Encoder(config).requires_grad_(False)
 
 
-def trunk_network(context: int = 64) -> ResidualNetwork:
+def trunk_network(context: int = 64, side_px: int = 64) -> ResidualNetwork:
     config = ResidualConfig(
-        num_layers=10, w_dim=4, hidden=8, context=context, feature_channels=2, channels_base=4, channels_max=8
-    )
+        num_layers=small_encoder(side_px).config.num_layers, w_dim=4, hidden=8, context=context, feature_channels=2,
+        side_px=side_px, channels_base=4, channels_max=8,
+    )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(5)
         return ResidualNetwork(config)
 
 
-def seen_64(count: int) -> Seen:
+def seen_pictures(count: int, side_px: int = 64) -> Seen:
     drawn = torch.Generator().manual_seed(6)
 
-    def pictures(channels: int, side_px: int) -> Tensor:
-        return torch.rand(count, channels, side_px, side_px, generator=drawn) * 2 - 1
+    def pictures(channels: int, side: int) -> Tensor:
+        return torch.rand(count, channels, side, side, generator=drawn) * 2 - 1
 
     return Seen(
-        target_BCHW=pictures(3, SIDE_PX), image_BCHW=pictures(3, SIDE_PX), image_grad_BCHW=pictures(3, SIDE_PX),
+        target_BCHW=pictures(3, side_px), image_BCHW=pictures(3, side_px), image_grad_BCHW=pictures(3, side_px),
         target_features_BCHW=pictures(2, 16), features_BCHW=pictures(2, 16), loss_B=torch.ones(count),
     )  # fmt: skip
 
@@ -213,13 +214,15 @@ def begun(made: ResidualNetwork, encoder: Encoder, seen: Seen) -> None:
     made.begin_as(encoder, w_NLD)
 
 
+@pytest.mark.parametrize("side_px", SIDES_PX)
 @torch.no_grad()
-def test_a_trunk_that_begins_as_an_encoder_leads_to_its_code() -> None:
-    encoder, made, seen = encoder_64(), trunk_network(), seen_64(12)
+def test_a_trunk_that_begins_as_an_encoder_leads_to_its_code(side_px: int) -> None:
+    encoder, made, seen = small_encoder(side_px), trunk_network(side_px=side_px), seen_pictures(12, side_px)
+    layers = encoder.config.num_layers
     begun(made, encoder, seen)
     made.gate.layers[-1].bias_L1O.fill_(1.0)  # type: ignore[union-attr, operator]
-    w_BLD = torch.randn(12, 10, 4, generator=torch.Generator().manual_seed(7))
-    _, direct_BLD = made(w_BLD, w_BLD, made.basis.into(w_BLD), torch.zeros(12, 10, PROGRESS), seen)
+    w_BLD = torch.randn(12, layers, 4, generator=torch.Generator().manual_seed(7))
+    _, direct_BLD = made(w_BLD, w_BLD, made.basis.into(w_BLD), torch.zeros(12, layers, PROGRESS), seen)
     expected_BLD = encoder(seen.target_BCHW)
     assert float(expected_BLD.std(0).mean()) > 0.05
     torch.testing.assert_close(w_BLD + made.basis.out_of(direct_BLD), expected_BLD, rtol=1e-3, atol=1e-3)
@@ -227,7 +230,7 @@ def test_a_trunk_that_begins_as_an_encoder_leads_to_its_code() -> None:
 
 @torch.no_grad()
 def test_with_few_directions_it_says_what_differs_most() -> None:
-    encoder, seen = encoder_64(), seen_64(24)
+    encoder, seen = small_encoder(), seen_pictures(24)
     for context in (1, 4, 16):
         made = trunk_network(context)
         begun(made, encoder, seen)
@@ -242,15 +245,16 @@ def test_with_few_directions_it_says_what_differs_most() -> None:
 
 
 def test_a_trunk_takes_the_widths_of_an_encoder_that_it_can_begin_as() -> None:
-    encoder, made = encoder_64(), trunk_network()
+    encoder, made = small_encoder(), trunk_network()
     assert made.can_begin_as(encoder)
     assert not made.can_begin_as(None)
     wider = dataclasses.replace(encoder.config, channels_max=16)
     normed = dataclasses.replace(encoder.config, batch_norm=True)
-    larger = dataclasses.replace(encoder.config, resolution=2 * SIDE_PX)
+    larger = dataclasses.replace(encoder.config, resolution=128)
     assert [made.can_begin_as(Encoder(config)) for config in (wider, normed, larger)] == [False, False, False]
-    assert trunk_widths(Encoder(wider)) == {"channels_base": 4, "channels_max": 16}
-    assert trunk_widths(Encoder(larger)) == {}
+    assert trunk_widths(Encoder(wider)) == {"side_px": 64, "channels_base": 4, "channels_max": 16}
+    assert trunk_widths(Encoder(larger)) == {"side_px": 128, "channels_base": 4, "channels_max": 8}
+    assert trunk_widths(Encoder(dataclasses.replace(larger, resolution=256))) == {}
 
 
 # -- training ------------------------------------------------------------------------------------------------
