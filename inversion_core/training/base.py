@@ -107,18 +107,26 @@ class BaseTrainer(ABC, Generic[O]):
         """What is to be reconstructed in place of a real picture: encoder and loss see it, D sees the picture."""
         return jitter(real_BCHW, self.config.jitter_probability)
 
-    def has_identity(self, step: int) -> bool:
-        """Whether the identity term is part of a step's loss."""
-        return (
-            bool(self.identity is not None and self.config.identity_weight) and step % self.config.identity_every == 0
-        )
+    def first_identity(self, batch: int) -> int | None:
+        """Row of a step's batch that is the first with an identity term; None: none has one."""
+        if self.identity is None or not self.config.identity_weight:
+            return None
+        first = -self.step * batch % self.config.identity_every
+        return first if first < batch else None
 
     def identity_loss(self, image_BCHW: Tensor, target_BCHW: Tensor) -> dict[str, Tensor]:
-        """The identity term by its name, or nothing: where it has no weight, and in the steps that it rests."""
-        weight, every = self.config.identity_weight, self.config.identity_every
-        if self.identity is None or not self.has_identity(self.step):
+        """The identity term by its name, or nothing: where it has no weight, and in steps without a row that has it."""
+        weight, every, batch = self.config.identity_weight, self.config.identity_every, len(image_BCHW)
+        first = self.first_identity(batch)
+        if self.identity is None or first is None:
             return {}
-        return {"identity": weight * every * self.identity(image_BCHW, target_BCHW).mean()}
+        distance_B = self.identity(image_BCHW[first::every], target_BCHW[first::every])
+        return {"identity": weight * every / batch * distance_B.sum()}
+
+    def clip(self, encoder: nn.Module) -> None:
+        """Shorten the encoder's gradient where it is longer than `encoder_clip`."""
+        if self.config.encoder_clip:
+            nn.utils.clip_grad_norm_(encoder.parameters(), self.config.encoder_clip)
 
     def autocast(self) -> AbstractContextManager[object]:
         """For the networks' forward passes: bfloat16 where the options say so."""

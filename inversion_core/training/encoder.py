@@ -120,7 +120,7 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
             self.step, self.config.steps, warmup_steps=self.config.warmup_steps, final=self.config.final_rate
         )
         set_rates(self.optimizer, "rate", factor)
-        kind: tuple[Hashable, ...] = (self.has_identity(self.step),)
+        kind: tuple[Hashable, ...] = (self.first_identity(len(real_BCHW)),)
         if self.adversary is not None:
             set_rates(self.adversary.optimizer, "rate", factor)
             kind = *kind, self.adversary.kind_of(self.step)
@@ -151,6 +151,7 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
             total = total + self.config.adversarial_weight * losses["g"]
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
+        self.clip(self.e)
         self.optimizer.step()
         if self.adversary is not None:
             losses |= self.adversary.train_step(real_BCHW, image_BCHW.detach(), step=self.step)

@@ -205,7 +205,7 @@ class GeneratorTrainer(BaseTrainer[GeneratorTraining]):
         set_rates(self.g_opt, "second" if is_adversarial else "first", factor)
         set_rates(self.adversary.optimizer, "rate", factor)
         d_kind = self.adversary.kind_of(self.step) if is_adversarial else None
-        kind = is_adversarial, self.fade is None, self.has_identity(self.step), d_kind
+        kind = is_adversarial, self.fade is None, self.first_identity(len(real_BCHW)), d_kind
         losses = self.recorder(kind, lambda each_BCHW: self._update(each_BCHW, is_adversarial), real_BCHW)
         self._average(len(real_BCHW))
         return losses
@@ -218,6 +218,7 @@ class GeneratorTrainer(BaseTrainer[GeneratorTraining]):
         total, losses, fakes = self._forward(target_BCHW, is_adversarial)
         self.g_opt.zero_grad(set_to_none=True)
         total.backward()
+        self.clip(self.e)
         self.g_opt.step()
         if is_adversarial:
             fakes = [fake_BCHW.detach() for fake_BCHW in fakes]

@@ -32,7 +32,11 @@ class TrainingOptions:
     identity_weight: float = 0.0
     """Weight of the identity distance of a reconstruction, where a face recognition network is given."""
     identity_every: int = 1
-    """Steps between two identity terms, each weighted by as much: the network costs as much as the others together."""
+    """One picture in so many has the identity term, weighted by as much: the network costs as much as the others
+    together."""
+    encoder_clip: float = 0.0
+    """Longest gradient of an encoder without norm layers: one far too long can set off codes that grow without end.
+    0: as long as it is."""
     face_weight: float = 0.0
     """Height of the hill that weighs the L1 distance there, above a plain of 0.5 (equation 6); 0: all pixels alike."""
     jitter_probability: float = 0.0
@@ -62,7 +66,7 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         check_counts(self, "batch_size", "r1_every", "augment_images", "identity_every")
         for name in ("lpips_weight", "face_lpips_weight", "identity_weight", "face_weight", "ema_images",
-                     "adversarial_weight", "r1_gamma", "warmup_steps", "final_rate"):  # fmt: skip
+                     "adversarial_weight", "r1_gamma", "warmup_steps", "final_rate", "encoder_clip"):  # fmt: skip
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
         for name in ("augment_probability", "jitter_probability"):

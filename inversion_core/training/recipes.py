@@ -21,6 +21,7 @@ RECIPES: dict[str, dict[str, float]] = {
         "face_weight": 2.0,
         "identity_weight": 0.5,
         "identity_every": 2,
+        "encoder_clip": 2.0,
         "jitter_probability": 0.5,
         "w_share": 0.2,
     },

@@ -188,18 +188,21 @@ def encoder_trainer(run: Path, identity: IdentityDistance | None, **changes: Any
 
 
 @pytest.mark.parametrize("make", [generator_trainer, encoder_trainer])
-def test_the_term_has_its_weight_and_rests_between(make: Callable[..., Any], tmp_path: Path) -> None:
+def test_one_picture_in_so_many_has_the_term(make: Callable[..., Any], tmp_path: Path) -> None:
     identity = load_identity(embedder(tmp_path / "net.onnx"))
     trainer = make(tmp_path / "run", identity, identity_weight=0.5, identity_every=3)
     a, b = smooth(2, 16), smooth(2, 16, seed=1)
-    terms = []
+    terms, firsts = [], []
     for trainer.step in range(4):
         torch.manual_seed(0)
         terms.append(trainer.identity_loss(a, b))
-    assert terms[1] == terms[2] == {}
-    torch.manual_seed(0)
-    torch.testing.assert_close(terms[0]["identity"], 0.5 * 3 * identity(a, b).mean())
-    assert torch.equal(terms[0]["identity"], terms[3]["identity"])
+        firsts.append(trainer.first_identity(2))
+    assert firsts == [0, 1, None, 0]
+    assert terms[2] == {}
+    for step, row in ((0, 0), (1, 1), (3, 0)):
+        torch.manual_seed(0)
+        expected = 0.5 * 3 / 2 * identity(a[row : row + 1], b[row : row + 1]).sum()
+        torch.testing.assert_close(terms[step]["identity"], expected)
     assert -1 <= trainer.measure()["held_out_identity"] <= 1
     assert make(tmp_path / "none", None, identity_weight=0.5).identity_loss(a, b) == {}
 
@@ -219,8 +222,22 @@ def test_a_step_follows_the_term(make: Callable[..., Any], tmp_path: Path) -> No
     assert any(not torch.equal(without[key], with_it[key]) for key in without)
 
 
+@pytest.mark.parametrize("make", [generator_trainer, encoder_trainer])
+def test_a_long_gradient_of_the_encoder_is_shortened(make: Callable[..., Any], tmp_path: Path) -> None:
+    def gradient(folder: str, clip: float) -> Tensor:
+        torch.manual_seed(0)
+        trainer = make(tmp_path / folder, None, encoder_clip=clip)
+        trainer.train_step(trainer.pictures.take(torch.arange(2)))
+        return torch.cat([each.grad.flatten() for each in trainer.e.parameters()])
+
+    whole, loose, short = gradient("whole", 0.0), gradient("loose", 1e3), gradient("short", 0.01)
+    assert float(whole.norm()) > 0.02
+    assert torch.equal(whole, loose)
+    torch.testing.assert_close(short, whole * 0.01 / whole.norm(), rtol=1e-3, atol=1e-7)
+
+
 def test_values_out_of_range_are_refused_by_name() -> None:
-    for wrong in ({"identity_weight": -1.0}, {"identity_every": 0}):
+    for wrong in ({"identity_weight": -1.0}, {"identity_every": 0}, {"encoder_clip": -1.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             EncoderTraining(encoder=ENCODER, **wrong)  # type: ignore[arg-type]
 

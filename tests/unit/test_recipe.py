@@ -255,7 +255,7 @@ def test_a_new_run_takes_the_recipe_for_faces_unless_told(tmp_path: Path) -> Non
     plain = recipe_fields(GeneratorTraining, "plain", tmp_path)
     assert plain == {
         "lpips_weight": 0.5, "face_lpips_weight": 0.0, "face_weight": 0.0, "jitter_probability": 0.0, "w_share": 0.5,
-        "identity_weight": 0.0, "identity_every": 1,
+        "identity_weight": 0.0, "identity_every": 1, "encoder_clip": 0.0,
     }  # fmt: skip
 
 
