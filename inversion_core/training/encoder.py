@@ -80,7 +80,8 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
         )
         self.optimizer.param_groups[0]["rate"] = config.rate
         self.adversary = self._adversary(config, critic)
-        self.restore()
+        if not self.restore() and critic is None and isinstance(self.adversary, ProjectedAdversary):
+            self.adversary.calibrate(self.pictures)
 
     def _adversary(self, config: EncoderTraining, states: Mapping[str, Mapping[str, Tensor]] | None) -> Critic | None:
         if config.discriminator is None and config.critic == STYLEGAN:
@@ -92,8 +93,6 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
         if states is not None:
             for name, state in states.items():
                 critic.modules()[name].load_state_dict(state)
-        elif isinstance(critic, ProjectedAdversary):
-            critic.calibrate(self.pictures)
         return critic
 
     @property

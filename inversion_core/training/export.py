@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,6 +19,7 @@ from inversion_core.models import (
 )
 from inversion_core.packs import Pack, PackManifest, PerceptualSpec, load_networks, read_manifest, save_pack
 from inversion_core.training.growing import is_fading
+from inversion_core.training.options import architecture
 from inversion_core.training.run import CHECKPOINT, read_checkpoint, tensors_below
 
 
@@ -47,9 +47,9 @@ def assemble(
             f"that it was begun with, and export it then"
         )
     config = facts["config"]
-    generator_config = _restore(GeneratorConfig, config["generator"])
-    encoder_config = _restore(EncoderConfig, config["encoder"])
-    discriminator_config = _restore(DiscriminatorConfig, config["discriminator"])
+    generator_config = architecture(GeneratorConfig, config["generator"])
+    encoder_config = architecture(EncoderConfig, config["encoder"])
+    discriminator_config = architecture(DiscriminatorConfig, config["discriminator"])
     generator, encoder = StyleGANGenerator(generator_config), Encoder(encoder_config)
     generator.load_state_dict(tensors_below(tensors, "g_ema/"))
     encoder.load_state_dict(tensors_below(tensors, "e_ema/"))
@@ -108,7 +108,3 @@ def write(
         out, pack.manifest, generator=pack.generator, encoder=pack.encoder, perceptual=pack.perceptual,
         half=half, extra_files=extra_files, overwrite=overwrite,
     )  # fmt: skip
-
-
-def _restore(kind: Any, values: dict[str, Any]) -> Any:
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
