@@ -12,7 +12,6 @@ Suffixes: B image, Z latent z, L style layer, D latent w, C channel, H W height 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -320,8 +319,7 @@ class GeneratorTrainer(BaseTrainer[GeneratorTraining]):
         )
 
     def _average(self, batch: int) -> None:
-        # The averages of a grown run were good at its start: there is no early noise to forget.
-        images = math.inf if self.config.fade_images else self.config.images_before(self.step)
+        images = self.config.images_before(self.step)  # also of a grown run: its new layers begin as noise
         for average, live in ((self.g_ema, self.g), (self.e_ema, self.e)):
             move_average(average, live, batch=batch, images=images, half_life=self.config.ema_images)
 

@@ -93,6 +93,14 @@ def test_the_fade_moves_with_the_pictures_and_leaves_no_trace(small: Path, tmp_p
     torch.testing.assert_close(pack.synthesize(w_BLD), trainer.g_ema.synthesis(w_BLD))
 
 
+def test_the_average_of_what_is_new_does_not_stay_with_its_first_noise(small: Path, tmp_path: Path) -> None:
+    trainer = grower(small, tmp_path)
+    began = trainer.g.synthesis.to_rgb.weight.detach().clone()
+    trainer.run(until=3)
+    live, average = (g.synthesis.to_rgb.weight.detach() for g in (trainer.g, trainer.g_ema))
+    assert (average - live).norm() < 0.2 * (live - began).norm()
+
+
 def test_a_resumed_growing_run_equals_an_unbroken_one(small: Path, tmp_path: Path) -> None:
     grower(small, tmp_path / "whole").run()
     for until in (2, 4, 8, 10):
