@@ -176,18 +176,20 @@ def test_a_loss_that_is_no_number_is_survived() -> None:
 # -- a trunk that begins as an encoder -----------------------------------------------------------------------
 
 
-def small_encoder(side_px: int = 64) -> Encoder:
+def small_encoder(side_px: int = 64, blocks: int = 1) -> Encoder:
     """Of the sizes that a trunk can have; its codes differ between pictures."""
     with torch.random.fork_rng():
         torch.manual_seed(4)
-        config = EncoderConfig(resolution=side_px, w_dim=4, channels_base=4, channels_max=8, batch_norm=False)
+        config = EncoderConfig(
+            resolution=side_px, w_dim=4, channels_base=4, channels_max=8, batch_norm=False, blocks_per_size=blocks
+        )
         return Encoder(config).requires_grad_(False)
 
 
-def trunk_network(context: int = 64, side_px: int = 64) -> ResidualNetwork:
+def trunk_network(context: int = 64, side_px: int = 64, blocks: int = 1) -> ResidualNetwork:
     config = ResidualConfig(
         num_layers=small_encoder(side_px).config.num_layers, w_dim=4, hidden=8, context=context, feature_channels=2,
-        side_px=side_px, channels_base=4, channels_max=8,
+        side_px=side_px, channels_base=4, channels_max=8, blocks_per_size=blocks,
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(5)
@@ -214,10 +216,11 @@ def begun(made: ResidualNetwork, encoder: Encoder, seen: Seen) -> None:
     made.begin_as(encoder, w_NLD)
 
 
-@pytest.mark.parametrize("side_px", SIDES_PX)
+@pytest.mark.parametrize(("side_px", "blocks"), [*((side_px, 1) for side_px in SIDES_PX), (64, 2)])
 @torch.no_grad()
-def test_a_trunk_that_begins_as_an_encoder_leads_to_its_code(side_px: int) -> None:
-    encoder, made, seen = small_encoder(side_px), trunk_network(side_px=side_px), seen_pictures(12, side_px)
+def test_a_trunk_that_begins_as_an_encoder_leads_to_its_code(side_px: int, blocks: int) -> None:
+    encoder, made = small_encoder(side_px, blocks), trunk_network(side_px=side_px, blocks=blocks)
+    seen = seen_pictures(12, side_px)
     layers = encoder.config.num_layers
     begun(made, encoder, seen)
     made.gate.layers[-1].bias_L1O.fill_(1.0)  # type: ignore[union-attr, operator]
@@ -252,8 +255,10 @@ def test_a_trunk_takes_the_widths_of_an_encoder_that_it_can_begin_as() -> None:
     normed = dataclasses.replace(encoder.config, batch_norm=True)
     larger = dataclasses.replace(encoder.config, resolution=128)
     assert [made.can_begin_as(Encoder(config)) for config in (wider, normed, larger)] == [False, False, False]
-    assert trunk_widths(Encoder(wider)) == {"side_px": 64, "channels_base": 4, "channels_max": 16}
-    assert trunk_widths(Encoder(larger)) == {"side_px": 128, "channels_base": 4, "channels_max": 8}
+    deeper = dataclasses.replace(larger, blocks_per_size=2)
+    plain = {"side_px": 64, "channels_base": 4, "channels_max": 16, "blocks_per_size": 1}
+    assert trunk_widths(Encoder(wider)) == plain
+    assert trunk_widths(Encoder(deeper)) == {**plain, "side_px": 128, "channels_max": 8, "blocks_per_size": 2}
     assert trunk_widths(Encoder(dataclasses.replace(larger, resolution=256))) == {}
 
 
