@@ -53,7 +53,9 @@ def _add_generator(kinds: Kinds[argparse.ArgumentParser]) -> None:
     )
     _add_common(parser, GeneratorTraining.generator_rate, GeneratorTraining.adversarial_weight)
     defaults = GeneratorTraining
-    parser.add_argument("--w-dim", type=int, default=256, help="width of z, w and the mapping network (default: 256)")
+    parser.add_argument(
+        "--w-dim", type=_count, default=256, help="width of z, w and the mapping network (default: 256)"
+    )
     parser.add_argument("--width", type=float, default=1.0, help="factor of all channels (default: 1)")
     parser.add_argument(
         "--critic-width", type=float, default=1.0,
@@ -76,7 +78,7 @@ def _add_generator(kinds: Kinds[argparse.ArgumentParser]) -> None:
         "pictures or little hardware (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--encoder-blocks", type=int, metavar="N",
+        "--encoder-blocks", type=_count, metavar="N",
         help="encoder's residual blocks at each size; more than those of --start-from begin as the identity "
         "(default: 1, or as many as what the run begins with)",
     )  # fmt: skip
@@ -99,10 +101,12 @@ def _add_encoder(kinds: Kinds[argparse.ArgumentParser]) -> None:
     parser = kinds.add_parser("encoder", help="train an encoder for a pack's generator; goes on where it stopped")
     _add_common(parser, EncoderTraining.rate, EncoderTraining.adversarial_weight)
     parser.add_argument("--pack", help="pack whose generator and perceptual network are used, a name or a folder")
-    parser.add_argument("--channels-base", type=int, default=32, help="encoder's channels at full size (default: 32)")
-    parser.add_argument("--channels-max", type=int, default=128, help="encoder's most channels (default: 128)")
     parser.add_argument(
-        "--blocks", type=int, default=1, metavar="N", help="encoder's residual blocks at each size (default: 1)"
+        "--channels-base", type=_count, default=32, help="encoder's channels at full size (default: 32)"
+    )
+    parser.add_argument("--channels-max", type=_count, default=128, help="encoder's most channels (default: 128)")
+    parser.add_argument(
+        "--blocks", type=_count, default=1, metavar="N", help="encoder's residual blocks at each size (default: 1)"
     )
     parser.add_argument("--steps", type=int, default=EncoderTraining.steps, metavar="N", help="(default: %(default)s)")
     parser.add_argument(
@@ -154,6 +158,12 @@ def _add_common(parser: argparse.ArgumentParser, rate: float, adversarial_weight
         help="stop after so long, with the schedule of the whole run; the same command goes on",
     )  # fmt: skip
     parser.add_argument("--sample-every", type=int, default=500, metavar="N", help="steps between two sample sheets")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"it is {text}, and must be a whole number of at least 1")
+    return int(text)
 
 
 def _augmentation(text: str) -> str | float:
@@ -223,10 +233,7 @@ def _deepened(networks: Architectures, blocks: int | None) -> Architectures:
     """With as many blocks in the encoder as `--encoder-blocks` says."""
     if blocks is None:
         return networks
-    try:
-        encoder = dataclasses.replace(networks.encoder, blocks_per_size=blocks)
-    except ValueError as error:
-        raise OptionInvalid(str(error)) from error
+    encoder = dataclasses.replace(networks.encoder, blocks_per_size=blocks)
     if not is_deepened(encoder, networks.encoder):
         raise OptionInvalid(
             f"--encoder-blocks is {blocks}, and the encoder that the run begins with has "
