@@ -30,9 +30,6 @@ WEIGHT_FILES = {
     "encoder": "encoder.safetensors",
     "perceptual": "perceptual.safetensors",
 }
-DEPTHS = ("mapping_layers", "blocks_per_size")
-MAX_DEPTH = 64
-"""Most mapping layers that are believed."""
 MAX_FILE_BYTES = 4 * 2**20
 """Longest pack.json that is read."""
 
@@ -245,9 +242,6 @@ def _config(reader: Reader, config_class: type[C]) -> C:
     fields = {entry.name: str(entry.type) for entry in dataclasses.fields(config_class)}
     values = {key: take[kind](key) for key, kind in reader.expected(fields).items()}
     reader.end()
-    for key in DEPTHS:
-        if values.get(key, 1) > MAX_DEPTH:
-            raise reader.fault(key, f"is {values[key]}; at most {MAX_DEPTH} are believed")
     try:
         return config_class(**values)
     except ValueError as error:

@@ -10,6 +10,10 @@ from inversion_core.errors import PackInvalid
 
 MAX_WIDTH = 2**16
 """Widest layer that is believed; a larger number is a damaged file."""
+DEPTHS = ("mapping_layers", "blocks_per_size", "depth")
+"""Fields that count layers."""
+MAX_DEPTH = 64
+"""Most of them that are believed: a network's layers are built one by one to be compared with its file."""
 LATER = ("blocks_per_size", "side_px")
 """Fields that came later: where a pack does not state them, their defaults hold."""
 REMEDY = "Copy the pack again, or make it anew with the program that wrote it."
@@ -71,7 +75,10 @@ class Reader:
         return value
 
     def width(self, key: str) -> int:
-        return self._bounded(key, self.integer(key), least=0)
+        value = self.integer(key)
+        if key in DEPTHS and value > MAX_DEPTH:
+            raise self.fault(key, f"is {value}; at most {MAX_DEPTH} are believed")
+        return self._bounded(key, value, least=0)
 
     def widths(self, key: str) -> tuple[int, ...]:
         values = self.sequence(key)

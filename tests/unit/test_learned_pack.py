@@ -172,6 +172,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "setting unknown": (lambda f: change(f, lambda t: t["optimizers"]["learned"]["encoder"].update(w_dim=3)), "pack.json", "'optimizers.learned.encoder.w_dim' is unknown"),
     "setting of wrong kind": (lambda f: change(f, lambda t: t["optimizers"]["learned"]["encoder"].update(hidden="5")), "pack.json", "'optimizers.learned.encoder.hidden' must be"),
     "width 0": (lambda f: change(f, lambda t: t["optimizers"]["learned"]["encoder"].update(hidden=0)), "pack.json", "'optimizers.learned.encoder.hidden' is 0"),
+    "many layers": (lambda f: change(f, lambda t: t["optimizers"].update({"learned-lstm": {"random": {"hidden": 4, "depth": 60_000}}})), "pack.json", "'optimizers.learned-lstm.random.depth' is 60000; at most 64"),
     "rate 0": (lambda f: change(f, lambda t: t["optimizers"]["learned"]["encoder"].update(learning_rate=0)), "pack.json", "'optimizers.learned.encoder.learning_rate' is 0"),
     "a lie about the width": (lambda f: change(f, lambda t: t["optimizers"]["learned"]["encoder"].update(hidden=65536)), ENCODER.file, "has shape"),
     "not listed": (lambda f: change(f, lambda t: t["files"].pop(ENCODER.file)), "pack.json", f"does not list {ENCODER.file}"),
