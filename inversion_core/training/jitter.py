@@ -1,4 +1,5 @@
-"""Small changes of the real pictures before they are reconstructed, against overfitting on few of them.
+"""Changes of the real pictures before they are reconstructed, against overfitting on few of them: small ones of
+place and light (`jitter`), another surrounding (`surround`), and another shape, which makes another person (`warp`).
 
 Beside `augment`, which shows D changes that it must not learn: here the autoencoder is to draw the changed picture,
 so the changes stay within what photographs of aligned faces do by themselves. Place and light are chosen for each
@@ -9,9 +10,13 @@ Suffixes: B image, C channel, H W height and width.
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from inversion_core.loss import pixel_centres
 from inversion_core.training.augment import colour, move, turn
 
 LARGEST_ANGLE = 0.1
@@ -26,6 +31,22 @@ LARGEST_BRIGHTNESS = 0.075
 """Added to a channel, of the half range 1."""
 GREY_SHARE = 0.5
 """Of the changes of colour, those that change all channels alike: light without a tint."""
+WARP_POINTS = 6
+"""Along each axis: between two of them lie 0.4 of the 2 that a side is long, about an eye with its brow."""
+LARGEST_WARP = 0.07
+"""By which such a point moves along each axis, in those coordinates: 3.5 % of the side."""
+SYMMETRIC_SHARE = 0.5
+"""Of the bent pictures, those whose halves are bent alike, as most faces are even."""
+FACE_CENTRE = (0.0, 0.05)
+"""Of an aligned face, x and y from -1 to 1 over the picture; with its neck and hair."""
+FACE_RADII = ((0.6, 1.0), (0.8, 1.25))
+"""Ranges of the half axes of what stays of a picture in another surrounding: from the bare face to nearly all."""
+EDGE = 0.15
+"""Width of the passage into the surrounding, as a share of the half axes."""
+WALL_SHARE = 0.7
+"""Of the surroundings, those that are a wall of one colour, as in a studio; the others are another picture's."""
+LARGEST_FALL = 0.2
+"""By which a wall's light differs from its mean at the picture's edges, of the half range 1."""
 
 
 def jitter(image_BCHW: Tensor, probability: float) -> Tensor:
@@ -37,6 +58,72 @@ def jitter(image_BCHW: Tensor, probability: float) -> Tensor:
     contrast_B3, brightness_B3 = _light(batch, probability, device)
     lit_BCHW = colour(moved_BCHW, torch.diag_embed(1 + contrast_B3), brightness_B3[..., None])
     return lit_BCHW.clamp(-1, 1)
+
+
+def warp(image_BCHW: Tensor, probability: float) -> Tensor:
+    """Bend pictures by a smooth random field, each with `probability`; at 0 the very tensor that was given.
+
+    Eyes come nearer, a jaw grows wider, a nose longer: the face of somebody else. A thousand people are few to learn
+    from what sets people apart; whom an encoder draws well is who looks like one of them.
+    """
+    if probability == 0:
+        return image_BCHW
+    batch, device = len(image_BCHW), image_BCHW.device
+    field_B2PP = LARGEST_WARP * _uniform(batch, 2 * WARP_POINTS**2, device).view(batch, 2, WARP_POINTS, WARP_POINTS)
+    mirrored_B2PP = torch.stack([-field_B2PP[:, 0], field_B2PP[:, 1]], dim=1).flip(3)
+    is_even_B111, is_bent_B111 = (
+        torch.rand(batch, 1, 1, 1, device=device) < share for share in (SYMMETRIC_SHARE, probability)
+    )
+    field_B2PP = torch.where(is_even_B111, (field_B2PP + mirrored_B2PP) / math.sqrt(2), field_B2PP)
+    field_B2PP = torch.where(is_bent_B111, field_B2PP, 0.0)
+    field_B2HW = F.interpolate(
+        field_B2PP, size=image_BCHW.shape[2:], mode="bicubic", align_corners=True
+    )  # fmt: skip
+    same_BHW2 = F.affine_grid(
+        torch.eye(2, 3, device=device).expand(batch, 2, 3), list(image_BCHW.shape), align_corners=False
+    )
+    return F.grid_sample(
+        image_BCHW, same_BHW2 + field_B2HW.permute(0, 2, 3, 1), padding_mode="reflection", align_corners=False
+    )
+
+
+def surround(image_BCHW: Tensor, probability: float) -> Tensor:
+    """Put aligned faces in [-1, 1] before a wall or before what is behind another of the pictures, each with
+    `probability`; at 0 the very tensor that was given.
+
+    Few sets of pictures have the plain walls of passport and studio photographs. An encoder that never saw one takes
+    the wall for a part of the person.
+    """
+    if probability == 0:
+        return image_BCHW
+    batch, device = len(image_BCHW), image_BCHW.device
+    wall_BCHW = _walls(batch, image_BCHW.shape[-1], device)
+    is_wall_B111 = torch.rand(batch, 1, 1, 1, device=device) < WALL_SHARE
+    behind_BCHW = torch.where(is_wall_B111, wall_BCHW, image_BCHW.roll(1, dims=0).flip(-1))
+    is_changed_B111 = torch.rand(batch, 1, 1, 1, device=device) < probability
+    stays_B1HW = torch.where(is_changed_B111, _face_masks(batch, image_BCHW.shape[-1], device), 1.0)
+    return behind_BCHW + stays_B1HW * (image_BCHW - behind_BCHW)
+
+
+def _face_masks(batch: int, side: int, device: torch.device) -> Tensor:
+    """What stays: (B, 1, H, W), 1 over the face to 0 at the edges, by the edge of an ellipse drawn for each picture."""
+    at = pixel_centres(side, device)
+    square_B1HW = torch.zeros(batch, 1, side, side, device=device)
+    for axis, centre, (low, high) in zip((at, at[:, None]), FACE_CENTRE, FACE_RADII, strict=True):
+        radius_B111 = low + (high - low) * torch.rand(batch, 1, 1, 1, device=device)
+        square_B1HW = square_B1HW + ((axis - centre) / radius_B111) ** 2
+    return torch.sigmoid((1 - square_B1HW.sqrt()) * 4 / EDGE)
+
+
+def _walls(batch: int, side: int, device: torch.device) -> Tensor:
+    """(B, 3, H, W) of one colour each, or one grey, lighter towards one side."""
+    colour_B3 = _uniform(batch, 3, device)
+    is_grey_B1 = torch.rand(batch, 1, device=device) < GREY_SHARE
+    colour_B3 = torch.where(is_grey_B1, colour_B3[:, :1], colour_B3)
+    fall_B2 = _uniform(batch, 2, device) * LARGEST_FALL
+    at = pixel_centres(side, device)
+    light_BHW = fall_B2[:, 0, None, None] * at + fall_B2[:, 1, None, None] * at[:, None]
+    return (colour_B3[..., None, None] + light_BHW[:, None]).clamp(-1, 1)
 
 
 def _similarity(batch: int, probability: float, device: torch.device) -> Tensor:

@@ -41,6 +41,10 @@ class TrainingOptions:
     """Height of the hill that weighs the L1 distance there, above a plain of 0.5 (equation 6); 0: all pixels alike."""
     jitter_probability: float = 0.0
     """Of each of two small changes, place and light, of a real picture before it is reconstructed."""
+    warp_probability: float = 0.0
+    """Of a smooth bending of such a picture, which makes another person of it."""
+    surround_probability: float = 0.0
+    """Of another surrounding of the aligned face in such a picture: a wall, or what is behind another face."""
     ema_images: int = 8_000
     """Half life, in images, of the moving averages."""
     seed: int = 0
@@ -69,7 +73,7 @@ class TrainingOptions:
                      "adversarial_weight", "r1_gamma", "warmup_steps", "final_rate", "encoder_clip"):  # fmt: skip
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
-        for name in ("augment_probability", "jitter_probability"):
+        for name in ("augment_probability", "jitter_probability", "warp_probability", "surround_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
         if self.augment_target is not None and not -1 < self.augment_target < 1:

@@ -14,12 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from inversion_core.cli import main
+from inversion_core.loss import pixel_centres
 from inversion_core.models.lpips import LPIPSSqueeze
 from inversion_core.training import jitter as jitter_module
 from inversion_core.training.data import PictureSet
 from inversion_core.training.encoder import EncoderTrainer, EncoderTraining
 from inversion_core.training.generator import GeneratorTrainer, GeneratorTraining
-from inversion_core.training.jitter import jitter
+from inversion_core.training.jitter import jitter, surround, warp
 from inversion_core.training.objectives import FACE_PX, face, face_map, picture_distance
 from inversion_core.training.options import TrainingOptions
 from inversion_core.training.recipes import RECIPES, recipe_fields
@@ -111,7 +112,8 @@ def test_every_part_of_the_loss_gives_a_gradient() -> None:
     assert (gradient != 0).float().mean() > 0.99
 
 
-@pytest.mark.parametrize("wrong", [{"face_weight": -1}, {"face_lpips_weight": -0.1}, {"jitter_probability": 1.5}])
+@pytest.mark.parametrize("wrong", [{"face_weight": -1}, {"face_lpips_weight": -0.1}, {"jitter_probability": 1.5},
+                                   {"surround_probability": -0.1}, {"warp_probability": 2}])  # fmt: skip
 def test_a_value_out_of_range_is_refused_by_name(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         options(**wrong)
@@ -163,6 +165,58 @@ def test_jitter_stays_within_its_bounds() -> None:
     assert float(is_grey_B.float().mean()) == pytest.approx(0.5, abs=0.03)
 
 
+@pytest.mark.parametrize("change", [surround, warp])
+def test_a_change_of_probability_0_is_nothing_and_draws_nothing(change: Any) -> None:
+    image, state = pictures(), torch.random.get_rng_state()
+    assert change(image, 0.0) is image
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_warp_moves_points_smoothly_and_not_far() -> None:
+    """On a picture of its own coordinates the change is the way that each point has come."""
+    torch.manual_seed(0)
+    at = pixel_centres(32)
+    place_CHW = torch.stack([at.expand(32, 32), at[:, None].expand(32, 32), torch.zeros(32, 32)])
+    moved_BCHW = warp(place_CHW.expand(400, 3, 32, 32), 1.0) - place_CHW
+    inner_BCHW = moved_BCHW[:, :2, 4:-4, 4:-4]
+    assert 0.08 < float(inner_BCHW.abs().max()) < 0.15
+    assert 0.02 < float(inner_BCHW.abs().mean()) < 0.05
+    steps_BCHW = inner_BCHW.diff(dim=3).abs()
+    assert float(steps_BCHW.max()) < 2 / 32  # what lies to the left stays there: no face is torn or folded
+    mirrored_BCHW = inner_BCHW.flip(3) * torch.tensor([-1.0, 1.0])[:, None, None]
+    is_even_B = (mirrored_BCHW - inner_BCHW).abs().amax(dim=(1, 2, 3)) < 1e-4
+    assert float(is_even_B.float().mean()) == pytest.approx(0.5, abs=0.08)
+
+
+def test_warp_bends_its_share_of_the_pictures() -> None:
+    torch.manual_seed(0)
+    image = pictures(1).expand(1000, -1, -1, -1)
+    is_bent_B = (warp(image, 0.3) - image).abs().amax(dim=(1, 2, 3)) > 1e-3
+    assert float(is_bent_B.float().mean()) == pytest.approx(0.3, abs=0.05)
+
+
+def test_surround_keeps_the_face_and_changes_what_is_behind_it() -> None:
+    torch.manual_seed(0)
+    image = pictures(64, 64)
+    changed = surround(image, 1.0)
+    distance_BHW = (changed - image).abs().amax(dim=1)
+    face_BHW, corners_BHW = distance_BHW[:, 20:46, 24:40], distance_BHW[:, ::63, ::63]
+    assert changed.abs().max() <= 1
+    assert float(face_BHW.mean()) < 0.02  # brows to chin, eye to eye
+    assert float(corners_BHW.mean()) > 0.3
+
+
+def test_surround_changes_its_share_of_the_pictures_and_most_get_a_wall() -> None:
+    torch.manual_seed(0)
+    image = torch.rand(1000, 3, 16, 16) * 2 - 1
+    changed = surround(image, 0.4)
+    is_changed_B = (changed - image).abs().amax(dim=(1, 2, 3)) > 1e-3
+    assert float(is_changed_B.float().mean()) == pytest.approx(0.4, abs=0.05)
+    # Beside a wall two neighbours are alike; behind another picture they are noise.
+    corner_BC = (changed[is_changed_B, :, 0, 0] - changed[is_changed_B, :, 0, 1]).abs()
+    assert float((corner_BC.amax(dim=1) < 0.15).float().mean()) == pytest.approx(0.7, abs=0.08)
+
+
 # -- the trainers --------------------------------------------------------------------------------------------
 
 
@@ -184,7 +238,8 @@ def encoder_trainer(run: Path, network: LPIPSSqueeze | None = None, **changes: A
     return EncoderTrainer(config, tiny_pack(), picture_set(), picture_set(), RunFolder(run), lpips=network)
 
 
-WHOLE = {"lpips_weight": 0.0, "face_lpips_weight": 0.5, "face_weight": 2.0, "jitter_probability": 1.0}
+WHOLE = {"lpips_weight": 0.0, "face_lpips_weight": 0.5, "face_weight": 2.0, "jitter_probability": 1.0,
+         "surround_probability": 0.5, "warp_probability": 0.5}  # fmt: skip
 """Less LPIPS of the whole picture, for which 16 px are too few."""
 
 
@@ -208,9 +263,7 @@ def test_encoder_and_loss_see_the_changed_picture_and_d_the_real_one(make: Any, 
     trainer._start_adversarial = lambda: None
     losses = trainer.train_step(real)
     torch.manual_seed(trainer.config.seed * 7_919 + trainer.step)
-    if make is encoder_trainer:
-        torch.randn(4, trainer.pack.z_dim)  # the synthetic pictures are drawn first
-    assert torch.equal(seen["encoder"], jitter(real, 1.0))
+    assert torch.equal(seen["encoder"], jitter(surround(warp(real, 0.5), 0.5), 1.0))
     assert torch.equal(seen["d"], real)
     assert all(torch.isfinite(value) for value in losses.values())
 
