@@ -24,7 +24,8 @@ from tests.tiny import DISCRIMINATOR, ENCODER, GENERATOR, noise_pictures, tiny_p
 
 SETTINGS: dict[str, Any] = {
     "batch_size": 4, "r1_every": 4, "augment_target": 0.6, "jitter_probability": 0.5, "face_weight": 2.0,
-    "identity_weight": 0.5, "identity_every": 2, "encoder_clip": 2.0,
+    "identity_weight": 0.5, "identity_every": 2, "encoder_clip": 2.0, "warp_probability": 0.5,
+    "surround_probability": 0.5,
 }  # fmt: skip
 
 
@@ -86,7 +87,8 @@ def growing_trainer(run: Path) -> GeneratorTrainer:
 
 
 def encoder_trainer(run: Path) -> EncoderTrainer:
-    config = EncoderTraining(encoder=ENCODER, discriminator=DISCRIMINATOR, steps=16, **SETTINGS)
+    config = EncoderTraining(encoder=ENCODER, discriminator=DISCRIMINATOR, steps=16, mixed_share=0.5, judges_synthetic=True,
+                             **SETTINGS)  # fmt: skip
     return EncoderTrainer(config, tiny_pack(), noise_pictures(), noise_pictures(), RunFolder(run), identity=identity())
 
 
