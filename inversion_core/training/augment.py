@@ -84,9 +84,12 @@ def augment(image_BCHW: Tensor, probability: Tensor | float) -> Tensor:
     return colour(moved_BCHW, matrix_B33, offset_B[:, None, None])
 
 
-def move(image_BCHW: Tensor, map_B23: Tensor) -> Tensor:
-    """Each pixel from where its picture's map says, in coordinates from -1 to 1; the edge is a mirror."""
+def move(image_BCHW: Tensor, map_B23: Tensor, field_B2HW: Tensor | None = None) -> Tensor:
+    """Each pixel from where its picture's map says, and a field moves that point, in coordinates from -1 to 1; the
+    edge is a mirror."""
     grid_BHW2 = F.affine_grid(map_B23, list(image_BCHW.shape), align_corners=False)
+    if field_B2HW is not None:
+        grid_BHW2 = grid_BHW2 + field_B2HW.permute(0, 2, 3, 1)
     return F.grid_sample(image_BCHW, grid_BHW2, padding_mode="reflection", align_corners=False)
 
 

@@ -76,15 +76,8 @@ def warp(image_BCHW: Tensor, probability: float) -> Tensor:
     )
     field_B2PP = torch.where(is_even_B111, (field_B2PP + mirrored_B2PP) / math.sqrt(2), field_B2PP)
     field_B2PP = torch.where(is_bent_B111, field_B2PP, 0.0)
-    field_B2HW = F.interpolate(
-        field_B2PP, size=image_BCHW.shape[2:], mode="bicubic", align_corners=True
-    )  # fmt: skip
-    same_BHW2 = F.affine_grid(
-        torch.eye(2, 3, device=device).expand(batch, 2, 3), list(image_BCHW.shape), align_corners=False
-    )
-    return F.grid_sample(
-        image_BCHW, same_BHW2 + field_B2HW.permute(0, 2, 3, 1), padding_mode="reflection", align_corners=False
-    )
+    field_B2HW = F.interpolate(field_B2PP, size=image_BCHW.shape[2:], mode="bicubic", align_corners=True)
+    return move(image_BCHW, torch.eye(2, 3, device=device).expand(batch, 2, 3), field_B2HW)
 
 
 def surround(image_BCHW: Tensor, probability: float) -> Tensor:
