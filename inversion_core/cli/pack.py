@@ -1,4 +1,4 @@
-"""`inversion pack list|show|verify|convert-idinvert|use-imagenet-vgg|use-encoder|add-optimizer|change`."""
+"""`inversion pack list|show|verify|convert-idinvert|use-imagenet-vgg|use-encoder|use-features|add-optimizer|change`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from inversion_core.packs import PackManifest, change_pack, find_pack, list_pack
 from inversion_core.packs.convert import convert_idinvert
 from inversion_core.packs.imagenet import use_imagenet_vgg
 from inversion_core.training.encoder_run import put_trained
+from inversion_core.training.features_run import put_features
 from inversion_core.training.optimizer_run import put_best
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
@@ -32,6 +33,7 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_convert(kinds)
     _add_imagenet(kinds)
     _add_encoder(kinds)
+    _add_features(kinds)
     _add_optimizer(kinds)
     _add_change(kinds)
 
@@ -71,6 +73,17 @@ def _add_encoder(kinds: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("pack", metavar="PACK", help="name or folder; it is changed where it is")
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of `inversion train encoder`")
     parser.set_defaults(run=_run_encoder)
+
+
+def _add_features(kinds: Commands[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser("use-features", help="give a pack the perceptual network of a run")
+    parser.add_argument("pack", metavar="PACK", help="name or folder; it is changed where it is")
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of `inversion train features`")
+    parser.add_argument(
+        "--weight", type=float, metavar="LAMBDA",
+        help="weight of the term (default: a third of the pixels' at the encoder's start)",
+    )  # fmt: skip
+    parser.set_defaults(run=_run_features)
 
 
 def _add_optimizer(kinds: Commands[argparse.ArgumentParser]) -> None:
@@ -173,6 +186,13 @@ def _run_encoder(args: argparse.Namespace) -> int:
     folder = find_pack(args.pack)
     steps = put_trained(args.run_folder, folder)
     print(f"{folder}: the encoder of {args.run_folder}, after {steps} steps")
+    return 0
+
+
+def _run_features(args: argparse.Namespace) -> int:
+    folder = find_pack(args.pack)
+    manifest = put_features(args.run_folder, folder, weight=args.weight)
+    print(f"{folder}: the features of {args.run_folder}, lambda {manifest.perceptual.weight:g}")
     return 0
 
 

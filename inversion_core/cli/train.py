@@ -1,4 +1,4 @@
-"""`inversion train data|generator|encoder|export|directions|optimizer`: from a folder of pictures to a pack."""
+"""`inversion train data|generator|encoder|features|export|directions|optimizer`: from pictures to a pack."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 
 from inversion_core.cli import train_networks
 from inversion_core.cli.directions import add_directions
+from inversion_core.cli.train_features import add_features
 from inversion_core.cli.train_optimizer import add_optimizer
 from inversion_core.packs import find_pack
 from inversion_core.training.calibration import calibrate
@@ -23,6 +24,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     kinds = train.add_subparsers(dest="kind", required=True, metavar="KIND")
     _add_data(kinds)
     train_networks.add_parsers(kinds)
+    add_features(kinds)
     _add_export(kinds)
     add_directions(kinds)
     add_optimizer(kinds)

@@ -174,7 +174,7 @@ def _augmentation(text: str) -> str | float:
 
 
 def _run_generator(args: argparse.Namespace) -> int:
-    training, held_out, judges = _pictures_and_judges(args)
+    training, held_out, judges = pictures_and_judges(args)
     if args.grow_from and args.start_from:
         raise OptionInvalid("--grow-from and --start-from both say what a run begins with; give one of them")
     networks = _deepened(_architectures(args, training.pictures_NCHW.shape[-1]), args.encoder_blocks)
@@ -205,13 +205,13 @@ def _architectures(args: argparse.Namespace, size: int) -> Architectures:
         return networks
     count = size.bit_length() - 2  # of resolutions from 4 px on
     discriminator = DiscriminatorConfig(
-        resolution=size, channels=_widened(CRITIC_CHANNELS, count, args.width * args.critic_width)
+        resolution=size, channels=widened(CRITIC_CHANNELS, count, args.width * args.critic_width)
     )
     if args.start_from:
         return _of_pack(args.start_from, size, discriminator)
     return Architectures(
         generator=GeneratorConfig(
-            resolution=size, channels=_widened(CHANNELS, count, args.width), z_dim=args.w_dim, w_dim=args.w_dim,
+            resolution=size, channels=widened(CHANNELS, count, args.width), z_dim=args.w_dim, w_dim=args.w_dim,
             mapping_dim=args.w_dim, final_tanh=True, truncation_layers=2 * count,
         ),
         encoder=EncoderConfig(resolution=size, w_dim=args.w_dim, channels_base=32, channels_max=128, batch_norm=False),
@@ -242,7 +242,8 @@ def _deepened(networks: Architectures, blocks: int | None) -> Architectures:
     return dataclasses.replace(networks, encoder=encoder)
 
 
-def _widened(channels: tuple[int, ...], count: int, width: float) -> tuple[int, ...]:
+def widened(channels: tuple[int, ...], count: int, width: float) -> tuple[int, ...]:
+    """The first `count` of these numbers of channels, times a factor."""
     return tuple(max(4, round(each * width)) for each in channels[:count])
 
 
@@ -250,7 +251,7 @@ def _widened(channels: tuple[int, ...], count: int, width: float) -> tuple[int, 
 
 
 def _run_encoder(args: argparse.Namespace) -> int:
-    training, held_out, judges = _pictures_and_judges(args)
+    training, held_out, judges = pictures_and_judges(args)
     pack = load_pack(args.pack, device=args.device)
     if (size := training.pictures_NCHW.shape[-1]) != pack.resolution:
         raise OptionInvalid(f"{args.data} has pictures of {size} px; pack {pack.name} needs {pack.resolution}")
@@ -280,7 +281,7 @@ def _critic(choice: str | None, size: int) -> tuple[str, DiscriminatorConfig | N
     if choice == PROJECTED:
         return PROJECTED, None, None
     if choice == NEW:
-        channels = _widened(CRITIC_CHANNELS, size.bit_length() - 2, 1.0)
+        channels = widened(CRITIC_CHANNELS, size.bit_length() - 2, 1.0)
         return STYLEGAN, DiscriminatorConfig(resolution=size, channels=channels), None
     tensors, facts = read_checkpoint(Path(choice) / CHECKPOINT)
     states = {name: state for name in ("d", PROJECTION) if (state := tensors_below(tensors, f"{name}/"))}
@@ -304,7 +305,8 @@ class Judges(TypedDict):
     identity: IdentityDistance | None
 
 
-def _pictures_and_judges(args: argparse.Namespace) -> tuple[PictureSet, PictureSet, Judges]:
+def pictures_and_judges(args: argparse.Namespace) -> tuple[PictureSet, PictureSet, Judges]:
+    """The archive's training and held-out pictures, and the networks that --lpips and --identity name."""
     try:
         training, held_out = load_pictures(args.data, held_out=args.held_out)
     except ValueError as error:

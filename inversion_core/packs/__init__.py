@@ -5,7 +5,7 @@ from inversion_core.packs.learned import Variant
 from inversion_core.packs.load import DEFAULT_PACK, find_pack, list_packs, load_networks, load_pack, verify_pack
 from inversion_core.packs.manifest import PackManifest, PerceptualSpec, read_manifest
 from inversion_core.packs.pack import Pack
-from inversion_core.packs.save import change_pack, put_directions, put_encoder, put_learned, save_pack
+from inversion_core.packs.save import change_pack, put_directions, put_encoder, put_learned, put_perceptual, save_pack
 
 __all__ = [
     "DEFAULT_PACK",
@@ -23,6 +23,7 @@ __all__ = [
     "put_directions",
     "put_encoder",
     "put_learned",
+    "put_perceptual",
     "read_manifest",
     "save_pack",
     "verify_pack",

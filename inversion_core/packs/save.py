@@ -18,7 +18,7 @@ from inversion_core.models import Encoder, StyleGANGenerator
 from inversion_core.packs.digests import check_digests, digest
 from inversion_core.packs.directions import DIRECTIONS_FILE, Direction, check_steps
 from inversion_core.packs.learned import Variant, check_learned
-from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, parse_manifest, read_manifest
+from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, PerceptualSpec, parse_manifest, read_manifest
 from inversion_core.packs.networks import GENERATOR_KEY, cpu_state, is_half
 
 CARD_FILE = "README.md"
@@ -99,16 +99,29 @@ def put_encoder(folder: str | Path, encoder: Encoder) -> PackManifest:
     Raises:
         PackInvalid: the pack is broken, or the encoder makes other codes or takes other pictures.
     """
+    return _put_network(folder, "encoder", encoder, encoder=encoder.config)
+
+
+def put_perceptual(folder: str | Path, network: nn.Module, spec: PerceptualSpec) -> PackManifest:
+    """Give a pack folder a perceptual network, with its weight in the loss, in place of its own; as `put_encoder`.
+
+    Raises:
+        PackInvalid: the pack is broken, or would not be valid with it.
+    """
+    return _put_network(folder, "perceptual", network, perceptual=spec)
+
+
+def _put_network(folder: str | Path, name: str, network: nn.Module, **fields: Any) -> PackManifest:
     target = Path(folder).absolute()
     manifest = read_manifest(target)
     try:
-        changed = dataclasses.replace(manifest, encoder=encoder.config)
+        changed = dataclasses.replace(manifest, **fields)
     except ValueError as error:
         raise PackInvalid(f"pack {manifest.name}: {error}") from error
-    file = changed.weight_files["encoder"]
+    file = changed.weight_files[name]
 
     def write(staged: Path) -> None:
-        _write_weights(staged / file, encoder, is_half(staged / manifest.weight_files["generator"]))
+        _write_weights(staged / file, network, is_half(staged / manifest.weight_files["generator"]))
 
     return _put(target, manifest, changed, file, write)
 

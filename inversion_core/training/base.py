@@ -21,7 +21,7 @@ from inversion_core.models.lpips import LPIPSSqueeze
 from inversion_core.pictures import grid, to_image
 from inversion_core.training.data import PictureSet
 from inversion_core.training.identity import IdentityDistance
-from inversion_core.training.jitter import jitter, surround, warp
+from inversion_core.training.jitter import varied
 from inversion_core.training.loop import train
 from inversion_core.training.options import TrainingOptions
 from inversion_core.training.precision import autocast
@@ -105,8 +105,7 @@ class BaseTrainer(ABC, Generic[O]):
 
     def target(self, real_BCHW: Tensor) -> Tensor:
         """What is to be reconstructed in place of a real picture: encoder and loss see it, D sees the picture."""
-        changed_BCHW = surround(warp(real_BCHW, self.config.warp_probability), self.config.surround_probability)
-        return jitter(changed_BCHW, self.config.jitter_probability)
+        return varied(real_BCHW, self.config)
 
     def first_identity(self, batch: int) -> int | None:
         """Row of a step's batch that is the first with an identity term; None: none has one."""

@@ -26,6 +26,7 @@ from inversion_core.training.data import PictureSet
 from inversion_core.training.identity import IdentityDistance
 from inversion_core.training.objectives import picture_distance
 from inversion_core.training.options import TrainingOptions
+from inversion_core.training.precision import synthesize
 from inversion_core.training.projected import ProjectedAdversary
 from inversion_core.training.recording import recordable_adam
 from inversion_core.training.run import RunFolder
@@ -183,11 +184,7 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
         return torch.where(is_mixed_B11, mixed(self._codes(self.e_ema, image_BCHW)), w_BLD)
 
     def _synthesize(self, w_BLD: Tensor) -> Tensor:
-        """Codes to pictures: style layers in the chosen precision, the last step to RGB in float32."""
-        network = self.pack.generator.synthesis
-        with self.autocast():
-            x = network.features(w_BLD)
-        return network.rgb(x.float())
+        return synthesize(self.pack.generator.synthesis, w_BLD, self.config.precision)
 
     def _codes(self, encoder: Encoder, image_BCHW: Tensor) -> Tensor:
         with self.autocast():

@@ -1,5 +1,6 @@
 """Changes of the real pictures before they are reconstructed, against overfitting on few of them: small ones of
-place and light (`jitter`), another surrounding (`surround`), and another shape, which makes another person (`warp`).
+place and light (`jitter`), another surrounding (`surround`), and what makes another person: another shape (`warp`)
+and parts of other faces (`exchange`).
 
 Beside `augment`, which shows D changes that it must not learn: here the autoencoder is to draw the changed picture,
 so the changes stay within what photographs of aligned faces do by themselves. Place and light are chosen for each
@@ -11,6 +12,7 @@ Suffixes: B image, C channel, H W height and width.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from inversion_core.loss import pixel_centres
 from inversion_core.training.augment import colour, move, turn
+from inversion_core.training.options import Variety
 
 LARGEST_ANGLE = 0.1
 """Radians."""
@@ -37,6 +40,18 @@ LARGEST_WARP = 0.07
 """By which such a point moves along each axis, in those coordinates: 3.5 % of the side."""
 SYMMETRIC_SHARE = 0.5
 """Of the bent pictures, those whose halves are bent alike, as most faces are even."""
+COARSE_POINTS = 6
+"""Along each axis: what of a face these can say is its light and its skin's colour, and stays when parts change."""
+PARTS = (
+    ("inner face", (0.0, 0.15), (0.5, 0.6), 0.5),
+    ("eyes", (0.0, -0.1), (0.52, 0.2), 0.35),
+    ("nose", (0.0, 0.15), (0.2, 0.3), 0.35),
+    ("mouth", (0.0, 0.45), (0.33, 0.2), 0.35),
+)
+"""Of an aligned face: centre and half axes, x and y from -1 to 1 over the picture, and the share of the changed faces
+that have it of another. The later ones lie upon the first."""
+PART_EDGE = 0.35
+"""Width of the passage into a part, as a share of the half axes."""
 FACE_CENTRE = (0.0, 0.05)
 """Of an aligned face, x and y from -1 to 1 over the picture; with its neck and hair."""
 FACE_RADII = ((0.6, 1.0), (0.8, 1.25))
@@ -47,6 +62,12 @@ WALL_SHARE = 0.7
 """Of the surroundings, those that are a wall of one colour, as in a studio; the others are another picture's."""
 LARGEST_FALL = 0.2
 """By which a wall's light differs from its mean at the picture's edges, of the half range 1."""
+
+
+def varied(image_BCHW: Tensor, variety: Variety) -> Tensor:
+    """All changes, each as often as `variety` says; pictures (B, C, H, W) in [-1, 1]."""
+    other_BCHW = warp(exchange(image_BCHW, variety.exchange_probability), variety.warp_probability)
+    return jitter(surround(other_BCHW, variety.surround_probability), variety.jitter_probability)
 
 
 def jitter(image_BCHW: Tensor, probability: float) -> Tensor:
@@ -80,6 +101,32 @@ def warp(image_BCHW: Tensor, probability: float) -> Tensor:
     return move(image_BCHW, torch.eye(2, 3, device=device).expand(batch, 2, 3), field_B2HW)
 
 
+def exchange(image_BCHW: Tensor, probability: float) -> Tensor:
+    """Give aligned faces in [-1, 1] parts of other ones of the batch, or of their mirror images, each with
+    `probability`; at 0 the very tensor that was given.
+
+    An encoder that sees a thousand faces often enough knows each by its hair, and draws the eyes that it remembers with
+    it. Here eyes, nose, mouth or all of them come from somebody else; light and skin stay, so that no seam shows.
+    """
+    if probability == 0:
+        return image_BCHW
+    batch, side, device = len(image_BCHW), image_BCHW.shape[-1], image_BCHW.device
+    coarse_BCHW = F.interpolate(F.adaptive_avg_pool2d(image_BCHW, COARSE_POINTS), size=(side, side), mode="bicubic")
+    fine_BCHW = image_BCHW - coarse_BCHW
+    changed_BCHW = fine_BCHW
+    is_changed_B111 = torch.rand(batch, 1, 1, 1, device=device) < probability
+    first_B = torch.arange(batch, device=device)
+    for _, centre, radii, share in PARTS:
+        other_B = (first_B + torch.randint(1, max(batch, 2), (batch,), device=device)) % batch
+        is_mirrored_B111, is_taken_B111 = (torch.rand(batch, 1, 1, 1, device=device) < s for s in (0.5, share))
+        others_BCHW = fine_BCHW.index_select(0, other_B)
+        others_BCHW = torch.where(is_mirrored_B111, others_BCHW.flip(-1), others_BCHW)
+        axes = [torch.full((1, 1, 1, 1), radius, device=device) for radius in radii]
+        taken_B1HW = torch.where(is_taken_B111, _ellipse(side, centre, axes, PART_EDGE), 0.0)
+        changed_BCHW = changed_BCHW + taken_B1HW * (others_BCHW - changed_BCHW)
+    return torch.where(is_changed_B111, (coarse_BCHW + changed_BCHW).clamp(-1, 1), image_BCHW)
+
+
 def surround(image_BCHW: Tensor, probability: float) -> Tensor:
     """Put aligned faces in [-1, 1] before a wall or before what is behind another of the pictures, each with
     `probability`; at 0 the very tensor that was given.
@@ -100,12 +147,17 @@ def surround(image_BCHW: Tensor, probability: float) -> Tensor:
 
 def _face_masks(batch: int, side: int, device: torch.device) -> Tensor:
     """What stays: (B, 1, H, W), 1 over the face to 0 at the edges, by the edge of an ellipse drawn for each picture."""
-    at = pixel_centres(side, device)
-    square_B1HW = torch.zeros(batch, 1, side, side, device=device)
-    for axis, centre, (low, high) in zip((at, at[:, None]), FACE_CENTRE, FACE_RADII, strict=True):
-        radius_B111 = low + (high - low) * torch.rand(batch, 1, 1, 1, device=device)
-        square_B1HW = square_B1HW + ((axis - centre) / radius_B111) ** 2
-    return torch.sigmoid((1 - square_B1HW.sqrt()) * 4 / EDGE)
+    radii = [low + (high - low) * torch.rand(batch, 1, 1, 1, device=device) for low, high in FACE_RADII]
+    return _ellipse(side, FACE_CENTRE, radii, EDGE)
+
+
+def _ellipse(side: int, centre: tuple[float, float], radii: Sequence[Tensor], edge: float) -> Tensor:
+    """(B, 1, H, W): 1 within, 0 without; half axes (B, 1, 1, 1) along x and y."""
+    at = pixel_centres(side, radii[0].device)
+    across, down = (
+        ((axis - middle) / radius) ** 2 for axis, middle, radius in zip((at, at[:, None]), centre, radii, strict=True)
+    )
+    return torch.sigmoid((1 - (across + down).sqrt()) * 4 / edge)
 
 
 def _walls(batch: int, side: int, device: torch.device) -> Tensor:

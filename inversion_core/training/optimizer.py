@@ -24,7 +24,7 @@ from inversion_core.loss import InversionLoss, check_focus, focus_map
 from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance, sees
 from inversion_core.packs import Pack
 from inversion_core.progress import progress
-from inversion_core.training.options import PRECISIONS, check_counts
+from inversion_core.training.options import check_counts, check_precision
 from inversion_core.training.pairs import Mixture, Pairs, draw_pairs
 from inversion_core.training.precision import autocast
 from inversion_core.training.run import RunFolder
@@ -86,8 +86,7 @@ class OptimizerTraining:
             raise ValueError(f"objective is {self.objective!r}; choose loss or log-loss")
         if self.targets not in ("mapped", "mixed", "pictures"):
             raise ValueError(f"targets is {self.targets!r}; choose mapped, mixed or pictures")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is {self.precision!r}; choose {' or '.join(PRECISIONS)}")
+        check_precision(self.precision)
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging is {self.averaging}; it must be from 0 to below 1")
         check_counts(self, "pairs", "batch_size", "iterations", "unroll", "evaluate_every", "patience", "max_pictures")

@@ -12,7 +12,24 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
+class Variety:
+    """How often a real picture is changed before it is a target; see jitter.py."""
+
+    jitter_probability: float = 0.0
+    """Of each of two small changes, place and light, of a real picture before it is reconstructed."""
+    warp_probability: float = 0.0
+    """Of a smooth bending of such a picture, which makes another person of it."""
+    exchange_probability: float = 0.0
+    """Likewise of parts of other faces in it."""
+    surround_probability: float = 0.0
+    """Of another surrounding of the aligned face in such a picture: a wall, or what is behind another face."""
+
+    def __post_init__(self) -> None:
+        check_shares(self, "jitter_probability", "warp_probability", "exchange_probability", "surround_probability")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(Variety):
     """Everything that shapes a run, as far as all trainers have it; kept in the run's checkpoint.
 
     Fields keep their names and meanings: runs of earlier versions go on. A new one has a default that leaves
@@ -39,12 +56,6 @@ class TrainingOptions:
     0: as long as it is."""
     face_weight: float = 0.0
     """Height of the hill that weighs the L1 distance there, above a plain of 0.5 (equation 6); 0: all pixels alike."""
-    jitter_probability: float = 0.0
-    """Of each of two small changes, place and light, of a real picture before it is reconstructed."""
-    warp_probability: float = 0.0
-    """Of a smooth bending of such a picture, which makes another person of it."""
-    surround_probability: float = 0.0
-    """Of another surrounding of the aligned face in such a picture: a wall, or what is behind another face."""
     ema_images: int = 8_000
     """Half life, in images, of the moving averages."""
     seed: int = 0
@@ -68,18 +79,16 @@ class TrainingOptions:
     """Real pictures in which an adapting probability can go from 0 to 1."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_counts(self, "batch_size", "r1_every", "augment_images", "identity_every")
         for name in ("lpips_weight", "face_lpips_weight", "identity_weight", "face_weight", "ema_images",
                      "adversarial_weight", "r1_gamma", "warmup_steps", "final_rate", "encoder_clip"):  # fmt: skip
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
-        for name in ("augment_probability", "jitter_probability", "warp_probability", "surround_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
+        check_shares(self, "augment_probability")
         if self.augment_target is not None and not -1 < self.augment_target < 1:
             raise ValueError(f"augment_target is {self.augment_target}; it must lie between -1 and 1 (usual: 0.6)")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is {self.precision!r}; it must be one of {', '.join(PRECISIONS)}")
+        check_precision(self.precision)
 
 
 def check_counts(options: object, *names: str) -> None:
@@ -87,6 +96,19 @@ def check_counts(options: object, *names: str) -> None:
     for name in names:
         if getattr(options, name) < 1:
             raise ValueError(f"{name} is {getattr(options, name)}; it must be at least 1")
+
+
+def check_shares(options: object, *names: str) -> None:
+    """ValueError where one of these fields is not from 0 to 1."""
+    for name in names:
+        if not 0 <= getattr(options, name) <= 1:
+            raise ValueError(f"{name} is {getattr(options, name)}; it must be from 0 to 1")
+
+
+def check_precision(precision: str) -> None:
+    """ValueError where it is none of PRECISIONS."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
 
 
 def architecture(kind: type[C], values: dict[str, Any]) -> C:

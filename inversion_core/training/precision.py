@@ -7,6 +7,9 @@ import time
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
+from inversion_core.models.generator import SynthesisNetwork
 
 MARGIN = 1.2
 """bfloat16 must be this many times as fast: a tie goes to float32, also from one start to the next."""
@@ -23,6 +26,13 @@ def faster_precision(device: str | torch.device, *, repeats: int = 3) -> tuple[s
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context of a training step's forward pass; with float32 it changes nothing."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def synthesize(network: SynthesisNetwork, w_BLD: Tensor, precision: str) -> Tensor:
+    """Codes (B, L, D) to pictures (B, 3, H, W): style layers in that precision, the last step to RGB in float32."""
+    with autocast(w_BLD.device, precision):
+        x = network.features(w_BLD)
+    return network.rgb(x.float())
 
 
 def prepare(device: str | torch.device) -> None:

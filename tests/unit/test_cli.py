@@ -28,7 +28,7 @@ COMMANDS = [
     [], ["invert"], ["submit"], ["pack"], ["pack", "list"], ["pack", "show"], ["pack", "verify"], ["pack", "convert-idinvert"],
     ["pack", "use-imagenet-vgg"], ["benchmark"], ["benchmark", "speed"], ["benchmark", "quality"],
     ["benchmark", "groups"], ["benchmark", "samples"], ["train"], ["train", "directions"],
-    ["train", "optimizer"], ["pack", "add-optimizer"], ["pack", "change"], ["pack", "use-encoder"],
+    ["train", "optimizer"], ["pack", "add-optimizer"], ["pack", "change"], ["pack", "use-encoder"], ["pack", "use-features"],
 ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from inversion_core.training import jitter as jitter_module
 from inversion_core.training.data import PictureSet
 from inversion_core.training.encoder import EncoderTrainer, EncoderTraining
 from inversion_core.training.generator import GeneratorTrainer, GeneratorTraining
-from inversion_core.training.jitter import jitter, surround, warp
+from inversion_core.training.jitter import exchange, jitter, surround, warp
 from inversion_core.training.objectives import FACE_PX, face, face_map, picture_distance
 from inversion_core.training.options import TrainingOptions
 from inversion_core.training.recipes import RECIPES, recipe_fields
@@ -113,7 +113,7 @@ def test_every_part_of_the_loss_gives_a_gradient() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"face_weight": -1}, {"face_lpips_weight": -0.1}, {"jitter_probability": 1.5},
-                                   {"surround_probability": -0.1}, {"warp_probability": 2}])  # fmt: skip
+                                   {"surround_probability": -0.1}, {"warp_probability": 2}, {"exchange_probability": 1.1}])  # fmt: skip
 def test_a_value_out_of_range_is_refused_by_name(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         options(**wrong)
@@ -165,7 +165,7 @@ def test_jitter_stays_within_its_bounds() -> None:
     assert float(is_grey_B.float().mean()) == pytest.approx(0.5, abs=0.03)
 
 
-@pytest.mark.parametrize("change", [surround, warp])
+@pytest.mark.parametrize("change", [exchange, surround, warp])
 def test_a_change_of_probability_0_is_nothing_and_draws_nothing(change: Any) -> None:
     image, state = pictures(), torch.random.get_rng_state()
     assert change(image, 0.0) is image
@@ -193,6 +193,35 @@ def test_warp_bends_its_share_of_the_pictures() -> None:
     image = pictures(1).expand(1000, -1, -1, -1)
     is_bent_B = (warp(image, 0.3) - image).abs().amax(dim=(1, 2, 3)) > 1e-3
     assert float(is_bent_B.float().mean()) == pytest.approx(0.3, abs=0.05)
+
+
+def test_exchange_takes_parts_of_others_and_leaves_light_and_hair() -> None:
+    """Of two faces, each dark or bright and with a pattern of its own, the patterns change places."""
+    torch.manual_seed(0)
+    at = pixel_centres(64)
+    stripes_HW, bars_HW = (0.3 * torch.sin(40 * axis).expand(64, 64) for axis in (at[:, None], at))
+    face_BHW = torch.stack([stripes_HW - 0.4, bars_HW + 0.4])
+    image_BCHW = face_BHW[:, None].expand(2, 3, 64, 64).repeat(200, 1, 1, 1)
+    changed_BCHW = exchange(image_BCHW, 1.0)
+    assert changed_BCHW.abs().max() <= 1
+    assert float((changed_BCHW - image_BCHW)[:, :, :8].abs().max()) < 0.02  # the hair
+    eyes_BHW = changed_BCHW[::2, 0, 26:32, 22:42]  # of the first
+    down_B, across_B = (eyes_BHW.std(dim=dim).mean(dim=1) for dim in (1, 2))
+    is_other_B = across_B > down_B
+    # Another's: by the inner face or the eyes, .675 in all; of those half have the other pattern, as many of the first.
+    assert float(is_other_B.float().mean()) == pytest.approx(0.34, abs=0.1)
+    assert float((eyes_BHW.mean(dim=(1, 2)) + 0.4).abs().max()) < 0.1  # still dark
+
+
+def test_exchange_changes_its_share_of_the_pictures_and_one_alone_only_by_its_mirror_image() -> None:
+    torch.manual_seed(0)
+    image = pictures(1000, 16)
+    is_changed_B = (exchange(image, 0.5) - image).abs().amax(dim=(1, 2, 3)) > 1e-3
+    none_taken = 0.5 * 0.65**3
+    assert float(is_changed_B.float().mean()) == pytest.approx(0.5 * (1 - none_taken), abs=0.05)
+    even = pictures(1, 16)
+    even = (even + even.flip(3)) / 2
+    torch.testing.assert_close(exchange(even, 1.0), even.clamp(-1, 1))
 
 
 def test_surround_keeps_the_face_and_changes_what_is_behind_it() -> None:
@@ -239,7 +268,7 @@ def encoder_trainer(run: Path, network: LPIPSSqueeze | None = None, **changes: A
 
 
 WHOLE = {"lpips_weight": 0.0, "face_lpips_weight": 0.5, "face_weight": 2.0, "jitter_probability": 1.0,
-         "surround_probability": 0.5, "warp_probability": 0.5}  # fmt: skip
+         "surround_probability": 0.5, "warp_probability": 0.5, "exchange_probability": 0.5}  # fmt: skip
 """Less LPIPS of the whole picture, for which 16 px are too few."""
 
 
@@ -263,7 +292,7 @@ def test_encoder_and_loss_see_the_changed_picture_and_d_the_real_one(make: Any, 
     trainer._start_adversarial = lambda: None
     losses = trainer.train_step(real)
     torch.manual_seed(trainer.config.seed * 7_919 + trainer.step)
-    assert torch.equal(seen["encoder"], jitter(surround(warp(real, 0.5), 0.5), 1.0))
+    assert torch.equal(seen["encoder"], jitter(surround(warp(exchange(real, 0.5), 0.5), 0.5), 1.0))
     assert torch.equal(seen["d"], real)
     assert all(torch.isfinite(value) for value in losses.values())
 

@@ -25,7 +25,7 @@ from tests.tiny import DISCRIMINATOR, ENCODER, GENERATOR, noise_pictures, tiny_p
 SETTINGS: dict[str, Any] = {
     "batch_size": 4, "r1_every": 4, "augment_target": 0.6, "jitter_probability": 0.5, "face_weight": 2.0,
     "identity_weight": 0.5, "identity_every": 2, "encoder_clip": 2.0, "warp_probability": 0.5,
-    "surround_probability": 0.5,
+    "surround_probability": 0.5, "exchange_probability": 0.5,
 }  # fmt: skip
 
 

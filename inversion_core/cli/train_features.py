@@ -1,0 +1,88 @@
+"""`inversion train features`: a perceptual network for a pack's generator."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import torch
+
+from inversion_core.cli.settings import with_settings
+from inversion_core.cli.train_networks import CRITIC_CHANNELS, pictures_and_judges, widened
+from inversion_core.errors import OptionInvalid
+from inversion_core.models import DiscriminatorConfig
+from inversion_core.models.layers import resolutions
+from inversion_core.packs import load_pack
+from inversion_core.training.features import FeatureTrainer, FeatureTraining
+from inversion_core.training.options import PRECISIONS
+from inversion_core.training.precision import prepare
+from inversion_core.training.run import RunFolder
+
+UNTIL_PX = 8
+
+
+def add_features(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register `train features`."""
+    defaults = FeatureTraining
+    parser = kinds.add_parser("features", help="train a perceptual network for a pack; goes on where it stopped")
+    parser.add_argument("data", type=Path, metavar="DATA", help="archive made by `inversion train data`")
+    parser.add_argument("--pack", help="pack whose generator and encoder are used, a name or a folder")
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder: checkpoint, log, samples")
+    parser.add_argument("--lpips", type=Path, metavar="FILE", help="LPIPS squeeze weights: a teacher, if you have them")
+    parser.add_argument(
+        "--identity", type=Path, metavar="FILE",
+        help="face recognition network (ONNX): another teacher; then measure with another one too",
+    )  # fmt: skip
+    parser.add_argument("--width", type=float, default=1.0, help="factor of the network's channels (default: 1)")
+    parser.add_argument(
+        "--until-px", type=int, default=UNTIL_PX, metavar="PX", help="size of its feature map (default: %(default)s)"
+    )
+    parser.add_argument("--steps", type=int, default=defaults.steps, metavar="N", help="(default: %(default)s)")
+    parser.add_argument(
+        "--batch", type=int, default=defaults.batch_size, metavar="N", help="inversions a step (default: %(default)s)"
+    )
+    parser.add_argument("--rate", type=float, default=defaults.rate, help="Adam's rate (default: %(default)s)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", dest="settings",
+        help="any other field of the configuration, such as restart_every=50; again for more",
+    )  # fmt: skip
+    parser.add_argument("--held-out", type=int, default=96, metavar="N", help="kept for measuring (default: 96)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default=defaults.precision, help="of the generator (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's choice)")
+    parser.add_argument("--until", type=int, metavar="STEP", help="stop here, with the schedule of the whole run")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, metavar="N",
+        help="stop after so long, with the schedule of the whole run; the same command goes on",
+    )  # fmt: skip
+    parser.add_argument("--sample-every", type=int, default=500, metavar="N", help="steps between two sample sheets")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    prepare(args.device)
+    training, held_out, judges = pictures_and_judges(args)
+    pack = load_pack(args.pack, device=args.device)
+    if (size := training.pictures_NCHW.shape[-1]) != pack.resolution:
+        raise OptionInvalid(f"{args.data} has pictures of {size} px; pack {pack.name} needs {pack.resolution}")
+    channels = widened(CRITIC_CHANNELS, len(resolutions(size)), args.width)
+    try:
+        config = FeatureTraining(
+            features=DiscriminatorConfig(resolution=size, channels=channels), until_px=args.until_px,
+            steps=args.steps, batch_size=args.batch, rate=args.rate, seed=args.seed,
+            precision=args.precision,
+        )  # fmt: skip
+        trainer = FeatureTrainer(
+            with_settings(config, args.settings), pack, training, held_out, RunFolder(args.out), **judges
+        )
+    except ValueError as error:
+        raise OptionInvalid(str(error)) from error
+    trainer.run(until=args.until, sample_every=args.sample_every, stop_after_s=60 * args.minutes)
+    print(f"step {trainer.step} of {config.steps} in {args.out}: {trainer.measure()}")
+    return 0
