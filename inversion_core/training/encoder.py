@@ -34,9 +34,6 @@ from inversion_core.training.schedule import move_average, rate_factor, set_rate
 
 GENERATOR = "generator_sha256"
 """The fact that ties a run to its generator."""
-THIRDS = 3
-MIXED_STRETCH = (0.8, 1.6)
-"""Factors of a mixed code's distance from the mean: above 1 in the mean, since what is mixed lies nearer to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,19 +53,12 @@ class EncoderTraining(TrainingOptions):
     """Weight of the pack's own loss (equation 1) between pictures and their reconstructions."""
     latent_weight: float = 0.5
     """Weight of the mean square distance of the codes on synthetic pairs."""
-    mixed_share: float = 0.0
-    """Of the synthetic pairs, those whose code is mixed from the averaged encoder's codes of two real pictures, and
-    carried away from their mean or towards it; the others are the mapping's. They lie where photographs do."""
-    judges_synthetic: bool = False
-    """Whether synthetic pictures must come back through G too, by the loss of the real ones: faces without end."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_critic(self.critic)
         if min(self.steps, self.feature_weight, self.latent_weight) < 0:
             raise ValueError("steps, feature_weight and latent_weight must not be negative")
-        if not 0 <= self.mixed_share <= 1:
-            raise ValueError(f"mixed_share is {self.mixed_share}; it must be from 0 to 1")
 
 
 class EncoderTrainer(BaseTrainer[EncoderTraining]):
@@ -130,7 +120,7 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
             self.step, self.config.steps, warmup_steps=self.config.warmup_steps, final=self.config.final_rate
         )
         set_rates(self.optimizer, "rate", factor)
-        kind: tuple[Hashable, ...] = (self.first_identity(self._seen(len(real_BCHW))),)
+        kind: tuple[Hashable, ...] = (self.first_identity(len(real_BCHW)),)
         if self.adversary is not None:
             set_rates(self.adversary.optimizer, "rate", factor)
             kind = *kind, self.adversary.kind_of(self.step)
@@ -143,14 +133,12 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
     def _update(self, real_BCHW: Tensor) -> dict[str, Tensor]:
         """The step itself: losses, gradients, Adam."""
         batch = len(real_BCHW)
-        seen = self._seen(batch)
-        target_BCHW = self.target(real_BCHW)
         with torch.no_grad():
-            w_BLD = self._synthetic_codes(target_BCHW)
-            target_BCHW = torch.cat([target_BCHW, self._synthesize(w_BLD)])
-        code_BLD = self._codes(self.e, target_BCHW)
-        target_BCHW = target_BCHW[:seen]
-        image_BCHW = self._synthesize(code_BLD[:seen])
+            w_BLD = self.pack.map(torch.randn(batch, self.pack.z_dim, device=self.device))
+            synthetic_BCHW = self._synthesize(w_BLD)
+        target_BCHW = self.target(real_BCHW)
+        code_BLD = self._codes(self.e, torch.cat([target_BCHW, synthetic_BCHW]))
+        image_BCHW = self._synthesize(code_BLD[:batch])
         losses = {
             "picture": picture_distance(image_BCHW, target_BCHW, self.lpips, self.config),
             "latent": self.config.latent_weight * (code_BLD[batch:] - w_BLD).square().mean(),
@@ -160,28 +148,15 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
             losses["features"] = self.config.feature_weight * self.pack.loss(image_BCHW, target_BCHW).mean()
         total = torch.stack(list(losses.values())).sum()
         if self.adversary is not None:
-            losses["g"] = self.adversary.fooled(image_BCHW[:batch])
+            losses["g"] = self.adversary.fooled(image_BCHW)
             total = total + self.config.adversarial_weight * losses["g"]
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.clip(self.e)
         self.optimizer.step()
         if self.adversary is not None:
-            losses |= self.adversary.train_step(real_BCHW, image_BCHW[:batch].detach(), step=self.step)
+            losses |= self.adversary.train_step(real_BCHW, image_BCHW.detach(), step=self.step)
         return losses
-
-    def _seen(self, batch: int) -> int:
-        """Pictures of a step that must come back through G, of `batch` real ones and as many synthetic."""
-        return 2 * batch if self.config.judges_synthetic else batch
-
-    def _synthetic_codes(self, image_BCHW: Tensor) -> Tensor:
-        """Codes (B, L, D) of as many synthetic pictures: the mapping's, or mixed from those of the pictures given."""
-        batch = len(image_BCHW)
-        w_BLD = self.pack.map(torch.randn(batch, self.pack.z_dim, device=self.device))
-        if not self.config.mixed_share:
-            return w_BLD
-        is_mixed_B11 = torch.rand(batch, 1, 1, device=self.device) < self.config.mixed_share
-        return torch.where(is_mixed_B11, mixed(self._codes(self.e_ema, image_BCHW)), w_BLD)
 
     def _synthesize(self, w_BLD: Tensor) -> Tensor:
         return synthesize(self.pack.generator.synthesis, w_BLD, self.config.precision)
@@ -203,16 +178,3 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
 
     def rows(self, real_BCHW: Tensor) -> list[Tensor]:
         return [self.reconstruct(real_BCHW)]
-
-
-def mixed(w_BLD: Tensor) -> Tensor:
-    """Codes of people who are between and beyond those given: each is mixed with the next one, with a share for the
-    first, the middle and the last third of the layers, and moved along the line from the mean of all."""
-    batch, layers = w_BLD.shape[:2]
-    share_B3 = torch.rand(batch, THIRDS, device=w_BLD.device)
-    third_L = torch.arange(layers, device=w_BLD.device) * THIRDS // layers
-    mixed_BLD = w_BLD.lerp(w_BLD.roll(1, dims=0), share_B3[:, third_L, None])
-    mean_1LD = w_BLD.mean(dim=0, keepdim=True)
-    low, high = MIXED_STRETCH
-    stretch_B11 = low + (high - low) * torch.rand(batch, 1, 1, device=w_BLD.device)
-    return mean_1LD + stretch_B11 * (mixed_BLD - mean_1LD)

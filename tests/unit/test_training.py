@@ -27,7 +27,7 @@ from inversion_core.optimizers import CLASSIC
 from inversion_core.packs import load_pack, verify_pack
 from inversion_core.training.calibration import calibrate, lowest_by_steps
 from inversion_core.training.data import likeness_groups, load_pictures, pack_pictures
-from inversion_core.training.encoder import EncoderTrainer, EncoderTraining, mixed
+from inversion_core.training.encoder import EncoderTrainer, EncoderTraining
 from inversion_core.training.export import assemble, write
 from inversion_core.training.generator import GeneratorTrainer, GeneratorTraining
 from inversion_core.training.precision import faster_precision
@@ -290,8 +290,8 @@ def encoder_trainer(archive: Path, run: Path, **changes: Any) -> EncoderTrainer:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"discriminator": DISCRIMINATOR, **ADAPTIVE}, {"mixed_share": 0.5, "judges_synthetic": True}],
-    ids=["alone", "with a discriminator", "with mixed codes"],
+    [{}, {"discriminator": DISCRIMINATOR, **ADAPTIVE}],
+    ids=["alone", "with a discriminator"],
 )
 def test_a_resumed_encoder_run_equals_an_unbroken_one(archive: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     encoder_trainer(archive, tmp_path / "whole", **changes).run()
@@ -312,47 +312,6 @@ def test_the_discriminator_has_its_say_in_the_encoder(archive: Path, tmp_path: P
     assert not torch.equal(runs[0].e.head.weight, runs[1].e.head.weight)
     assert runs[0].adversary is not None
     assert not torch.equal(runs[0].adversary.d(torch.ones(4, 3, 16, 16)), logits[0])
-
-
-def test_synthetic_pictures_come_back_through_g_too(archive: Path, tmp_path: Path) -> None:
-    """Their pixels count beside their codes, and not before the discriminator."""
-    judged: list[int] = []
-    for name, is_judged in (("codes", False), ("pictures", True)):
-        run = encoder_trainer(
-            archive, tmp_path / name, judges_synthetic=is_judged, latent_weight=0.0, discriminator=DISCRIMINATOR
-        )
-        synthesize = run._synthesize
-        run._synthesize = lambda w, each=synthesize: judged.append(len(w)) or each(w)  # type: ignore[func-returns-value,method-assign]
-        losses = run.train_step(run.pictures.batch(0, 4, 0))
-        assert all(torch.isfinite(value) for value in losses.values())
-    assert judged == [4, 4, 4, 8]
-
-
-def test_a_share_of_the_synthetic_codes_is_mixed(archive: Path, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    run = encoder_trainer(archive, tmp_path, mixed_share=0.5)
-    image = torch.rand(400, 3, 16, 16) * 2 - 1
-    code_BLD = run._synthetic_codes(image)
-    is_mixed_B = (code_BLD - code_BLD[:, :1]).abs().amax(dim=(1, 2)) > 1e-6  # the mapping's have one row
-    assert float(is_mixed_B.float().mean()) == pytest.approx(0.5, abs=0.08)
-    with pytest.raises(ValueError, match="mixed_share"):
-        encoder_trainer(archive, tmp_path, mixed_share=1.1)
-
-
-def test_mixed_codes_lie_between_two_and_on_a_line_from_the_mean() -> None:
-    torch.manual_seed(0)
-    code_BLD = torch.randn(8, 6, 16)
-    code = mixed(code_BLD)
-    mean = code_BLD.mean(dim=0)
-    for third in (slice(0, 2), slice(2, 4), slice(4, 6)):
-        for number in range(8):
-            # code - mean = stretch ((1 - share) (a - mean) + share (b - mean)): two unknowns, many equations
-            ends = torch.stack([code_BLD[number, third] - mean[third], code_BLD[number - 1, third] - mean[third]])
-            offset = (code[number, third] - mean[third]).flatten()
-            shares = torch.linalg.lstsq(ends.flatten(1).T, offset[:, None]).solution[:, 0]
-            torch.testing.assert_close((shares[:, None] * ends.flatten(1)).sum(dim=0), offset, rtol=0, atol=1e-4)
-            assert float(shares.min()) > -1e-4
-            assert 0.8 - 1e-4 <= float(shares.sum()) <= 1.6 + 1e-4
 
 
 def test_a_run_ends_in_a_pack_that_inverts(archive: Path, tmp_path: Path) -> None:
