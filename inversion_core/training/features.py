@@ -173,7 +173,7 @@ class FeatureTrainer:
             rate_factor(self.step, config.steps, warmup_steps=config.warmup_steps, final=config.final_rate),
         )  # fmt: skip
         rows = self._rows(real_BCHW.to(self.device))
-        target_BCHW, w_BLD = self.pool.target_NCHW[rows], self.pool.w_NLD[rows].requires_grad_()
+        target_BCHW, w_BLD = self.pool.target_NCHW[rows], self.pool.w_NLD[rows].clone().requires_grad_()
         image_BCHW = self._synthesize(w_BLD)
         distance_B = self._distance(self.f, image_BCHW, target_BCHW)
         (led_BLD,) = torch.autograd.grad(distance_B.sum(), w_BLD, create_graph=True)

@@ -35,7 +35,7 @@ class Felt(nn.Module):
         return mean_square(nn.functional.avg_pool2d(image_BCHW - target_BCHW, 4)[:, :1])
 
 
-def trainer(run: Path, **changes: Any) -> FeatureTrainer:
+def trainer(run: Path, device: str = "cpu", **changes: Any) -> FeatureTrainer:
     settings = {"features": DISCRIMINATOR, "until_px": 4, "steps": 12, "batch_size": 4, "pool_batches": 2,
                 "restart_every": 4, "warmup_steps": 1, **changes}  # fmt: skip
     pictures = noise_pictures(16)
@@ -50,8 +50,9 @@ def trainer(run: Path, **changes: Any) -> FeatureTrainer:
     )
 
 
-def test_its_gradient_turns_to_the_teachers(tmp_path: Path) -> None:
-    learner = trainer(tmp_path, steps=150, rate=5e-3, ema_images=20, learning_rate=0.02)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_its_gradient_turns_to_the_teachers(tmp_path: Path, precision: str) -> None:
+    learner = trainer(tmp_path, precision=precision, steps=150, rate=5e-3, ema_images=20, learning_rate=0.02)
     before = learner.measure()
     learner.run()
     after = learner.measure()
@@ -94,6 +95,17 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
     assert whole.keys() == parts.keys()
     for key, value in whole.items():
         assert torch.equal(parts[key], value), key
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_it_learns_on_a_gpu_and_goes_on_elsewhere(tmp_path: Path, precision: str) -> None:
+    trainer(tmp_path, "cuda", precision=precision).run(until=6)
+    last = trainer(tmp_path, precision=precision)
+    assert last.step == 6
+    last.run()
+    assert all(value.isfinite().all() for value in last.f_ema.state_dict().values())
 
 
 def test_apart_is_0_for_equal_gradients_and_1_for_none() -> None:
