@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
 import torch
 
 from inversion_core.cli.settings import with_settings
-from inversion_core.cli.train_networks import CRITIC_CHANNELS, pictures_and_judges, widened
+from inversion_core.cli.train_networks import CRITIC_CHANNELS, add_course, pictures_and_judges, widened
 from inversion_core.errors import OptionInvalid
 from inversion_core.models import DiscriminatorConfig
 from inversion_core.models.layers import resolutions
@@ -47,19 +46,10 @@ def add_features(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--set", action="append", default=[], metavar="FIELD=VALUE", dest="settings",
         help="any other field of the configuration, such as restart_every=50; again for more",
     )  # fmt: skip
-    parser.add_argument("--held-out", type=int, default=96, metavar="N", help="kept for measuring (default: 96)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--precision", choices=PRECISIONS, default=defaults.precision, help="of the generator (default: %(default)s)"
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's choice)")
-    parser.add_argument("--until", type=int, metavar="STEP", help="stop here, with the schedule of the whole run")
-    parser.add_argument(
-        "--minutes", type=float, default=math.inf, metavar="N",
-        help="stop after so long, with the schedule of the whole run; the same command goes on",
-    )  # fmt: skip
-    parser.add_argument("--sample-every", type=int, default=500, metavar="N", help="steps between two sample sheets")
+    add_course(parser)
     parser.set_defaults(run=_run)
 
 

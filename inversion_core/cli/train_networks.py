@@ -145,12 +145,17 @@ def _add_common(parser: argparse.ArgumentParser, rate: float, adversarial_weight
         "--set", action="append", default=[], metavar="FIELD=VALUE", dest="settings",
         help="any other field of the configuration, such as r1_gamma=0.5 or ema_images=20000; again for more",
     )  # fmt: skip
-    parser.add_argument("--held-out", type=int, default=96, metavar="N", help="kept for measuring (default: 96)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--precision", choices=("auto", *PRECISIONS), default="auto", help="auto tries which is faster (default: auto)"
     )
+    add_course(parser)
+
+
+def add_course(parser: argparse.ArgumentParser) -> None:
+    """Options that any training by steps has: its pictures, its device, where it stops."""
+    parser.add_argument("--held-out", type=int, default=96, metavar="N", help="kept for measuring (default: 96)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--until", type=int, metavar="STEP", help="stop here, with the schedule of the whole run")
     parser.add_argument(
