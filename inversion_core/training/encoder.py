@@ -133,10 +133,10 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
     def _update(self, real_BCHW: Tensor) -> dict[str, Tensor]:
         """The step itself: losses, gradients, Adam."""
         batch = len(real_BCHW)
+        target_BCHW = self.target(real_BCHW)
         with torch.no_grad():
             w_BLD = self.pack.map(torch.randn(batch, self.pack.z_dim, device=self.device))
             synthetic_BCHW = self._synthesize(w_BLD)
-        target_BCHW = self.target(real_BCHW)
         code_BLD = self._codes(self.e, torch.cat([target_BCHW, synthetic_BCHW]))
         image_BCHW = self._synthesize(code_BLD[:batch])
         losses = {
