@@ -8,11 +8,8 @@ from pathlib import Path
 import torch
 
 from inversion_core.cli.settings import with_settings
-from inversion_core.cli.train_networks import CRITIC_CHANNELS, add_course, pictures_and_judges, widened
+from inversion_core.cli.train_networks import add_course, discriminator_config, pack_for, pictures_and_judges
 from inversion_core.errors import OptionInvalid
-from inversion_core.models import DiscriminatorConfig
-from inversion_core.models.layers import resolutions
-from inversion_core.packs import load_pack
 from inversion_core.training.features import FeatureTrainer, FeatureTraining
 from inversion_core.training.options import PRECISIONS
 from inversion_core.training.precision import prepare
@@ -58,15 +55,11 @@ def _run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     prepare(args.device)
     training, held_out, judges = pictures_and_judges(args)
-    pack = load_pack(args.pack, device=args.device)
-    if (size := training.pictures_NCHW.shape[-1]) != pack.resolution:
-        raise OptionInvalid(f"{args.data} has pictures of {size} px; pack {pack.name} needs {pack.resolution}")
-    channels = widened(CRITIC_CHANNELS, len(resolutions(size)), args.width)
+    pack = pack_for(args, training)
     try:
         config = FeatureTraining(
-            features=DiscriminatorConfig(resolution=size, channels=channels), until_px=args.until_px,
-            steps=args.steps, batch_size=args.batch, rate=args.rate, seed=args.seed,
-            precision=args.precision,
+            features=discriminator_config(pack.resolution, args.width), until_px=args.until_px,
+            steps=args.steps, batch_size=args.batch, rate=args.rate, seed=args.seed, precision=args.precision,
         )  # fmt: skip
         trainer = FeatureTrainer(
             with_settings(config, args.settings), pack, training, held_out, RunFolder(args.out), **judges

@@ -16,7 +16,7 @@ from inversion_core.errors import OptionInvalid
 from inversion_core.models import DiscriminatorConfig, EncoderConfig, GeneratorConfig
 from inversion_core.models.encoder import is_deepened
 from inversion_core.models.lpips import LPIPSSqueeze, load_lpips
-from inversion_core.packs import find_pack, load_pack, read_manifest
+from inversion_core.packs import Pack, find_pack, load_pack, read_manifest
 from inversion_core.training.critics import CRITICS, PROJECTED, STYLEGAN
 from inversion_core.training.data import PictureSet, load_pictures
 from inversion_core.training.encoder import EncoderTrainer, EncoderTraining
@@ -209,14 +209,12 @@ def _architectures(args: argparse.Namespace, size: int) -> Architectures:
             )
         return networks
     count = size.bit_length() - 2  # of resolutions from 4 px on
-    discriminator = DiscriminatorConfig(
-        resolution=size, channels=widened(CRITIC_CHANNELS, count, args.width * args.critic_width)
-    )
+    discriminator = discriminator_config(size, args.width * args.critic_width)
     if args.start_from:
         return _of_pack(args.start_from, size, discriminator)
     return Architectures(
         generator=GeneratorConfig(
-            resolution=size, channels=widened(CHANNELS, count, args.width), z_dim=args.w_dim, w_dim=args.w_dim,
+            resolution=size, channels=_widened(CHANNELS, count, args.width), z_dim=args.w_dim, w_dim=args.w_dim,
             mapping_dim=args.w_dim, final_tanh=True, truncation_layers=2 * count,
         ),
         encoder=EncoderConfig(resolution=size, w_dim=args.w_dim, channels_base=32, channels_max=128, batch_norm=False),
@@ -247,8 +245,12 @@ def _deepened(networks: Architectures, blocks: int | None) -> Architectures:
     return dataclasses.replace(networks, encoder=encoder)
 
 
-def widened(channels: tuple[int, ...], count: int, width: float) -> tuple[int, ...]:
-    """The first `count` of these numbers of channels, times a factor."""
+def discriminator_config(size: int, width: float) -> DiscriminatorConfig:
+    """The discriminator for pictures of `size` px, its channels times a factor."""
+    return DiscriminatorConfig(resolution=size, channels=_widened(CRITIC_CHANNELS, size.bit_length() - 2, width))
+
+
+def _widened(channels: tuple[int, ...], count: int, width: float) -> tuple[int, ...]:
     return tuple(max(4, round(each * width)) for each in channels[:count])
 
 
@@ -257,14 +259,12 @@ def widened(channels: tuple[int, ...], count: int, width: float) -> tuple[int, .
 
 def _run_encoder(args: argparse.Namespace) -> int:
     training, held_out, judges = pictures_and_judges(args)
-    pack = load_pack(args.pack, device=args.device)
-    if (size := training.pictures_NCHW.shape[-1]) != pack.resolution:
-        raise OptionInvalid(f"{args.data} has pictures of {size} px; pack {pack.name} needs {pack.resolution}")
-    kind, discriminator, states = _critic(args.discriminator, size)
+    pack = pack_for(args, training)
+    kind, discriminator, states = _critic(args.discriminator, pack.resolution)
     config = _recipe(
         EncoderTraining, args, critic=kind, discriminator=discriminator, steps=args.steps, rate=args.rate,
         encoder=EncoderConfig(
-            resolution=size, w_dim=pack.w_dim, batch_norm=False,
+            resolution=pack.resolution, w_dim=pack.w_dim, batch_norm=False,
             channels_base=args.channels_base, channels_max=args.channels_max,
             blocks_per_size=args.blocks,
         ),
@@ -286,8 +286,7 @@ def _critic(choice: str | None, size: int) -> tuple[str, DiscriminatorConfig | N
     if choice == PROJECTED:
         return PROJECTED, None, None
     if choice == NEW:
-        channels = widened(CRITIC_CHANNELS, size.bit_length() - 2, 1.0)
-        return STYLEGAN, DiscriminatorConfig(resolution=size, channels=channels), None
+        return STYLEGAN, discriminator_config(size, 1.0), None
     tensors, facts = read_checkpoint(Path(choice) / CHECKPOINT)
     states = {name: state for name in ("d", PROJECTION) if (state := tensors_below(tensors, f"{name}/"))}
     if facts is None or not states:
@@ -324,6 +323,14 @@ def pictures_and_judges(args: argparse.Namespace) -> tuple[PictureSet, PictureSe
             "identity": load_identity(args.identity) if args.identity else None,
         },
     )
+
+
+def pack_for(args: argparse.Namespace, pictures: PictureSet) -> Pack:
+    """The pack that --pack names; OptionInvalid where the pictures have another size."""
+    pack = load_pack(args.pack, device=args.device)
+    if (size := pictures.pictures_NCHW.shape[-1]) != pack.resolution:
+        raise OptionInvalid(f"{args.data} has pictures of {size} px; pack {pack.name} needs {pack.resolution}")
+    return pack
 
 
 def _recipe(kind: Any, args: argparse.Namespace, **fields: Any) -> Any:

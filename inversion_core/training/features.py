@@ -20,7 +20,7 @@ import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,6 @@ from inversion_core.packs import Pack
 from inversion_core.pictures import grid, to_image
 from inversion_core.training.calibration import PERCEPTUAL_SHARE
 from inversion_core.training.data import PictureSet
-from inversion_core.training.encoder import GENERATOR
 from inversion_core.training.identity import IdentityDistance
 from inversion_core.training.jitter import varied
 from inversion_core.training.loop import train
@@ -302,11 +301,7 @@ class FeatureTrainer:
         return {"f": self.f, "f_ema": self.f_ema, "pool": self.pool}
 
     def save(self) -> None:
-        manifest = self.pack.manifest
-        facts: dict[str, Any] = {
-            "step": self.step, "config": dataclasses.asdict(self.config), LOSS_WEIGHT: self.loss_weight(),
-            GENERATOR: manifest.files.get(manifest.weight_files["generator"]),
-        }  # fmt: skip
+        facts = {"step": self.step, "config": dataclasses.asdict(self.config), LOSS_WEIGHT: self.loss_weight()}
         self.folder.save(self._modules(), {"f": self.optimizer}, facts)
 
 

@@ -121,8 +121,7 @@ def exchange(image_BCHW: Tensor, probability: float) -> Tensor:
         is_mirrored_B111, is_taken_B111 = (torch.rand(batch, 1, 1, 1, device=device) < s for s in (0.5, share))
         others_BCHW = fine_BCHW.index_select(0, other_B)
         others_BCHW = torch.where(is_mirrored_B111, others_BCHW.flip(-1), others_BCHW)
-        axes = [torch.full((1, 1, 1, 1), radius, device=device) for radius in radii]
-        taken_B1HW = torch.where(is_taken_B111, _ellipse(side, centre, axes, PART_EDGE), 0.0)
+        taken_B1HW = torch.where(is_taken_B111, _ellipse(side, centre, radii, PART_EDGE, device), 0.0)
         changed_BCHW = changed_BCHW + taken_B1HW * (others_BCHW - changed_BCHW)
     return torch.where(is_changed_B111, (coarse_BCHW + changed_BCHW).clamp(-1, 1), image_BCHW)
 
@@ -148,12 +147,14 @@ def surround(image_BCHW: Tensor, probability: float) -> Tensor:
 def _face_masks(batch: int, side: int, device: torch.device) -> Tensor:
     """What stays: (B, 1, H, W), 1 over the face to 0 at the edges, by the edge of an ellipse drawn for each picture."""
     radii = [low + (high - low) * torch.rand(batch, 1, 1, 1, device=device) for low, high in FACE_RADII]
-    return _ellipse(side, FACE_CENTRE, radii, EDGE)
+    return _ellipse(side, FACE_CENTRE, radii, EDGE, device)
 
 
-def _ellipse(side: int, centre: tuple[float, float], radii: Sequence[Tensor], edge: float) -> Tensor:
-    """(B, 1, H, W): 1 within, 0 without; half axes (B, 1, 1, 1) along x and y."""
-    at = pixel_centres(side, radii[0].device)
+def _ellipse(
+    side: int, centre: tuple[float, float], radii: Sequence[Tensor | float], edge: float, device: torch.device
+) -> Tensor:
+    """1 within, 0 without: (H, W), or (B, 1, H, W) where the half axes along x and y are (B, 1, 1, 1)."""
+    at = pixel_centres(side, device)
     across, down = (
         ((axis - middle) / radius) ** 2 for axis, middle, radius in zip((at, at[:, None]), centre, radii, strict=True)
     )

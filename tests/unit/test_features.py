@@ -16,13 +16,8 @@ from inversion_core.cli import main
 from inversion_core.loss import mean_square
 from inversion_core.models import DiscriminatorFeatures
 from inversion_core.optimizers.designs import DESIGNS
-from inversion_core.packs import Variant, load_pack, put_learned, verify_pack
-from inversion_core.training.features import (
-    FeatureTrainer,
-    FeatureTraining,
-    apart,
-    scale_features,
-)
+from inversion_core.packs import Pack, Variant, load_pack, put_learned, verify_pack
+from inversion_core.training.features import FeatureTrainer, FeatureTraining, apart, scale_features
 from inversion_core.training.run import CHECKPOINT, LOG, RunFolder, read_checkpoint
 from tests.tiny import DISCRIMINATOR, noise_archive, noise_pictures, rough_pack, save_networks
 from tests.unit.test_identity import embedder
@@ -38,16 +33,15 @@ class Felt(nn.Module):
 def trainer(run: Path, device: str = "cpu", **changes: Any) -> FeatureTrainer:
     settings = {"features": DISCRIMINATOR, "until_px": 4, "steps": 12, "batch_size": 4, "pool_batches": 2,
                 "restart_every": 4, "warmup_steps": 1, **changes}  # fmt: skip
-    pictures = noise_pictures(16)
-    return FeatureTrainer(
-        FeatureTraining(**settings),
-        rough_pack(),
-        pictures,
-        pictures,
-        RunFolder(run),
-        lpips=Felt(),
-        identity=None,  # type: ignore[arg-type]
-    )
+    pictures, pack = noise_pictures(16), rough_pack()
+    if device != "cpu":
+        pack = Pack(pack.manifest, generator=pack.generator, encoder=pack.encoder, perceptual=pack.perceptual,
+                    device=device)  # fmt: skip
+    learner = FeatureTrainer(
+        FeatureTraining(**settings), pack, pictures, pictures, RunFolder(run), lpips=Felt(), identity=None,  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert learner.pool.w_NLD.device.type == device
+    return learner
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

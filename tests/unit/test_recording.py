@@ -87,8 +87,7 @@ def growing_trainer(run: Path) -> GeneratorTrainer:
 
 
 def encoder_trainer(run: Path) -> EncoderTrainer:
-    config = EncoderTraining(encoder=ENCODER, discriminator=DISCRIMINATOR, steps=16,
-                             **SETTINGS)  # fmt: skip
+    config = EncoderTraining(encoder=ENCODER, discriminator=DISCRIMINATOR, steps=16, **SETTINGS)
     return EncoderTrainer(config, tiny_pack(), noise_pictures(), noise_pictures(), RunFolder(run), identity=identity())
 
 

@@ -23,7 +23,8 @@ def trainer(
         generator=GENERATOR, encoder=ENCODER, discriminator=DISCRIMINATOR,
         reconstruction_steps=steps[0], adversarial_steps=steps[1],
         batch_size=8, r1_every=2, mapping_fit_steps=5, augment_target=0.6, jitter_probability=0.5, face_weight=2.0,
-        warp_probability=0.5, surround_probability=0.5, exchange_probability=0.5, precision=precision, records_steps=records_steps,
+        warp_probability=0.5, surround_probability=0.5, exchange_probability=0.5,
+        precision=precision, records_steps=records_steps,
     )  # fmt: skip
     return GeneratorTrainer(config, noise_pictures(), noise_pictures(), RunFolder(run), device=device)
 
