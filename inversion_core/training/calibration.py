@@ -28,6 +28,9 @@ SCHEDULES: Mapping[str, Mapping[str, Any]] = {
 }
 """Courses of the rate that Adam is tried with; the others take the one that Adam fares better with. A hundred steps are
 few: what falls to a twentieth does worse than what falls to a third (docs/log.md)."""
+ADAM_MEMORIES = (0.95,)
+"""Values of beta2 that Adam's best course is tried with besides its own, .999, which remembers the large gradients of
+the first steps for longer than a run has steps (docs/log.md)."""
 ADAM_FIRST_RATE = 0.08
 """Where the search begins; it goes on from there by factors, so it does not have to be near."""
 FIRST_START = TRAINED_STARTS[0]
@@ -44,8 +47,9 @@ def calibrate(
     """The pack with its loss weight and every optimizer's rate set on held-out pictures, and what was measured.
 
     The weight makes the perceptual term PERCEPTUAL_SHARE of the pixel term at the encoder's start. A rate is the one
-    with the lowest median of the best loss in `num_steps` steps, Adam's with or without a schedule and for each start
-    on its own. About 30 inversions: for a pack of 64 px some four minutes on one busy CPU core, most of them Adam's.
+    with the lowest median of the best loss in `num_steps` steps, Adam's with or without a schedule, with a longer or
+    shorter memory, and for each start on its own. About 40 inversions: for a pack of 64 px some five minutes on one
+    busy CPU core, most of them Adam's.
     """
     target_BCHW = held_out.take(torch.arange(min(pictures, len(held_out)))).to(pack.device)
     pack = pack.changed(
@@ -54,7 +58,7 @@ def calibrate(
     with progress(desc="calibrating", unit="run") as bar:
         trials = _Trials(pack, bar)
         adam = {start: trials.best_adam(start, target_BCHW, num_steps) for start in TRAINED_STARTS}
-        course = {key: value for key, value in adam[FIRST_START].items() if key != "learning_rate"}
+        course = {key: value for key, value in adam[FIRST_START].items() if key not in ("learning_rate", "beta2")}
         few_BCHW, few_steps = target_BCHW[:OTHER_PICTURES], min(num_steps, OTHER_STEPS)
         others = {name: trials.best_other(name, course, few_BCHW, few_steps) for name in OTHERS}
     return pack.changed(optimizers={"adam": adam, **others}), trials.losses
@@ -75,6 +79,12 @@ class _Trials:
             rate, loss = self._best_rate("adam", start, course, first, target_BCHW, num_steps, factor=2)
             found.append((loss, {"learning_rate": rate, **course}))
             first = 2 * rate
+        lowest = min(found, key=lambda pair: pair[0])
+        for beta2 in ADAM_MEMORIES:
+            first = lowest[1]["learning_rate"]
+            course = {key: value for key, value in lowest[1].items() if key != "learning_rate"} | {"beta2": beta2}
+            rate, loss = self._best_rate("adam", start, course, first, target_BCHW, num_steps, factor=2)
+            found.append((loss, {"learning_rate": rate, **course}))
         return min(found, key=lambda pair: pair[0])[1]
 
     def best_other(self, name: str, course: Mapping[str, Any], target_BCHW: Tensor, num_steps: int) -> dict[str, Any]:

@@ -273,7 +273,17 @@ def test_courses_stay_within_a_run() -> None:
     assert all(point.warmup_steps == 0 for point in courses(8)(Point()))
 
 
+def test_the_memory_is_sought_for_whom_it_is_asked() -> None:
+    def loss(point: Point) -> float:
+        return abs(point.rate - 1) + abs(point.memory - 1)
+
+    assert climb(Point(), courses(100, memories=3), loss) == (Point(1, memory=1), True)
+    assert climb(Point(), courses(100), loss) == (Point(1), True)
+    assert {point.memory for point in courses(100, memories=2)(Point(memory=1))} == {0, 1}
+
+
 def test_settings_are_those_of_a_pack() -> None:
+    assert Point(3, memory=1).settings(0.01) == {"learning_rate": 0.08, "beta2": 0.95}
     assert Point(3).settings(0.01) == {"learning_rate": 0.08}
     assert Point(-2, 2, 1).settings(20.0) == {"learning_rate": 5.0, "warmup_steps": 10, "final_factor": 0.5}
     assert Point(0, 0, 6).settings(1.0) == {"learning_rate": 1.0, "warmup_steps": 0, "final_factor": 0.0}

@@ -4,11 +4,13 @@ them is better. So the best never lies at an edge of what was tried, but where t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 FIRST_WARMUP_STEPS = 5
 FINAL_FACTORS = (1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125, 0.0)
+MEMORIES = (0.999, 0.95, 0.9)
+"""Adam's beta2. What 0.999 keeps of the first, large gradients holds all steps of a short run small (docs/log.md)."""
 COARSE, FINE = 2, 1
 """Steps of the rate in powers of two: by fours first."""
 AT_MOST = 80
@@ -27,12 +29,16 @@ class Point:
     """0: none; then 5, 10, 20, ... steps."""
     final: int = 0
     """Place in FINAL_FACTORS."""
+    memory: int = 0
+    """Place in MEMORIES."""
 
     def settings(self, first_rate: float) -> dict[str, Any]:
         """As `build_optimizer` takes them; a constant rate is spelt without a schedule."""
         settings: dict[str, Any] = {"learning_rate": float(f"{first_rate * 2.0**self.rate:.4g}")}
         if self.warmup or self.final:
             settings |= {"warmup_steps": self.warmup_steps, "final_factor": FINAL_FACTORS[self.final]}
+        if self.memory:
+            settings["beta2"] = MEMORIES[self.memory]
         return settings
 
     @property
@@ -45,23 +51,30 @@ def rates(stride: int) -> Callable[[Point], Iterator[Point]]:
 
     def neighbours(point: Point) -> Iterator[Point]:
         for rate in (point.rate + stride, point.rate - stride):
-            yield Point(rate, point.warmup, point.final)
+            yield replace(point, rate=rate)
 
     return neighbours
 
 
-def courses(steps: int) -> Callable[[Point], Iterator[Point]]:
-    """The neighbours in every direction; a warm-up takes half of the run at most, and a factor ends at 0."""
+def courses(steps: int, *, memories: int = 1) -> Callable[[Point], Iterator[Point]]:
+    """The neighbours in every direction, memory among the first `memories`; a warm-up takes half of the run at most,
+    and a factor ends at 0."""
 
     def neighbours(point: Point) -> Iterator[Point]:
-        warmups = [Point(point.rate, point.warmup + by, point.final) for by in (1, -1)]
-        finals = [Point(point.rate, point.warmup, point.final + by) for by in (1, -1)]
+        warmups = [replace(point, warmup=point.warmup + by) for by in (1, -1)]
+        finals = [replace(point, final=point.final + by) for by in (1, -1)]
         higher = [  # a warm-up bears a higher rate, and so does a cosine
-            Point(point.rate + 1, point.warmup + 1, point.final),
-            Point(point.rate + 1, point.warmup, point.final + 1),
+            replace(point, rate=point.rate + 1, warmup=point.warmup + 1),
+            replace(point, rate=point.rate + 1, final=point.final + 1),
         ]
-        for each in (*warmups, *rates(FINE)(point), *finals, *higher):
-            if each.warmup >= 0 and each.warmup_steps <= steps // 2 and 0 <= each.final < len(FINAL_FACTORS):
+        others = [replace(point, memory=point.memory + by) for by in (1, -1)]
+        for each in (*warmups, *rates(FINE)(point), *finals, *higher, *others):
+            if (
+                each.warmup >= 0
+                and each.warmup_steps <= steps // 2
+                and 0 <= each.final < len(FINAL_FACTORS)
+                and 0 <= each.memory < memories
+            ):
                 yield each
 
     return neighbours
