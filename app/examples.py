@@ -13,7 +13,7 @@ LATER = "2026-11-23T13:00:00Z"
 PACK_DIGEST = "sha256:e9ca931543ba731cddf6815b38377a0eb0e5b404b2fd3af6abfc9f8b6d6f138c"
 CURSOR = "MTc5NTQwNjIwNTEwMDo4NzU0ZmRmMTA3OWY0NzE3YjQ2Yjg3ZTA1OWI1MDQ1Yg"
 _OWN = f"/v1/inversions/{ID}"
-_PACK = {"name": "faces-64", "version": "0.2", "digest": PACK_DIGEST}
+_PACK = {"name": "faces-128", "version": "1.0", "digest": PACK_DIGEST}
 _PARTS = ("aligned", "image", "latents", "pasted", "metrics", "animation", "strip")
 
 INVERSION: dict[str, Any] = {
@@ -69,15 +69,15 @@ PACKS = {
     "packs": [
         {
             **_PACK,
-            "resolution": 64,
-            "layers": 10,
+            "resolution": 128,
+            "layers": 12,
             "w_dim": 256,
             "starts": ["encoder", "mean", "random"],
-            "optimizers": ["adagrad", "adam", "lbfgs", "learned", "learned-residual", "nag", "rmsprop", "sgd"],
-            "default_optimizer": "learned-residual",
+            "optimizers": ["adagrad", "adam", "lbfgs", "learned", "learned-lbfgs", "nag", "rmsprop", "sgd"],
+            "default_optimizer": "learned-lbfgs",
             "directions": [{"name": "smile", "label": "Happier", "low": -3.0, "high": 3.0}],
             "licence": "CC BY-NC-SA 4.0",
-            "description": "64 px faces",
+            "description": "128 px faces",
             "default": True,
         }
     ],

@@ -37,7 +37,7 @@ class Answer(BaseModel):
 class PackName(Answer):
     """The pack that a code belongs to: another pack, or another version, renders another face from it."""
 
-    name: str = Field(description="Its name.", examples=["faces-64"])
+    name: str = Field(description="Its name.", examples=["faces-128"])
     version: str = Field(description="Its version.", examples=["0.2"])
     digest: str | None = Field(
         None,
@@ -277,7 +277,7 @@ class Latents(Answer):
 
     model_config = _shown(examples.LATENTS)
 
-    shape: list[int] = Field(description="Layers and dimensions.", examples=[[10, 256]])
+    shape: list[int] = Field(description="Layers and dimensions.", examples=[[12, 256]])
     pack: PackName = Field(description="The pack that it belongs to.")
     latents: list[list[float]] = Field(description="The code itself, float32.")
 

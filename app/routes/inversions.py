@@ -110,7 +110,7 @@ async def list_(
     tenant: Tenant,
     status: Annotated[JobStatus | None, Query(description="Only those in this state.", examples=["succeeded"])] = None,
     pack: Annotated[
-        str | None, Query(max_length=64, description="Only those of this pack.", examples=["faces-64"])
+        str | None, Query(max_length=64, description="Only those of this pack.", examples=["faces-128"])
     ] = None,
     created_after: Annotated[Time | None, Query(description="Only those made later.", examples=[examples.TIME])] = None,
     created_before: Annotated[

@@ -21,7 +21,7 @@ from inversion_core.packs.networks import load_directions, load_learned, load_ne
 from inversion_core.packs.pack import Pack
 from inversion_core.packs.reader import REMEDY
 
-DEFAULT_PACK = "faces-64"
+DEFAULT_PACK = "faces-128"
 """Name of the pack that is taken where none is named."""
 PATH_VARIABLE = "INVERSION_PACKS"
 """Environment variable: folders with packs in them, or packs, separated as in PATH; looked through first."""

@@ -64,7 +64,7 @@ class JobOptions(Message):
         min_length=1,
         max_length=MAX_NAME_LENGTH,
         description="Name of a pack that a live worker announces; none takes the worker's default.",
-        examples=["faces-64"],
+        examples=["faces-128"],
     )
     optimizer: str | None = Field(
         None,
