@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -28,9 +29,9 @@ SCHEDULES: Mapping[str, Mapping[str, Any]] = {
 }
 """Courses of the rate that Adam is tried with; the others take the one that Adam fares better with. A hundred steps are
 few: what falls to a twentieth does worse than what falls to a third (docs/log.md)."""
-ADAM_MEMORIES = (0.95,)
-"""Values of beta2 that Adam's best course is tried with besides its own, .999, which remembers the large gradients of
-the first steps for longer than a run has steps (docs/log.md)."""
+ADAM_SHORT_BETA2 = 0.95
+"""What Adam's best course is tried with besides its own beta2, .999, which remembers the large gradients of the first
+steps for longer than a run has steps (docs/log.md)."""
 ADAM_FIRST_RATE = 0.08
 """Where the search begins; it goes on from there by factors, so it does not have to be near."""
 FIRST_START = TRAINED_STARTS[0]
@@ -77,15 +78,14 @@ class _Trials:
         first, found = ADAM_FIRST_RATE, []
         for course in SCHEDULES.values():
             rate, loss = self._best_rate("adam", start, course, first, target_BCHW, num_steps, factor=2)
-            found.append((loss, {"learning_rate": rate, **course}))
+            found.append((loss, rate, course))
             first = 2 * rate
-        lowest = min(found, key=lambda pair: pair[0])
-        for beta2 in ADAM_MEMORIES:
-            first = lowest[1]["learning_rate"]
-            course = {key: value for key, value in lowest[1].items() if key != "learning_rate"} | {"beta2": beta2}
-            rate, loss = self._best_rate("adam", start, course, first, target_BCHW, num_steps, factor=2)
-            found.append((loss, {"learning_rate": rate, **course}))
-        return min(found, key=lambda pair: pair[0])[1]
+        _, first, course = min(found, key=itemgetter(0))
+        course = {**course, "beta2": ADAM_SHORT_BETA2}
+        rate, loss = self._best_rate("adam", start, course, first, target_BCHW, num_steps, factor=2)
+        found.append((loss, rate, course))
+        _, rate, course = min(found, key=itemgetter(0))
+        return {"learning_rate": rate, **course}
 
     def best_other(self, name: str, course: Mapping[str, Any], target_BCHW: Tensor, num_steps: int) -> dict[str, Any]:
         built_in = CLASSIC[name]()
