@@ -13,7 +13,7 @@ LATER = "2026-11-23T13:00:00Z"
 PACK_DIGEST = "sha256:e9ca931543ba731cddf6815b38377a0eb0e5b404b2fd3af6abfc9f8b6d6f138c"
 CURSOR = "MTc5NTQwNjIwNTEwMDo4NzU0ZmRmMTA3OWY0NzE3YjQ2Yjg3ZTA1OWI1MDQ1Yg"
 _OWN = f"/v1/inversions/{ID}"
-_PACK = {"name": "faces-128", "version": "1.0", "digest": PACK_DIGEST}
+_PACK = {"name": "faces-128", "version": "1.1", "digest": PACK_DIGEST}
 _PARTS = ("aligned", "image", "latents", "pasted", "metrics", "animation", "strip")
 
 INVERSION: dict[str, Any] = {
@@ -73,8 +73,8 @@ PACKS = {
             "layers": 12,
             "w_dim": 256,
             "starts": ["encoder", "mean", "random"],
-            "optimizers": ["adagrad", "adam", "lbfgs", "learned", "learned-lbfgs", "nag", "rmsprop", "sgd"],
-            "default_optimizer": "learned-lbfgs",
+            "optimizers": ["adagrad", "adam", "lbfgs", "learned", "learned-residual", "nag", "rmsprop", "sgd"],
+            "default_optimizer": "learned-residual",
             "directions": [{"name": "smile", "label": "Happier", "low": -3.0, "high": 3.0}],
             "licence": "CC BY-NC-SA 4.0",
             "description": "128 px faces",
