@@ -24,6 +24,7 @@ from inversion_core.training.precision import prepare
 SETTINGS: dict[str, tuple[type, str]] = {
     "hidden": (int, "width of the network's layers"),
     "learning_rate": (float, "step size of the Adam inside, or of the first step"),
+    "beta1": (float, "decay of the mean of the gradient in the Adam inside"),
     "depth": (int, "number of LSTM layers"),
     "log_range": (float, "p of the LSTM's input: gradients down to exp(-p) are seen by their logarithm"),
     "gradient_scale": (float, "factor of the gradient before that"),

@@ -75,12 +75,16 @@ class BasisConfig:
     learning_rate: float = 0.16
     """Step size, after the warm-up."""
     warmup_steps: int = 3
+    beta1: float = 0.9
+    """Decay of the gradient's mean. 0.9 is Adam's own; steps as long as these want less (docs/log.md)."""
 
     def __post_init__(self) -> None:
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
         if self.warmup_steps < 0:
             raise ValueError(f"warmup_steps is {self.warmup_steps}; it must be 0 or more")
+        if not 0 <= self.beta1 < 1:
+            raise ValueError(f"beta1 is {self.beta1}; it must be in [0, 1)")
 
 
 class BasisNetwork(nn.Module):
@@ -98,7 +102,7 @@ class LearnedBasis:
     def __init__(self, network: BasisNetwork):
         self.basis, config = network.basis, network.config
         schedule = Schedule(warmup_steps=config.warmup_steps)
-        self._adam = Adam(learning_rate=config.learning_rate, schedule=schedule)
+        self._adam = Adam(learning_rate=config.learning_rate, beta1=config.beta1, schedule=schedule)
 
     def init(self, w_BLD: Tensor) -> AdamState:
         return self._adam.init(w_BLD)

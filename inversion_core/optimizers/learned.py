@@ -34,12 +34,17 @@ class LearnedConfig:
     """Width of the hidden layers."""
     learning_rate: float = 0.01
     """Step size alpha of the Adam whose update goes in; the paper's is 0.01."""
+    beta1: float = 0.9
+    """That Adam's decay of the gradient's mean. The paper states none; 0.9 is Adam's own. g makes steps twenty times
+    Adam's, and the longer those are the sooner an old gradient leads astray (docs/log.md)."""
 
     def __post_init__(self) -> None:
         if min(self.num_layers, self.w_dim, self.hidden) < 1:
             raise ValueError("num_layers, w_dim and hidden must be at least 1")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
+        if not 0 <= self.beta1 < 1:
+            raise ValueError(f"beta1 is {self.beta1}; it must be in [0, 1)")
 
 
 class LayerwiseLinear(nn.Module):
@@ -124,7 +129,7 @@ class Learned:
 
     def __init__(self, network: UpdateNetwork):
         self.network = network
-        self._adam = Adam(learning_rate=network.config.learning_rate)
+        self._adam = Adam(learning_rate=network.config.learning_rate, beta1=network.config.beta1)
 
     def init(self, w_BLD: Tensor) -> AdamState:
         return self._adam.init(w_BLD)

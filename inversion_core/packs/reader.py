@@ -14,7 +14,7 @@ DEPTHS = ("mapping_layers", "blocks_per_size", "depth")
 """Fields that count layers."""
 MAX_DEPTH = 64
 """Most of them that are believed: a network's layers are built one by one to be compared with its file."""
-LATER = ("blocks_per_size", "side_px")
+LATER = ("blocks_per_size", "side_px", "beta1")
 """Fields that came later: where a pack does not state them, their defaults hold."""
 REMEDY = "Copy the pack again, or make it anew with the program that wrote it."
 """What every fault of a pack ends with."""

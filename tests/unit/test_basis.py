@@ -43,9 +43,11 @@ def test_its_axes_are_orthonormal_and_decouple_the_matrix() -> None:
     torch.testing.assert_close(along_LDE, torch.diag_embed(basis.curvature_LD), rtol=1e-4, atol=1e-4)
 
 
-def test_in_the_standard_basis_it_is_adam() -> None:
-    optimizer = LearnedBasis(BasisNetwork(BasisConfig(num_layers=LAYERS, w_dim=DIM, learning_rate=0.1)))
-    adam = build_optimizer("adam", {"learning_rate": 0.1, "warmup_steps": 3})
+@pytest.mark.parametrize("beta1", [0.9, 0.7])
+def test_in_the_standard_basis_it_is_adam(beta1: float) -> None:
+    config = BasisConfig(num_layers=LAYERS, w_dim=DIM, learning_rate=0.1, beta1=beta1)
+    optimizer = LearnedBasis(BasisNetwork(config))
+    adam = build_optimizer("adam", {"learning_rate": 0.1, "warmup_steps": 3, "beta1": beta1})
     w_BLD = theirs_BLD = torch.randn(2, LAYERS, DIM)
     state, their_state = optimizer.init(w_BLD), adam.init(w_BLD)
     for _ in range(5):

@@ -24,10 +24,11 @@ CONFIG = OptimizerTraining(
 )
 
 
-def network(pack: Pack, seed: int = 0) -> UpdateNetwork:
+def network(pack: Pack, seed: int = 0, *, beta1: float = 0.9) -> UpdateNetwork:
+    size = {"num_layers": pack.num_layers, "w_dim": pack.w_dim}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return UpdateNetwork(LearnedConfig(num_layers=pack.num_layers, w_dim=pack.w_dim, hidden=8, learning_rate=0.05))
+        return UpdateNetwork(LearnedConfig(**size, hidden=8, learning_rate=0.05, beta1=beta1))
 
 
 def trainer(pack: Pack, folder: Path, config: OptimizerTraining = CONFIG) -> OptimizerTrainer:
@@ -46,14 +47,15 @@ def last_loss(pack: Pack, optimizer: Adam | Learned, steps: int) -> float:
     return float(run[-1].loss_B.mean())
 
 
-def test_an_untrained_network_is_adam() -> None:
+@pytest.mark.parametrize("beta1", [0.9, 0.6])
+def test_an_untrained_network_is_adam(beta1: float) -> None:
     pack = tiny_pack()
-    w_BLD, grad_BLD = torch.randn(2, 3, pack.num_layers, pack.w_dim)
-    learned, adam = Learned(network(pack)), Adam(learning_rate=0.05)
+    w_BLD, *grads = torch.randn(4, 3, pack.num_layers, pack.w_dim)
+    learned, adam = Learned(network(pack, beta1=beta1)), Adam(learning_rate=0.05, beta1=beta1)
     state, reference = learned.init(w_BLD), adam.init(w_BLD)
     ours_BLD = theirs_BLD = w_BLD
     with torch.no_grad():
-        for _ in range(3):
+        for grad_BLD in grads:
             ours_BLD, state = learned.step(ours_BLD, grad_BLD, state)
             theirs_BLD, reference = adam.step(theirs_BLD, grad_BLD, reference)
     torch.testing.assert_close(ours_BLD, theirs_BLD, rtol=1e-5, atol=1e-7)

@@ -273,17 +273,26 @@ def test_courses_stay_within_a_run() -> None:
     assert all(point.warmup_steps == 0 for point in courses(8)(Point()))
 
 
-def test_the_memory_is_sought_for_whom_it_is_asked() -> None:
+def test_the_betas_are_sought_for_whom_it_is_asked() -> None:
     def loss(point: Point) -> float:
-        return abs(point.rate - 1) + abs(point.memory - 1)
+        return abs(point.rate - 1) + abs(point.memory - 1) + abs(point.momentum - 2)
 
-    assert climb(Point(), courses(100, memories=3), loss) == (Point(1, memory=1), True)
+    assert climb(Point(), courses(100, moments=True), loss) == (Point(1, memory=1, momentum=2), True)
     assert climb(Point(), courses(100), loss) == (Point(1), True)
-    assert {point.memory for point in courses(100, memories=2)(Point(memory=1))} == {0, 1}
+    last = Point(memory=2, momentum=2)
+    assert {(point.memory, point.momentum) for point in courses(100, moments=True)(last)} == {(2, 2), (1, 2), (2, 1)}
+
+
+def test_less_momentum_is_tried_with_a_higher_rate() -> None:
+    """Where each alone is worse."""
+    worse_alone = {Point(): 2.0, Point(rate=1): 3.0, Point(momentum=1): 3.0, Point(rate=1, momentum=1): 1.0}
+    found, _ = climb(Point(), courses(100, moments=True), lambda point: worse_alone.get(point, 9.0))
+    assert found == Point(rate=1, momentum=1)
 
 
 def test_settings_are_those_of_a_pack() -> None:
     assert Point(3, memory=1).settings(0.01) == {"learning_rate": 0.08, "beta2": 0.95}
+    assert Point(momentum=1).settings(0.01) == {"learning_rate": 0.01, "beta1": 0.7}
     assert Point(3).settings(0.01) == {"learning_rate": 0.08}
     assert Point(-2, 2, 1).settings(20.0) == {"learning_rate": 5.0, "warmup_steps": 10, "final_factor": 0.5}
     assert Point(0, 0, 6).settings(1.0) == {"learning_rate": 1.0, "warmup_steps": 0, "final_factor": 0.0}

@@ -11,6 +11,8 @@ FIRST_WARMUP_STEPS = 5
 FINAL_FACTORS = (1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125, 0.0)
 MEMORIES = (0.999, 0.95, 0.9)
 """Adam's beta2. What 0.999 keeps of the first, large gradients holds all steps of a short run small (docs/log.md)."""
+MOMENTA = (0.9, 0.7, 0.5)
+"""Adam's beta1. The longer the steps, the sooner an old gradient leads astray (docs/log.md)."""
 COARSE, FINE = 2, 1
 """Steps of the rate in powers of two: by fours first."""
 AT_MOST = 80
@@ -31,6 +33,8 @@ class Point:
     """Place in FINAL_FACTORS."""
     memory: int = 0
     """Place in MEMORIES."""
+    momentum: int = 0
+    """Place in MOMENTA."""
 
     def settings(self, first_rate: float) -> dict[str, Any]:
         """As `build_optimizer` takes them; a constant rate is spelt without a schedule."""
@@ -39,6 +43,8 @@ class Point:
             settings |= {"warmup_steps": self.warmup_steps, "final_factor": FINAL_FACTORS[self.final]}
         if self.memory:
             settings["beta2"] = MEMORIES[self.memory]
+        if self.momentum:
+            settings["beta1"] = MOMENTA[self.momentum]
         return settings
 
     @property
@@ -56,24 +62,28 @@ def rates(stride: int) -> Callable[[Point], Iterator[Point]]:
     return neighbours
 
 
-def courses(steps: int, *, memories: int = 1) -> Callable[[Point], Iterator[Point]]:
-    """The neighbours in every direction, memory among the first `memories`; a warm-up takes half of the run at most,
-    and a factor ends at 0."""
+def courses(steps: int, *, moments: bool = False) -> Callable[[Point], Iterator[Point]]:
+    """The neighbours in every direction, with `moments` in those of Adam's beta1 and beta2 too; a warm-up takes half of
+    the run at most, and a factor ends at 0."""
+    memories, momenta = (len(MEMORIES), len(MOMENTA)) if moments else (1, 1)
 
     def neighbours(point: Point) -> Iterator[Point]:
         warmups = [replace(point, warmup=point.warmup + by) for by in (1, -1)]
         finals = [replace(point, final=point.final + by) for by in (1, -1)]
-        higher = [  # a warm-up bears a higher rate, and so does a cosine
+        higher = [  # a warm-up bears a higher rate, and so do a cosine and less momentum
             replace(point, rate=point.rate + 1, warmup=point.warmup + 1),
             replace(point, rate=point.rate + 1, final=point.final + 1),
+            replace(point, rate=point.rate + 1, momentum=point.momentum + 1),
         ]
-        others = [replace(point, memory=point.memory + by) for by in (1, -1)]
-        for each in (*warmups, *rates(FINE)(point), *finals, *higher, *others):
+        memory = [replace(point, memory=point.memory + by) for by in (1, -1)]
+        momentum = [replace(point, momentum=point.momentum + by) for by in (1, -1)]
+        for each in (*warmups, *rates(FINE)(point), *finals, *higher, *memory, *momentum):
             if (
                 each.warmup >= 0
                 and each.warmup_steps <= steps // 2
                 and 0 <= each.final < len(FINAL_FACTORS)
                 and 0 <= each.memory < memories
+                and 0 <= each.momentum < momenta
             ):
                 yield each
 

@@ -1,4 +1,4 @@
-"""Every classic optimizer at its best: the rate, a warm-up with a cosine, and Adam's memory, tuned on synthetic pairs.
+"""Every classic optimizer at its best: the rate, a warm-up with a cosine, and Adam's betas, tuned on synthetic pairs.
 
 The pairs are drawn from the pack's own mapping as for training (`training.pairs`), with a seed that no training uses;
 no photograph is looked at. The criterion is the median of the lowest losses: what the figures show, and one picture
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from inversion_core.benchmark.optimizers.search import COARSE, FINE, MEMORIES, Point, climb, courses, rates
+from inversion_core.benchmark.optimizers.search import COARSE, FINE, Point, climb, courses, rates
 from inversion_core.benchmark.optimizers.tuned import Tuned, TunedFile
 from inversion_core.inverter import BestSteps, InvertConfig, invert
 from inversion_core.optimizers import CLASSIC, Scheduled
@@ -45,7 +45,7 @@ def tune(pack: Pack, names: Sequence[str], file: TunedFile, *, batch: int) -> Ma
 
 
 def _search(trials: _Trials, name: str) -> Tuned:
-    """By fours along a constant rate, then by twos, then over rate, warm-up, final factor and Adam's beta2 together."""
+    """By fours along a constant rate, then by twos, then over rate, warm-up, final factor and Adam's betas together."""
     built_in = CLASSIC[name]()
     assert isinstance(built_in, Scheduled)
     first_rate = built_in.learning_rate
@@ -56,8 +56,8 @@ def _search(trials: _Trials, name: str) -> Tuned:
     with progress(desc=f"tuning {name}", unit="trial") as trials.bar:
         rough, settled_a = climb(Point(), rates(COARSE), loss)
         constant, settled_b = climb(rough, rates(FINE), loss)
-        memories = len(MEMORIES) if isinstance(built_in, Adam) else 1
-        scheduled, settled_c = climb(constant, courses(trials.file.setup.steps, memories=memories), loss)
+        with_moments = courses(trials.file.setup.steps, moments=isinstance(built_in, Adam))
+        scheduled, settled_c = climb(constant, with_moments, loss)
     return Tuned(
         constant=constant.settings(first_rate), scheduled=scheduled.settings(first_rate),
         settled=settled_a and settled_b and settled_c,
