@@ -41,6 +41,11 @@ class Design:
         fields = dataclasses.fields(self.config)
         return {field.name: str(field.type) for field in fields if field.name not in FROM_PACK}
 
+    def complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings, and the defaults of those that it does not state: what came later is not in older ones."""
+        fields = [field for field in dataclasses.fields(self.config) if field.default is not dataclasses.MISSING]
+        return {**{field.name: field.default for field in fields if field.name not in FROM_PACK}, **settings}
+
     def build(self, settings: Mapping[str, Any], *, num_layers: int, w_dim: int) -> nn.Module:
         """The network for codes (B, num_layers, w_dim), with weights of its own initialisation.
 

@@ -169,6 +169,8 @@ def _check_same_run(out: Path, config: OptimizerTraining, facts: Mapping[str, An
         return
     asked = {**facts, **{name: getattr(config, name) for name in FIXED}}
     there = {**{name: found.get(name) for name in facts}, **{name: found["config"][name] for name in FIXED}}
+    if there["design"] == asked["design"]:
+        there["settings"] = DESIGNS[asked["design"]].complete(there["settings"])
     if None in (there[GENERATOR], asked[GENERATOR]):  # a run of before it was kept, or a pack that is no folder
         del asked[GENERATOR]
     for name, value in asked.items():

@@ -446,3 +446,18 @@ def test_a_run_of_before_the_generator_was_kept_goes_on(archive: Path, tmp_path:
     facts = read_facts(run / CHECKPOINT)
     assert facts is not None
     assert (facts["batch"], facts["generator_sha256"]) == (2, digest)
+
+
+def test_a_run_of_before_a_setting_came_goes_on(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack, run = write(tmp_path / "pack"), tmp_path / "run"
+    assert train(pack, archive, run, "--until", "2") == 0
+    tensors, facts = read_checkpoint(run / CHECKPOINT)
+    assert facts is not None
+    del facts["settings"]["beta1"]
+    save_file(tensors, run / CHECKPOINT, {"facts": json.dumps(facts)})
+    assert train(pack, archive, run, "--until", "4", "--beta1", "0.8") == 2
+    assert "holds a run with settings" in capsys.readouterr().err
+    assert train(pack, archive, run, "--until", "4") == 0
+    assert (read_facts(run / CHECKPOINT) or {})["settings"]["beta1"] == 0.9
