@@ -38,7 +38,7 @@ class PackName(Answer):
     """The pack that a code belongs to: another pack, or another version, renders another face from it."""
 
     name: str = Field(description="Its name.", examples=["faces-128"])
-    version: str = Field(description="Its version.", examples=["1.1"])
+    version: str = Field(description="Its version.", examples=["1.2"])
     digest: str | None = Field(
         None,
         description="sha256:... of the generator's weights: a code belongs to every pack of the same digest.",

@@ -79,12 +79,12 @@ class BasisConfig:
     """Decay of the gradient's mean. 0.9 is Adam's own; steps as long as these want less (docs/log.md)."""
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
-        if self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps is {self.warmup_steps}; it must be 0 or more")
-        if not 0 <= self.beta1 < 1:
-            raise ValueError(f"beta1 is {self.beta1}; it must be in [0, 1)")
+        self.adam()  # which refuses what it cannot be
+
+    def adam(self) -> Adam:
+        """The Adam inside."""
+        schedule = Schedule(warmup_steps=self.warmup_steps)
+        return Adam(learning_rate=self.learning_rate, beta1=self.beta1, schedule=schedule)
 
 
 class BasisNetwork(nn.Module):
@@ -100,9 +100,7 @@ class LearnedBasis:
     """Adam in the basis. Its moments are kept in it, too; no image sees another."""
 
     def __init__(self, network: BasisNetwork):
-        self.basis, config = network.basis, network.config
-        schedule = Schedule(warmup_steps=config.warmup_steps)
-        self._adam = Adam(learning_rate=config.learning_rate, beta1=config.beta1, schedule=schedule)
+        self.basis, self._adam = network.basis, network.config.adam()
 
     def init(self, w_BLD: Tensor) -> AdamState:
         return self._adam.init(w_BLD)

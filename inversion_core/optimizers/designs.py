@@ -27,7 +27,7 @@ class Design:
     """How a learned optimizer is put together: config -> network, network -> optimizer."""
 
     config: type[Any]
-    """A frozen dataclass with `num_layers`, `w_dim` and settings, each an int, a float, a bool or a str."""
+    """A frozen dataclass with `num_layers`, `w_dim` and settings with defaults, each an int, float, bool or str."""
     network: Callable[[Any], nn.Module]
     optimizer: Callable[[Any], AnyOptimizer]
     untrained: str
@@ -43,7 +43,7 @@ class Design:
 
     def complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The settings, and the defaults of those that it does not state: what came later is not in older ones."""
-        fields = [field for field in dataclasses.fields(self.config) if field.default is not dataclasses.MISSING]
+        fields = dataclasses.fields(self.config)
         return {**{field.name: field.default for field in fields if field.name not in FROM_PACK}, **settings}
 
     def build(self, settings: Mapping[str, Any], *, num_layers: int, w_dim: int) -> nn.Module:

@@ -41,10 +41,11 @@ class LearnedConfig:
     def __post_init__(self) -> None:
         if min(self.num_layers, self.w_dim, self.hidden) < 1:
             raise ValueError("num_layers, w_dim and hidden must be at least 1")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
-        if not 0 <= self.beta1 < 1:
-            raise ValueError(f"beta1 is {self.beta1}; it must be in [0, 1)")
+        self.adam()  # which refuses what it cannot be
+
+    def adam(self) -> Adam:
+        """The Adam whose update goes in."""
+        return Adam(learning_rate=self.learning_rate, beta1=self.beta1)
 
 
 class LayerwiseLinear(nn.Module):
@@ -129,7 +130,7 @@ class Learned:
 
     def __init__(self, network: UpdateNetwork):
         self.network = network
-        self._adam = Adam(learning_rate=network.config.learning_rate, beta1=network.config.beta1)
+        self._adam = network.config.adam()
 
     def init(self, w_BLD: Tensor) -> AdamState:
         return self._adam.init(w_BLD)

@@ -62,11 +62,11 @@ def make_trainer(
         if pack.encoder is not None:
             sizes |= trunk_widths(pack.encoder)
         settings = {**sizes, **settings}
+    kept = DESIGNS[design].complete(settings)
     try:
-        complete = DESIGNS[design].config(**settings, **size)
+        DESIGNS[design].config(**kept, **size)
     except (TypeError, ValueError) as error:
         raise OptionInvalid(f"design {design!r} does not take these settings: {error}") from error
-    kept = {name: getattr(complete, name) for name in DESIGNS[design].setting_types}
     facts = {
         "design": design, "settings": kept, "pack": {"name": pack.name, **size},
         GENERATOR: _generator(pack.manifest),

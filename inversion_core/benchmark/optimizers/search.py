@@ -52,39 +52,34 @@ class Point:
         return 0 if self.warmup == 0 else int(FIRST_WARMUP_STEPS * 2 ** (self.warmup - 1))
 
 
+def beside(point: Point, field: str, stride: int = 1) -> list[Point]:
+    """The two neighbours along one field, the higher first."""
+    return [replace(point, **{field: getattr(point, field) + by}) for by in (stride, -stride)]
+
+
 def rates(stride: int) -> Callable[[Point], Iterator[Point]]:
     """The neighbours with another rate alone."""
-
-    def neighbours(point: Point) -> Iterator[Point]:
-        for rate in (point.rate + stride, point.rate - stride):
-            yield replace(point, rate=rate)
-
-    return neighbours
+    return lambda point: iter(beside(point, "rate", stride))
 
 
 def courses(steps: int, *, moments: bool = False) -> Callable[[Point], Iterator[Point]]:
     """The neighbours in every direction, with `moments` in those of Adam's beta1 and beta2 too; a warm-up takes half of
     the run at most, and a factor ends at 0."""
-    memories, momenta = (len(MEMORIES), len(MOMENTA)) if moments else (1, 1)
+    places = {"final": len(FINAL_FACTORS), "memory": 1, "momentum": 1}
+    if moments:
+        places |= {"memory": len(MEMORIES), "momentum": len(MOMENTA)}
 
     def neighbours(point: Point) -> Iterator[Point]:
-        warmups = [replace(point, warmup=point.warmup + by) for by in (1, -1)]
-        finals = [replace(point, final=point.final + by) for by in (1, -1)]
         higher = [  # a warm-up bears a higher rate, and so do a cosine and less momentum
             replace(point, rate=point.rate + 1, warmup=point.warmup + 1),
             replace(point, rate=point.rate + 1, final=point.final + 1),
             replace(point, rate=point.rate + 1, momentum=point.momentum + 1),
         ]
-        memory = [replace(point, memory=point.memory + by) for by in (1, -1)]
-        momentum = [replace(point, momentum=point.momentum + by) for by in (1, -1)]
-        for each in (*warmups, *rates(FINE)(point), *finals, *higher, *memory, *momentum):
-            if (
-                each.warmup >= 0
-                and each.warmup_steps <= steps // 2
-                and 0 <= each.final < len(FINAL_FACTORS)
-                and 0 <= each.memory < memories
-                and 0 <= each.momentum < momenta
-            ):
+        alone = [near for field in ("warmup", "rate", "final") for near in beside(point, field)]
+        betas = [near for field in ("memory", "momentum") for near in beside(point, field)]
+        for each in (*alone, *higher, *betas):
+            is_within_run = each.warmup >= 0 and each.warmup_steps <= steps // 2
+            if is_within_run and all(0 <= getattr(each, field) < count for field, count in places.items()):
                 yield each
 
     return neighbours

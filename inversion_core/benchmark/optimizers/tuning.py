@@ -56,8 +56,8 @@ def _search(trials: _Trials, name: str) -> Tuned:
     with progress(desc=f"tuning {name}", unit="trial") as trials.bar:
         rough, settled_a = climb(Point(), rates(COARSE), loss)
         constant, settled_b = climb(rough, rates(FINE), loss)
-        with_moments = courses(trials.file.setup.steps, moments=isinstance(built_in, Adam))
-        scheduled, settled_c = climb(constant, with_moments, loss)
+        neighbours = courses(trials.file.setup.steps, moments=isinstance(built_in, Adam))
+        scheduled, settled_c = climb(constant, neighbours, loss)
     return Tuned(
         constant=constant.settings(first_rate), scheduled=scheduled.settings(first_rate),
         settled=settled_a and settled_b and settled_c,
