@@ -21,21 +21,21 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 
 FROM base AS app
 RUN pip install --constraint constraints.txt '.[app,s3,otel]'
-COPY worker ./worker
-COPY app ./app
+COPY inversion_worker ./inversion_worker
+COPY inversion_app ./inversion_app
 RUN pip install --no-deps --force-reinstall .
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
-CMD ["uvicorn", "app.main:create_app", "--factory", "--host", "0.0.0.0", "--port", "8000", "--timeout-graceful-shutdown", "5"]
+CMD ["uvicorn", "inversion_app.main:create_app", "--factory", "--host", "0.0.0.0", "--port", "8000", "--timeout-graceful-shutdown", "5"]
 
 FROM base AS worker
 RUN pip install --constraint constraints.txt '.[worker,s3,otel]'
 COPY inversion_core ./inversion_core
-COPY worker ./worker
+COPY inversion_worker ./inversion_worker
 RUN pip install --no-deps --force-reinstall .
 USER 10001:10001
 HEALTHCHECK --interval=30s --timeout=20s --start-period=60s \
-    CMD ["python", "-m", "worker.health"]
-CMD ["python", "-m", "worker"]
+    CMD ["python", "-m", "inversion_worker.health"]
+CMD ["python", "-m", "inversion_worker"]

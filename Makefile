@@ -19,7 +19,7 @@ help:  ## list these commands
 install: $(STAMP)  ## make .venv and install everything into it (the others do this by themselves)
 
 serve: $(STAMP)  ## Valkey, one worker and the API on http://HOST:PORT until Ctrl-C [PORT=8000 HOST=127.0.0.1]
-	@exec $(BIN)/python -m app.serve --stop-with-parent --host '$(HOST)' --port '$(PORT)' $(ARGS)
+	@exec $(BIN)/python -m inversion_app.serve --stop-with-parent --host '$(HOST)' --port '$(PORT)' $(ARGS)
 
 test: $(STAMP)  ## run the tests [ARGS="-k alignment"]
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
@@ -30,7 +30,7 @@ load: $(STAMP)  ## 50 clients at once on two API processes and two workers; fail
 check: $(STAMP)  ## ruff, mypy --strict and the import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy --strict -p app -p worker -p inversion_core -p inversion_client
+	@$(BIN)/mypy --strict -p inversion_app -p inversion_worker -p inversion_core -p inversion_client
 	@$(BIN)/lint-imports
 
 format: $(STAMP)  ## rewrite the code as ruff would have it

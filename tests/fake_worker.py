@@ -20,12 +20,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from worker.backend import NO_EXTRAS, NOTHING, Before, Code, Extras, Prepared
-from worker.bootstrap import run
-from worker.contract import FaceInfo, JobOptions, PackInfo, StartKind, StopReason
-from worker.errors import JobRefused
-from worker.problems import problem
-from worker.settings import WorkerSettings
+from inversion_worker.backend import NO_EXTRAS, NOTHING, Before, Code, Extras, Prepared
+from inversion_worker.bootstrap import run
+from inversion_worker.contract import FaceInfo, JobOptions, PackInfo, StartKind, StopReason
+from inversion_worker.errors import JobRefused
+from inversion_worker.problems import problem
+from inversion_worker.settings import WorkerSettings
 
 LAYERS, WIDTH = 4, 8
 SIDE_PX = 32
@@ -48,7 +48,7 @@ PACK = PackInfo(
 
 @dataclass(frozen=True, kw_only=True)
 class FakeStep:
-    """A worker.backend.BackendStep."""
+    """An inversion_worker.backend.BackendStep."""
 
     index: int
     loss: float
@@ -68,7 +68,7 @@ class FakeStep:
 
 @dataclass(frozen=True, kw_only=True)
 class FakePrepared:
-    """A worker.backend.Prepared: momentum descent of a code towards the photo's own brightness."""
+    """An inversion_worker.backend.Prepared: momentum descent of a code towards the photo's own brightness."""
 
     options: JobOptions
     target: Code
@@ -137,7 +137,7 @@ class FakePrepared:
 
 
 class FakeBackend:
-    """A worker.backend.Backend."""
+    """An inversion_worker.backend.Backend."""
 
     device = "cpu"
 

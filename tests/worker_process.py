@@ -11,11 +11,11 @@ from pathlib import Path
 
 import anyio
 
-from worker.client import JobClient
-from worker.contract import ArtifactKey, JobEvent, JobRecord, JobStatus
+from inversion_worker.client import JobClient
+from inversion_worker.contract import ArtifactKey, JobEvent, JobRecord, JobStatus
 
 FAKE_WORKER = [str(Path(__file__).with_name("fake_worker.py"))]
-REAL_WORKER = ["-m", "worker"]
+REAL_WORKER = ["-m", "inversion_worker"]
 PATIENCE_S = 60.0
 
 

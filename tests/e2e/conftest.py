@@ -19,7 +19,7 @@ from e2e_service import PATIENCE_S, free_port, wait_ready
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from worker_process import FAKE_WORKER, WorkerProcess
 
-from worker.valkey import EmbeddedValkey
+from inversion_worker.valkey import EmbeddedValkey
 
 expect.set_options(timeout=30_000)  # milliseconds; a busy machine is no failure
 
@@ -61,7 +61,7 @@ def url(service_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
     """Where a whole service of its own listens."""
     port = free_port()
     worker = WorkerProcess(FAKE_WORKER, service_env, tmp_path_factory.mktemp("worker") / "worker.log")
-    command = ["uvicorn", "app.main:create_app", "--factory", "--port", str(port), "--log-level", "warning"]
+    command = ["uvicorn", "inversion_app.main:create_app", "--factory", "--port", str(port), "--log-level", "warning"]
     api = subprocess.Popen([sys.executable, "-m", *command], env=service_env)
     try:
         wait_ready(f"http://127.0.0.1:{port}", api)
@@ -76,11 +76,11 @@ def url(service_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
 def guarded(url: str, service_env: dict[str, str]) -> Iterator[tuple[str, str]]:
     """Another API process on the same Valkey that asks for keys: its address, and a key."""
     made = subprocess.run(
-        [sys.executable, "-m", "app.keys_command", "create", "page"],
+        [sys.executable, "-m", "inversion_app.keys_command", "create", "page"],
         env=service_env, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     port = free_port()
-    command = ["uvicorn", "app.main:create_app", "--factory", "--port", str(port), "--log-level", "warning"]
+    command = ["uvicorn", "inversion_app.main:create_app", "--factory", "--port", str(port), "--log-level", "warning"]
     api = subprocess.Popen([sys.executable, "-m", *command], env=service_env | {"INVERSION_AUTH": "on"})
     try:
         wait_ready(f"http://127.0.0.1:{port}", api)

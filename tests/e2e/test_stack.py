@@ -24,9 +24,9 @@ PATIENCE_S = 240
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where `python -m app.serve` says that it listens, with the default pack."""
+    """Where `python -m inversion_app.serve` says that it listens, with the default pack."""
     port = free_port()
-    command = ["-m", "app.serve", "--port", str(port), "--state-dir", str(tmp_path_factory.mktemp("state"))]
+    command = ["-m", "inversion_app.serve", "--port", str(port), "--state-dir", str(tmp_path_factory.mktemp("state"))]
     process = subprocess.Popen([sys.executable, *command])
     try:
         wait_ready(f"http://127.0.0.1:{port}", process, PATIENCE_S)

@@ -22,15 +22,15 @@ from pathlib import Path
 
 from dockerfile import ROOT, Instruction, stages
 
-from worker.valkey import EmbeddedValkey
+from inversion_worker.valkey import EmbeddedValkey
 
 READY_TIMEOUT_S = 180.0
 PROBES = {
     "app": (
-        "import importlib.util as u, app.main; app.main.create_app();"
+        "import importlib.util as u, inversion_app.main; inversion_app.main.create_app();"
         "assert not u.find_spec('torch') and not u.find_spec('inversion_core')"
     ),
-    "worker": "import importlib.util as u, torch, inversion_core, worker.tasks; assert not u.find_spec('fastapi')",
+    "worker": "import importlib.util as u, torch, inversion_core, inversion_worker.tasks; assert not u.find_spec('fastapi')",
 }
 """What each image must be able to import, and must not hold."""
 

@@ -64,7 +64,7 @@ def service(folder: Path, port: int) -> Iterator[subprocess.Popen[str]]:
     """A running inversion-serve; whatever the test left of it is killed."""
     ours = ("INVERSION_REDIS_URL", "INVERSION_ARTIFACTS_URL")
     env = {name: value for name, value in os.environ.items() if name not in ours}
-    command = [sys.executable, "-m", "app.serve", "--port", str(port), "--state-dir", str(folder)]
+    command = [sys.executable, "-m", "inversion_app.serve", "--port", str(port), "--state-dir", str(folder)]
     with subprocess.Popen(
         command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from app.settings import AppSettings
+from inversion_app.settings import AppSettings
 from inversion_core.packs.load import PATH_VARIABLE
-from worker.settings import ClientSettings, WorkerSettings
+from inversion_worker.settings import ClientSettings, WorkerSettings
 
 pytestmark = pytest.mark.unit
 

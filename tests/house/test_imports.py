@@ -17,8 +17,8 @@ WITHOUT_TORCH = """
 import sys
 for name in ("torch", "inversion_core"):
     sys.modules[name] = None  # importing it raises ImportError
-import app.main, app.serve
-app.main.create_app()
+import inversion_app.main, inversion_app.serve
+inversion_app.main.create_app()
 """
 
 
@@ -33,16 +33,18 @@ def skeleton(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The packages without their contents but the modules that the rules name."""
     folder = tmp_path_factory.mktemp("skeleton")
     shutil.copy(ROOT / "pyproject.toml", folder)
-    for package in ("app", "worker", "inversion_core", "inversion_client"):
+    for package in ("inversion_app", "inversion_worker", "inversion_core", "inversion_client"):
         (folder / package).mkdir()
         (folder / package / "__init__.py").touch()
     for module in ("tasks", "bootstrap", "frames", "store", "client", "contract"):
-        (folder / "worker" / f"{module}.py").touch()
+        (folder / "inversion_worker" / f"{module}.py").touch()
     (folder / "inversion_client" / "command.py").touch()
     (folder / "inversion_core" / "cli").mkdir()
     (folder / "inversion_core" / "cli" / "__init__.py").touch()
     (folder / "inversion_core" / "cli" / "submit.py").write_text("import inversion_client.command\n")
-    (folder / "app" / "good.py").write_text("import worker.client\nimport worker.contract\n")
+    (folder / "inversion_app" / "good.py").write_text(
+        "import inversion_worker.client\nimport inversion_worker.contract\n"
+    )
     assert lint(folder).returncode == 0
     return folder
 
@@ -57,21 +59,21 @@ def test_rules_hold() -> None:
     [
         ("inversion_core/bad.py", "import fastapi"),
         ("inversion_core/bad.py", "import pydantic"),
-        ("inversion_core/bad.py", "import worker.contract"),
+        ("inversion_core/bad.py", "import inversion_worker.contract"),
         ("inversion_core/bad.py", "import inversion_client"),
         ("inversion_core/cli/bad.py", "import inversion_client.command"),
         ("inversion_client/bad.py", "import inversion_core"),
-        ("inversion_client/bad.py", "import worker.contract"),
-        ("inversion_client/bad.py", "import app"),
+        ("inversion_client/bad.py", "import inversion_worker.contract"),
+        ("inversion_client/bad.py", "import inversion_app"),
         ("inversion_client/bad.py", "import pydantic"),
-        ("app/bad.py", "import inversion_client"),
-        ("worker/bad.py", "import inversion_client"),
-        ("app/bad.py", "import torch"),
-        ("app/bad.py", "import inversion_core"),
-        ("app/bad.py", "import worker.tasks"),
-        ("app/bad.py", "import worker.store"),
-        ("worker/bad.py", "import app"),
-        ("worker/bad.py", "import fastapi"),
+        ("inversion_app/bad.py", "import inversion_client"),
+        ("inversion_worker/bad.py", "import inversion_client"),
+        ("inversion_app/bad.py", "import torch"),
+        ("inversion_app/bad.py", "import inversion_core"),
+        ("inversion_app/bad.py", "import inversion_worker.tasks"),
+        ("inversion_app/bad.py", "import inversion_worker.store"),
+        ("inversion_worker/bad.py", "import inversion_app"),
+        ("inversion_worker/bad.py", "import fastapi"),
     ],
 )
 def test_each_breach_is_seen(skeleton: Path, file: str, line: str) -> None:

@@ -77,7 +77,7 @@ def test_installs_once_and_again_when_the_pins_change(clone: Clone) -> None:
 def test_serve_and_test_install_by_themselves(clone: Clone) -> None:
     clone.make("serve", "PORT=8123")
     calls = clone.calls()
-    assert calls[-1] == "-m app.serve --stop-with-parent --host 127.0.0.1 --port 8123"
+    assert calls[-1] == "-m inversion_app.serve --stop-with-parent --host 127.0.0.1 --port 8123"
     assert any("pip install" in call for call in calls)
     clone.make("test", "ARGS=-k alignment")
     assert clone.calls() == ["-m pytest -k alignment"]

@@ -77,8 +77,8 @@ def test_readme_has_its_parts() -> None:
         "curl",
         "inversion_core/",
         "inversion_client/",
-        "worker/",
-        "app/",
+        "inversion_worker/",
+        "inversion_app/",
     ):
         assert part in README
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from running_service import children_of, free_port, read_until, service, status_of, wait_gone
 
-from app import serve
+from inversion_app import serve
 
 
 @pytest.mark.unit
@@ -109,7 +109,7 @@ def test_a_dead_child_stops_the_rest(tmp_path: Path) -> None:
     with service(tmp_path, free_port()) as process:
         read_until(process, "ready:")
         children = children_of(process.pid)
-        (worker,) = [pid for pid in children if b"-m\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        (worker,) = [pid for pid in children if b"-m\0inversion_worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         os.kill(worker, signal.SIGKILL)
         read_until(process, "worker was ended by SIGKILL")
         assert process.wait(30) == 1

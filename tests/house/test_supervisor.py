@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from app.supervisor import Children
+from inversion_app.supervisor import Children
 
 pytestmark = pytest.mark.unit
 
@@ -25,7 +25,7 @@ STUBBORN = (
 )
 ORPHAN_MAKER = """
 import asyncio, os, sys
-from app.supervisor import Children
+from inversion_app.supervisor import Children
 async def main():
     async with Children() as children:
         child = await children.start("sleeper", [sys.executable, "-c", "import time; time.sleep(600)"], os.environ)

@@ -24,7 +24,15 @@ class ApiProcess:
             self.port = int(probe.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = log
-        command = ["uvicorn", "app.main:create_app", "--factory", "--port", str(self.port), "--log-level", "warning"]
+        command = [
+            "uvicorn",
+            "inversion_app.main:create_app",
+            "--factory",
+            "--port",
+            str(self.port),
+            "--log-level",
+            "warning",
+        ]
         variables = os.environ | {name: str(value) for name, value in env.items()}
         with open(log, "ab") as out:
             self._process = subprocess.Popen([sys.executable, "-m", *command], env=variables, stdout=out, stderr=out)

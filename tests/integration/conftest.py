@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from worker_process import FAKE_WORKER, REAL_WORKER, StartWorker, WorkerProcess
 
-from worker.client import JobClient
-from worker.settings import WorkerSettings
-from worker.valkey import EmbeddedValkey
+from inversion_worker.client import JobClient
+from inversion_worker.settings import WorkerSettings
+from inversion_worker.valkey import EmbeddedValkey
 
 
 @pytest.fixture

@@ -34,9 +34,9 @@ from api_process import ApiProcess
 from PIL import Image
 from worker_process import FAKE_WORKER, WorkerProcess
 
-from app.keys import KeyStore, Scope
-from worker.client import connect_async
-from worker.valkey import EmbeddedValkey
+from inversion_app.keys import KeyStore, Scope
+from inversion_worker.client import connect_async
+from inversion_worker.valkey import EmbeddedValkey
 
 STEPS, FRAME_EVERY = 30, 5
 EXPECTED = ["queued", "started", *["frame"] * (STEPS // FRAME_EVERY + 1), "done"]

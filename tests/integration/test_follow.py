@@ -17,10 +17,10 @@ from api_process import ApiProcess
 from standardwebhooks import Webhook
 from worker_process import StartWorker
 
-from app.signing import make_secret
-from worker.client import JobClient, Outbox, connect_async
-from worker.contract import EventKind, JobOptions
-from worker.settings import WorkerSettings
+from inversion_app.signing import make_secret
+from inversion_worker.client import JobClient, Outbox, connect_async
+from inversion_worker.contract import EventKind, JobOptions
+from inversion_worker.settings import WorkerSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 

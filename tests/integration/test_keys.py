@@ -10,12 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.keys import KeyStore, Scope
-from app.main import create_app
-from app.settings import AppSettings
-from worker.client import connect_async
-from worker.settings import WorkerSettings
-from worker.valkey import EmbeddedValkey
+from inversion_app.keys import KeyStore, Scope
+from inversion_app.main import create_app
+from inversion_app.settings import AppSettings
+from inversion_worker.client import connect_async
+from inversion_worker.settings import WorkerSettings
+from inversion_worker.valkey import EmbeddedValkey
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 def keys(folder: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     """inversion-keys in a process of its own, in `folder`."""
     ours = {name: value for name, value in os.environ.items() if name != "INVERSION_REDIS_URL"}
-    command = [sys.executable, "-m", "app.keys_command", *args]
+    command = [sys.executable, "-m", "inversion_app.keys_command", *args]
     path = {"PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.run(
         command, cwd=folder, env=ours | path | env, capture_output=True, text=True, timeout=60, check=False

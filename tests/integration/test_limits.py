@@ -7,12 +7,12 @@ from pathlib import Path
 import anyio
 import pytest
 
-from app.limits import Policy, RedisBuckets
-from worker.admission import _GRACE_MS, ADMITTING
-from worker.client import JobClient, QueueFull, TooManyJobs, connect_async
-from worker.contract import JobOptions
-from worker.settings import WorkerSettings
-from worker.valkey import EmbeddedValkey
+from inversion_app.limits import Policy, RedisBuckets
+from inversion_worker.admission import _GRACE_MS, ADMITTING
+from inversion_worker.client import JobClient, QueueFull, TooManyJobs, connect_async
+from inversion_worker.contract import JobOptions
+from inversion_worker.settings import WorkerSettings
+from inversion_worker.valkey import EmbeddedValkey
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 

@@ -16,9 +16,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from worker_process import StartWorker, finished
 
-from worker.client import JobClient
-from worker.contract import JobOptions
-from worker.settings import WorkerSettings
+from inversion_worker.client import JobClient
+from inversion_worker.contract import JobOptions
+from inversion_worker.settings import WorkerSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
-from worker.connection import connect, connect_async, connect_streams
-from worker.valkey import EmbeddedValkey
+from inversion_worker.connection import connect, connect_async, connect_streams
+from inversion_worker.valkey import EmbeddedValkey
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from worker_process import StartWorker, at_step, finished, follow, read, until
 
-from worker import broker
-from worker.client import JobClient
-from worker.contract import (
+from inversion_worker import broker
+from inversion_worker.client import JobClient
+from inversion_worker.contract import (
     ArtifactKey,
     FrameReady,
     JobDone,
@@ -25,7 +25,7 @@ from worker.contract import (
     JobStatus,
     Priority,
 )
-from worker.settings import WorkerSettings
+from inversion_worker.settings import WorkerSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 

@@ -9,9 +9,9 @@ import anyio
 import pytest
 from worker_process import StartWorker, at_step, finished, follow, record_of, result, until
 
-from worker import broker
-from worker.client import JobClient
-from worker.contract import (
+from inversion_worker import broker
+from inversion_worker.client import JobClient
+from inversion_worker.contract import (
     MAX_ATTEMPTS,
     FrameReady,
     JobOptions,

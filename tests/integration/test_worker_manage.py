@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from worker import once
-from worker.client import Claim, Filters, JobClient, OnceBusy, OnceReused, Submission
-from worker.contract import HEAD_START_S, ArtifactKey, JobDone, JobFailed, JobOptions, JobStatus, Priority
-from worker.listing import Place
-from worker.problems import INTERNAL
-from worker.settings import WorkerSettings
-from worker.store import JobStore
+from inversion_worker import once
+from inversion_worker.client import Claim, Filters, JobClient, OnceBusy, OnceReused, Submission
+from inversion_worker.contract import HEAD_START_S, ArtifactKey, JobDone, JobFailed, JobOptions, JobStatus, Priority
+from inversion_worker.listing import Place
+from inversion_worker.problems import INTERNAL
+from inversion_worker.settings import WorkerSettings
+from inversion_worker.store import JobStore
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 

@@ -22,8 +22,8 @@ from inversion_core.models import (
 )
 from inversion_core.packs import PackManifest, PerceptualSpec, load_pack, save_pack
 from inversion_core.pictures import centre_crop, load_photo, to_image
-from worker.client import JobClient
-from worker.contract import ArtifactKey, JobOptions, JobStatus, StartKind
+from inversion_worker.client import JobClient
+from inversion_worker.contract import ArtifactKey, JobOptions, JobStatus, StartKind
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 

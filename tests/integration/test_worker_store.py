@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from worker.client import JobClient
-from worker.contract import (
+from inversion_worker.client import JobClient
+from inversion_worker.contract import (
     MAX_ATTEMPTS,
     FrameReady,
     JobCanceled,
@@ -22,11 +22,11 @@ from worker.contract import (
     JobQueued,
     JobStatus,
 )
-from worker.errors import LeaseLost, StorageFull
-from worker.problems import INTERNAL, WORKER_LOST
-from worker.settings import WorkerSettings
-from worker.store import JobStore
-from worker.transitions import Lease
+from inversion_worker.errors import LeaseLost, StorageFull
+from inversion_worker.problems import INTERNAL, WORKER_LOST
+from inversion_worker.settings import WorkerSettings
+from inversion_worker.store import JobStore
+from inversion_worker.transitions import Lease
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 

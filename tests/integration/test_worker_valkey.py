@@ -14,8 +14,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from worker.errors import ServerUnavailable
-from worker.valkey import EmbeddedValkey
+from inversion_worker.errors import ServerUnavailable
+from inversion_worker.valkey import EmbeddedValkey
 
 pytestmark = pytest.mark.integration
 
@@ -46,8 +46,8 @@ def test_a_second_one_on_the_same_folder_is_refused(tmp_path: Path) -> None:
 
 
 def command(folder: Path) -> subprocess.Popen[str]:
-    """`python -m worker.valkey` on that folder."""
-    arguments = [sys.executable, "-m", "worker.valkey", "--dir", str(folder)]
+    """`python -m inversion_worker.valkey` on that folder."""
+    arguments = [sys.executable, "-m", "inversion_worker.valkey", "--dir", str(folder)]
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

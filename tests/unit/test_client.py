@@ -290,7 +290,7 @@ def test_it_needs_httpx_alone() -> None:
     """No package of ours beside it, no numpy, no progress bar: importing any of them would fail here."""
     code = """
 import sys
-for name in ("numpy", "torch", "pydantic", "tqdm", "app", "worker", "inversion_core"):
+for name in ("numpy", "torch", "pydantic", "tqdm", "inversion_app", "inversion_worker", "inversion_core"):
     sys.modules[name] = None
 import inversion_client
 try:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from corpus import BROKEN_COUNT, SIZE, Sound, broken, sound
 
-from app import pictures
-from app.errors import KINDS
+from inversion_app import pictures
+from inversion_app.errors import KINDS
 from inversion_core.errors import InversionError
 from inversion_core.pictures import FORMATS, load_photo, sniff
-from worker.contract import PHOTO_FORMATS
+from inversion_worker.contract import PHOTO_FORMATS
 
 pytestmark = [pytest.mark.unit, pytest.mark.filterwarnings("ignore")]
 

@@ -19,8 +19,8 @@ from inversion_core.errors import PackInvalid
 from inversion_core.packs import Direction, DirectionSpec, load_pack, put_directions, read_manifest, save_pack
 from inversion_core.packs.digests import digest
 from inversion_core.packs.directions import DIRECTIONS_FILE
+from inversion_worker.core_backend import CoreBackend
 from tests.tiny import tiny_pack
-from worker.core_backend import CoreBackend
 
 pytestmark = pytest.mark.unit
 

@@ -13,9 +13,9 @@ from inversion_core.engine.precision import Bfloat16Networks, Trial, choose_prec
 from inversion_core.engine.step import Evaluate, Evaluation
 from inversion_core.inverter import InvertConfig
 from inversion_core.packs import Pack
+from inversion_worker.core_backend import load
+from inversion_worker.settings import WorkerSettings
 from tests.tiny import rough_pack, tiny_targets
-from worker.core_backend import load
-from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.unit
 

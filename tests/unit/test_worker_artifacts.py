@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.artifacts import ArtifactStore
-from worker.contract import ArtifactKey
+from inversion_worker.artifacts import ArtifactStore
+from inversion_worker.contract import ArtifactKey
 
 pytestmark = pytest.mark.unit
 

@@ -10,7 +10,7 @@ from fake_worker import FakeStep
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.checkpoint import Best, Checkpoint, better
+from inversion_worker.checkpoint import Best, Checkpoint, better
 
 pytestmark = pytest.mark.unit
 

@@ -13,10 +13,10 @@ from PIL import Image, ImageDraw
 from tiny import rough_pack
 
 from inversion_core.faces import crop_mask
-from worker.backend import Before, Extras, Prepared
-from worker.contract import FaceInfo, JobOptions, StartKind
-from worker.core_backend import CoreBackend, CorePrepared, mask_tensor, start_code
-from worker.errors import JobRefused
+from inversion_worker.backend import Before, Extras, Prepared
+from inversion_worker.contract import FaceInfo, JobOptions, StartKind
+from inversion_worker.core_backend import CoreBackend, CorePrepared, mask_tensor, start_code
+from inversion_worker.errors import JobRefused
 
 pytestmark = pytest.mark.unit
 

@@ -15,12 +15,12 @@ from PIL import Image
 from inversion_core import InvertConfig, invert, loss
 from inversion_core.engine import EngineConfig
 from inversion_core.pictures import to_image, to_tensor
+from inversion_worker.__main__ import settings
+from inversion_worker.backend import NOTHING, Before
+from inversion_worker.contract import JobOptions, Priority, StopReason, options
+from inversion_worker.core_backend import CoreBackend
+from inversion_worker.errors import JobRefused
 from tests.tiny import rough_pack
-from worker.__main__ import settings
-from worker.backend import NOTHING, Before
-from worker.contract import JobOptions, Priority, StopReason, options
-from worker.core_backend import CoreBackend
-from worker.errors import JobRefused
 
 pytestmark = pytest.mark.unit
 

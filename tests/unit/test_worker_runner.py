@@ -14,8 +14,8 @@ from fake_worker import LAYERS, WIDTH, FakeBackend
 from PIL import Image
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from worker.attempt import Context
-from worker.contract import (
+from inversion_worker.attempt import Context
+from inversion_worker.contract import (
     ArtifactKey,
     FrameReady,
     JobDone,
@@ -27,12 +27,12 @@ from worker.contract import (
     StartKind,
     StopReason,
 )
-from worker.errors import LeaseLost, StorageFull
-from worker.frames import npy, png
-from worker.leases import LeaseKeeper
-from worker.metrics import Metrics
-from worker.runner import JobRunner
-from worker.transitions import Lease, now
+from inversion_worker.errors import LeaseLost, StorageFull
+from inversion_worker.frames import npy, png
+from inversion_worker.leases import LeaseKeeper
+from inversion_worker.metrics import Metrics
+from inversion_worker.runner import JobRunner
+from inversion_worker.transitions import Lease, now
 
 pytestmark = pytest.mark.unit
 

@@ -10,11 +10,11 @@ from threading import Event, Lock
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from worker.bootstrap import _take_once
-from worker.errors import LeaseLost
-from worker.leases import LeaseKeeper
-from worker.periodic import Periodic
-from worker.transitions import Lease
+from inversion_worker.bootstrap import _take_once
+from inversion_worker.errors import LeaseLost
+from inversion_worker.leases import LeaseKeeper
+from inversion_worker.periodic import Periodic
+from inversion_worker.transitions import Lease
 
 pytestmark = pytest.mark.unit
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from worker.contract import FaceInfo, JobOptions, JobRecord, JobStatus
-from worker.transitions import decode_record, encode_fields, now
+from inversion_worker.contract import FaceInfo, JobOptions, JobRecord, JobStatus
+from inversion_worker.transitions import decode_record, encode_fields, now
 
 pytestmark = pytest.mark.unit
 

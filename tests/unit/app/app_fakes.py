@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from worker.client import Claim, Figures, Filters, OnceBusy, OnceReused, Page, Place, Submission
-from worker.contract import (
+from inversion_worker.client import Claim, Figures, Filters, OnceBusy, OnceReused, Page, Place, Submission
+from inversion_worker.contract import (
     ArtifactKey,
     BatchRecord,
     FaceInfo,
@@ -34,7 +34,7 @@ from worker.contract import (
     UsageDay,
     WorkerInfo,
 )
-from worker.transitions import unix_ms
+from inversion_worker.transitions import unix_ms
 
 FACES = PackInfo(
     name="faces-64",
@@ -80,7 +80,7 @@ def npy(array: np.ndarray[Any, Any]) -> bytes:
 
 
 class FakeJobClient:
-    """The methods of worker.client.JobClient."""
+    """The methods of inversion_worker.client.JobClient."""
 
     def __init__(self) -> None:
         self.records: dict[str, JobRecord] = {}

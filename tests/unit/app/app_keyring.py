@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from app.caller import Authenticator
-from app.keys import Key, Scope, digest_of, make_token
-from app.limits import Buckets, Policy, Verdict
-from app.stores import Stores
+from inversion_app.caller import Authenticator
+from inversion_app.keys import Key, Scope, digest_of, make_token
+from inversion_app.limits import Buckets, Policy, Verdict
+from inversion_app.stores import Stores
 
 
 class Ring:

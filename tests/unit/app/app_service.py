@@ -15,9 +15,9 @@ from app_fakes import FakeJobClient, picture_bytes
 from app_keyring import Ring, stores_of
 from fastapi import FastAPI
 
-from app.main import create_app
-from app.settings import AppSettings
-from app.stores import Stores
+from inversion_app.main import create_app
+from inversion_app.settings import AppSettings
+from inversion_app.stores import Stores
 
 LIMIT_BYTES = 200_000
 """Longest body in tests."""

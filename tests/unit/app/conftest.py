@@ -10,8 +10,8 @@ from app_fakes import FakeJobClient
 from app_service import LIMIT_BYTES, Service, running
 from pydantic import SecretStr
 
-from app.settings import AppSettings
-from app.signing import make_secret
+from inversion_app.settings import AppSettings
+from inversion_app.signing import make_secret
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 from app_fakes import picture_bytes
 from app_service import Service, refused, url_of
 
-from worker.contract import ArtifactKey
+from inversion_worker.contract import ArtifactKey
 
 URL = "/v1/inversions"
 PHOTO = url_of(picture_bytes())

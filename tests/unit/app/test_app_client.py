@@ -22,9 +22,9 @@ from app_service import Service, running
 from safetensors import numpy as safetensors
 
 import inversion_client as ic
-from app.settings import AppSettings
+from inversion_app.settings import AppSettings
 from inversion_client import AsyncInversionClient, InversionClient, Retries
-from worker.contract import ArtifactKey, JobStatus
+from inversion_worker.contract import ArtifactKey, JobStatus
 
 pytestmark = pytest.mark.unit
 

@@ -19,10 +19,10 @@ from app_keyring import Ring, stores_of
 from app_service import Service, running
 from broken_line import listening
 
-from app.settings import AppSettings
+from inversion_app.settings import AppSettings
 from inversion_client.command import main
 from inversion_core.cli import main as inversion
-from worker.contract import StartKind
+from inversion_worker.contract import StartKind
 
 pytestmark = pytest.mark.unit
 

@@ -14,8 +14,8 @@ from app_fakes import FakeJobClient
 from app_service import Service, running
 from corpus import broken, sound
 
-from app.errors import KINDS
-from app.settings import AppSettings
+from inversion_app.errors import KINDS
+from inversion_app.settings import AppSettings
 
 pytestmark = pytest.mark.unit
 

@@ -11,7 +11,7 @@ import httpcore
 import pytest
 from anyio.from_thread import BlockingPortal
 
-from app.egress import CheckedNetwork, Forbidden, Sender, is_public
+from inversion_app.egress import CheckedNetwork, Forbidden, Sender, is_public
 
 pytestmark = pytest.mark.unit
 

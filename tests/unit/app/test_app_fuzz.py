@@ -11,9 +11,9 @@ from app_service import Service
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import pictures
-from app.errors import KINDS
-from worker.contract import JobOptions
+from inversion_app import pictures
+from inversion_app.errors import KINDS
+from inversion_worker.contract import JobOptions
 
 URL = "/v1/inversions"
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

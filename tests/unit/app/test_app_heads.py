@@ -46,6 +46,6 @@ def test_where_there_is_no_get(service: Service) -> None:
 
 
 def test_the_log_says_what_came(service: Service, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "app"):
+    with caplog.at_level(logging.INFO, "inversion_app"):
         service.request("HEAD", "/v1/packs")
     assert any(" HEAD /v1/packs 200" in record.getMessage() for record in caplog.records)

@@ -11,7 +11,7 @@ from app_fakes import FACES
 from app_service import Service
 from PIL import Image
 
-from worker.contract import JobStatus
+from inversion_worker.contract import JobStatus
 
 URL = "/v1/inversions"
 BELOW = (

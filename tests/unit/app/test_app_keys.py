@@ -12,11 +12,11 @@ from app_keyring import Ring, bearer, stores_of
 from app_service import Service, running
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from app.caller import COOKIE, Authenticator, is_on_this_machine
-from app.guard import is_public, scope_needed
-from app.keys import Key, Scope, digest_of, id_of, make_token
-from app.main import create_app
-from app.settings import AppSettings
+from inversion_app.caller import COOKIE, Authenticator, is_on_this_machine
+from inversion_app.guard import is_public, scope_needed
+from inversion_app.keys import Key, Scope, digest_of, id_of, make_token
+from inversion_app.main import create_app
+from inversion_app.settings import AppSettings
 
 pytestmark = pytest.mark.unit
 

@@ -11,9 +11,9 @@ from app_keyring import MemoryBuckets, Ring, bearer, stores_of
 from app_service import Service, running
 from pydantic import ValidationError
 
-from app.limits import Policy, Verdict
-from app.settings import AppSettings
-from worker.client import QueueFull, TooManyJobs
+from inversion_app.limits import Policy, Verdict
+from inversion_app.settings import AppSettings
+from inversion_worker.client import QueueFull, TooManyJobs
 
 pytestmark = pytest.mark.unit
 

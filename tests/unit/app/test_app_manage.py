@@ -16,10 +16,10 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load
 
-from app.negotiation import chosen
-from app.sheets import animation, evenly, strip
-from worker.client import QueueFull
-from worker.contract import ArtifactKey, JobStatus
+from inversion_app.negotiation import chosen
+from inversion_app.sheets import animation, evenly, strip
+from inversion_worker.client import QueueFull
+from inversion_worker.contract import ArtifactKey, JobStatus
 
 URL = "/v1/inversions"
 

@@ -14,10 +14,10 @@ from app_keyring import Ring, bearer, stores_of
 from app_service import Service, running
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.keys import Scope
-from app.settings import AppSettings
-from worker.client import Figures, logs
-from worker.contract import STEP_BUCKETS_S, WorkerFigures
+from inversion_app.keys import Scope
+from inversion_app.settings import AppSettings
+from inversion_worker.client import Figures, logs
+from inversion_worker.contract import STEP_BUCKETS_S, WorkerFigures
 
 pytestmark = pytest.mark.unit
 
@@ -142,7 +142,7 @@ class TestLogs:
         assert written.getvalue() == "INFO hello\n"
 
     def test_a_request_says_all_it_knows(self, service: Service) -> None:
-        log = logging.getLogger("app.middleware")
+        log = logging.getLogger("inversion_app.middleware")
         handler, written = self.lines(log, "json")
         try:
             answer = service.upload(headers={"X-Request-ID": "editor-7"})

@@ -11,11 +11,11 @@ import jsonschema_rs
 import pytest
 from fastapi import FastAPI
 
-from app import examples, told
-from app.main import TAGS, create_app
-from app.settings import AppSettings
-from app.webhooks import next_message
-from worker.contract import (
+from inversion_app import examples, told
+from inversion_app.main import TAGS, create_app
+from inversion_app.settings import AppSettings
+from inversion_app.webhooks import next_message
+from inversion_worker.contract import (
     EventKind,
     FrameReady,
     JobCanceled,

@@ -9,8 +9,8 @@ import pytest
 from app_fakes import picture_bytes
 from app_service import Service, refused
 
-from app.preferences import wait_s
-from worker.client import QueueFull
+from inversion_app.preferences import wait_s
+from inversion_worker.client import QueueFull
 
 URL = "/v1/inversions"
 

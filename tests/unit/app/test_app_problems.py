@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from app_service import Service
 
-from app.errors import KINDS
-from app.problems_page import markdown
+from inversion_app.errors import KINDS
+from inversion_app.problems_page import markdown
 from inversion_core import errors as core_errors
 
 ROOT = Path(__file__).parents[3]
@@ -18,7 +18,7 @@ RAISED = re.compile(r"""(?:ProblemError|_Refused|problem)\(\s*["']([a-z-]+)["']|
 
 def test_the_page_is_the_table() -> None:
     page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    assert page == markdown(), "run: python -m app.problems_page > docs/errors.md"
+    assert page == markdown(), "run: python -m inversion_app.problems_page > docs/errors.md"
     for slug, kind in KINDS.items():
         assert f"| `{slug}` | {kind.title} | {kind.remedy} |" in page
         assert kind.slug == slug
@@ -30,7 +30,7 @@ def test_the_page_is_the_table() -> None:
 def test_whatever_is_raised_stands_in_the_table() -> None:
     raised = {
         slug
-        for package in ("app", "worker")
+        for package in ("inversion_app", "inversion_worker")
         for path in (ROOT / package).rglob("*.py")
         for found in RAISED.findall(path.read_text(encoding="utf-8"))
         for slug in found

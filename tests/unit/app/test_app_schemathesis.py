@@ -45,11 +45,11 @@ from schemathesis.config._checks import (
 )
 from schemathesis.engine import events
 
-from app.main import create_app
-from app.settings import AppSettings
-from app.signing import make_secret
-from worker.client import Claim
-from worker.contract import (
+from inversion_app.main import create_app
+from inversion_app.settings import AppSettings
+from inversion_app.signing import make_secret
+from inversion_worker.client import Claim
+from inversion_worker.contract import (
     ArtifactKey,
     BatchRecord,
     JobCanceled,
@@ -60,7 +60,7 @@ from worker.contract import (
     PackInfo,
     StartKind,
 )
-from worker.transitions import now
+from inversion_worker.transitions import now
 
 pytestmark = [pytest.mark.unit, pytest.mark.filterwarnings("ignore")]
 

@@ -13,11 +13,11 @@ from app_service import Service, running
 from kombu.exceptions import OperationalError
 from redis import exceptions as redis
 
-from app.errors import KINDS
-from app.settings import AppSettings
-from worker import problems as worker_problems
-from worker.client import StorageFull
-from worker.contract import JobOptions, Problem
+from inversion_app.errors import KINDS
+from inversion_app.settings import AppSettings
+from inversion_worker import problems as worker_problems
+from inversion_worker.client import StorageFull
+from inversion_worker.contract import JobOptions, Problem
 
 OUTSIDE = re.compile(r"""(?:src|href|url|action)\s*[=(:]\s*["']?\s*(?:https?:)?//""", re.IGNORECASE)
 
@@ -103,7 +103,7 @@ class TestProblems:
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["x-request-id"] == "trace-7"
         assert "secret" not in answer.text
-        logged = [record for record in caplog.records if record.exc_info and record.name == "app.middleware"]
+        logged = [record for record in caplog.records if record.exc_info and record.name == "inversion_app.middleware"]
         assert "trace-7" in logged[0].getMessage()
 
     def test_the_list(self, service: Service) -> None:

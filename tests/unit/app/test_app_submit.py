@@ -14,7 +14,7 @@ from app_service import Service, refused, url_of
 from PIL import Image
 from safetensors.numpy import save
 
-from worker.contract import ArtifactKey, JobOptions, JobStatus, Priority, StartKind
+from inversion_worker.contract import ArtifactKey, JobOptions, JobStatus, Priority, StartKind
 
 URL = "/v1/inversions"
 CODE = np.linspace(-1, 1, 10 * 128, dtype=np.float32).reshape(10, 128)

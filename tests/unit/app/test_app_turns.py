@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 import pytest
 from anyio.from_thread import BlockingPortal
 
-from app.settings import AppSettings
-from app.signing import make_secret
-from app.turns import PER_HOST, PER_TENANT, Turns
-from app.webhooks import AT_ONCE, BUSY_S, Courier
-from worker.client import Unsent
-from worker.contract import JobDone, JobOptions, JobRecord, JobStatus
+from inversion_app.settings import AppSettings
+from inversion_app.signing import make_secret
+from inversion_app.turns import PER_HOST, PER_TENANT, Turns
+from inversion_app.webhooks import AT_ONCE, BUSY_S, Courier
+from inversion_worker.client import Unsent
+from inversion_worker.contract import JobDone, JobOptions, JobRecord, JobStatus
 
 pytestmark = pytest.mark.unit
 

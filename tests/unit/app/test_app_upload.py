@@ -13,9 +13,9 @@ from anyio.from_thread import BlockingPortal
 from app_fakes import FakeJobClient, picture_bytes
 from app_service import LIMIT_BYTES, Service, running
 
-from app import pictures
-from app.settings import AppSettings
-from worker.contract import ArtifactKey, JobOptions, StartKind
+from inversion_app import pictures
+from inversion_app.settings import AppSettings
+from inversion_worker.contract import ArtifactKey, JobOptions, StartKind
 
 URL = "/v1/inversions"
 

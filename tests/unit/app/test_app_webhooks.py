@@ -23,11 +23,11 @@ from app_service import Service, running
 from pydantic import SecretStr, ValidationError
 from standardwebhooks import Webhook
 
-from app.settings import AppSettings
-from app.signing import check_secret, make_secret, signed_headers
-from app.webhooks import Courier, backoff_s, next_message
-from worker.client import Unsent, logs
-from worker.contract import (
+from inversion_app.settings import AppSettings
+from inversion_app.signing import check_secret, make_secret, signed_headers
+from inversion_app.webhooks import Courier, backoff_s, next_message
+from inversion_worker.client import Unsent, logs
+from inversion_worker.contract import (
     EventKind,
     FrameReady,
     JobCanceled,
@@ -276,7 +276,7 @@ class TestDelivery:
     def test_what_is_logged_names_the_job_and_its_request(self, portal: BlockingPortal) -> None:
         queue = Queue(numbered(JobQueued()), WANTS)
         queue.record = queue.record.model_copy(update={"request_id": "editor-7"})
-        log, written = logging.getLogger("app.webhooks"), io.StringIO()
+        log, written = logging.getLogger("inversion_app.webhooks"), io.StringIO()
         handler = logs.handler("json", "%(message)s")
         assert isinstance(handler, logging.StreamHandler)
         handler.setStream(written)

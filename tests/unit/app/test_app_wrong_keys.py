@@ -8,9 +8,9 @@ from app_fakes import FakeJobClient
 from app_keyring import MemoryBuckets, Ring, bearer, stores_of
 from app_service import refused, running
 
-from app.keys import make_token
-from app.limits import address_name
-from app.settings import AppSettings
+from inversion_app.keys import make_token
+from inversion_app.limits import address_name
+from inversion_app.settings import AppSettings
 
 pytestmark = pytest.mark.unit
 

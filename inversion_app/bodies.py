@@ -1,0 +1,245 @@
+"""From a request's body to what it holds: multipart/form-data, or JSON with data URLs.
+
+The body is counted while it arrives, so a lying or missing Content-Length changes nothing. What is larger
+than a mebibyte waits in a nameless temporary file, which is gone as soon as it is closed; `Body.load` takes
+it into memory, and is called by one of few at a time. However many bodies arrive, one chunk is taken in at a
+time, and whoever else wants something of this process comes in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import tempfile
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import IO, Any, Protocol
+
+from fastapi import Request
+from pydantic_core import from_json
+from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+from inversion_app.errors import ProblemError
+from inversion_worker.contract import MAX_BATCH
+
+IMAGE, IMAGES, MASK, LATENTS = "image", "images", "mask", "latents"
+FILES = (IMAGE, MASK, LATENTS)
+MAX_FIELDS = 64
+"""Most form fields; more are refused before they are read."""
+MAX_FIELD_BYTES = 4096
+"""Most bytes of one option's value in a form."""
+_IN_MEMORY_BYTES = 1024 * 1024
+_MAX_DATA_HEADER = 200
+"""Longest head of a data URL: its media type and parameters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """What a body holds, nothing of it checked yet but its shape."""
+
+    images: list[bytes]
+    mask: bytes | None = None
+    latents: Any = None
+    """Bytes of a file, or a JSON value."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """The options. Of a form they are text, of JSON they have their types."""
+    is_form: bool
+
+
+class Body(Protocol):
+    """A body that has arrived whole."""
+
+    async def load(self) -> Upload:
+        """Take it into memory. Raises: ProblemError."""
+
+
+@asynccontextmanager
+async def receive(request: Request, max_bytes: int, *, batch: bool = False) -> AsyncGenerator[Body]:
+    """The body of `request`, of at most `max_bytes` in all; its files are closed at the end."""
+    kind = request.headers.get("content-type", "")
+    media_type = kind.split(";")[0].strip().lower()
+    if media_type == "application/json":
+        async with _received_json(request, max_bytes, batch) as body:
+            yield body
+    elif media_type == "multipart/form-data":
+        async with _received_form(request, max_bytes, batch) as body:
+            yield body
+    else:
+        raise ProblemError("not-multipart", f"Content-Type: {kind[:100] or 'none'}.")
+
+
+async def _counted(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
+    """The body's chunks; raises at the first that makes them more than `max_bytes`."""
+    # The rest of the body is never read, so the connection cannot be used again.
+    too_large = ProblemError("body-too-large", f"At most {max_bytes:,} bytes are taken.", {"Connection": "close"})
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:20]) > max_bytes:
+        raise too_large
+    seen_bytes = 0
+    one_at_a_time: asyncio.Lock = request.app.state.body_lock
+    async with aclosing(request.stream()) as stream:
+        async for chunk in stream:
+            seen_bytes += len(chunk)
+            if seen_bytes > max_bytes:
+                raise too_large
+            async with one_at_a_time:  # not while a chunk is waited for: a slow sender holds nobody up
+                yield chunk
+                await asyncio.sleep(0)
+
+
+# ---- multipart/form-data
+
+
+@asynccontextmanager
+async def _received_form(request: Request, max_bytes: int, batch: bool) -> AsyncGenerator[Body]:
+    try:
+        async with aclosing(_counted(request, max_bytes)) as chunks:
+            form = await _Parser(request.headers, chunks, max_files=MAX_BATCH + 2 if batch else 4).parse()
+    except MultiPartException as error:
+        many = "batch-too-large" if batch else "image-repeated"
+        slug = many if error.message.startswith("Too many files") else "form-invalid"
+        raise ProblemError(slug, error.message) from error
+    except ClientDisconnect as error:
+        raise ProblemError("form-invalid", "The connection ended before the body did.") from error
+    except ValueError as error:  # a charset such as idna or undefined, which decodes by raising UnicodeError
+        raise ProblemError("form-invalid", "The form's text cannot be decoded; use UTF-8.") from error
+    try:
+        yield _Form(form)
+    finally:
+        await form.close()
+
+
+class _Parser(MultiPartParser):
+    """The framework's parser with our limits; a body without its last boundary is an error."""
+
+    def __init__(self, headers: Headers, body: AsyncGenerator[bytes], max_files: int) -> None:
+        super().__init__(headers, body, max_files=max_files, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
+        self._ended = False
+
+    def on_end(self) -> None:
+        self._ended = True
+
+    async def parse(self) -> FormData:
+        form = await super().parse()
+        if not self._ended:
+            for file in self._files_to_close_on_error:  # one whose part never ended is not in the form
+                file.close()
+            raise MultiPartException("It is cut short: the last boundary is missing.")
+        return form
+
+
+class _Form:
+    """A form with its files. An empty value counts as not given, as browsers' forms send it."""
+
+    def __init__(self, form: FormData) -> None:
+        self._form = form
+
+    async def load(self) -> Upload:
+        pairs = [(name, value) for name, value in self._form.multi_items() if name not in FILES]
+        if files := [name for name, value in pairs if isinstance(value, UploadFile)]:
+            raise ProblemError("option-invalid", f"`{files[0][:100]}` is a file where a value was expected.")
+        names = [name for name, _ in pairs]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise ProblemError("option-invalid", f"`{repeated[0][:100]}` is given more than once.")
+        return Upload(
+            images=[await _image(value) for value in self._form.getlist(IMAGE)],
+            mask=await self._file(MASK),
+            latents=await self._file(LATENTS),
+            fields={name: value for name, value in pairs if value != ""},
+            is_form=True,
+        )
+
+    async def _file(self, name: str) -> bytes | None:
+        files = [file for file in self._form.getlist(name) if file != ""]
+        if len(files) > 1:
+            raise ProblemError("option-invalid", f"`{name}` is given more than once.")
+        if not files:
+            return None
+        if not isinstance(files[0], UploadFile):
+            raise ProblemError("option-invalid", f"`{name}` is text where a file was expected.")
+        return await files[0].read() or None
+
+
+async def _image(image: UploadFile | str) -> bytes:
+    if not isinstance(image, UploadFile):
+        raise ProblemError("image-missing", "The field `image` holds text, not a file.")
+    if not image.size:
+        raise ProblemError("image-missing", "The file in the field `image` is empty.")
+    return await image.read()
+
+
+# ---- JSON
+
+
+@asynccontextmanager
+async def _received_json(request: Request, max_bytes: int, batch: bool) -> AsyncGenerator[Body]:
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as file:
+        try:
+            async with aclosing(_counted(request, max_bytes)) as chunks:
+                async for chunk in chunks:
+                    await asyncio.to_thread(file.write, chunk) if len(chunk) > 65536 else file.write(chunk)
+        except ClientDisconnect as error:
+            raise ProblemError("json-invalid", "The connection ended before the body did.") from error
+        yield _Json(file, batch)
+
+
+class _Json:
+    """A JSON object with data URLs."""
+
+    def __init__(self, file: IO[bytes], batch: bool) -> None:
+        self._file = file
+        self._batch = batch
+
+    async def load(self) -> Upload:
+        return await asyncio.to_thread(self._load)
+
+    def _load(self) -> Upload:
+        self._file.seek(0)
+        try:
+            found = from_json(self._file.read(), allow_inf_nan=False, cache_strings="none")
+        except (ValueError, RecursionError) as error:
+            raise ProblemError("json-invalid", f"{str(error)[:200]}.") from error
+        if not isinstance(found, dict):
+            raise ProblemError("json-invalid", "It holds no object.")
+        images = self._images(found)
+        mask, latents = (None, None) if self._batch else (found.pop(MASK, None), found.pop(LATENTS, None))
+        if isinstance(latents, str):
+            latents = data_url(LATENTS, latents)
+        return Upload(
+            images=[data_url(name, image) for name, image in images],
+            mask=None if mask is None else data_url(MASK, mask),
+            latents=latents,
+            fields=found,
+            is_form=False,
+        )
+
+    def _images(self, found: dict[str, Any]) -> list[tuple[str, Any]]:
+        """Each image with the name it goes by; takes them out of `found`."""
+        if not self._batch:
+            return [(IMAGE, found.pop(IMAGE))] if IMAGE in found else []
+        images = found.pop(IMAGES, [])
+        if not isinstance(images, list):
+            raise ProblemError("image-missing", "`images` is no list.")
+        return [(f"{IMAGES}[{index}]", image) for index, image in enumerate(images)]
+
+
+def data_url(name: str, url: Any) -> bytes:
+    """The bytes of a data URL in base64 (RFC 2397). Raises: ProblemError."""
+    if not isinstance(url, str):
+        raise ProblemError("data-url-invalid", f"`{name}` is no text.")
+    head, comma, _ = url[:_MAX_DATA_HEADER].partition(",")
+    if not head.lower().startswith("data:") or not comma:
+        raise ProblemError("data-url-invalid", f"`{name}` does not begin as a data URL.")
+    if not head.lower().endswith(";base64"):
+        raise ProblemError("data-url-invalid", f"`{name}` is not in base64.")
+    try:
+        data = base64.b64decode(url[len(head) + 1 :], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ProblemError("data-url-invalid", f"`{name}` holds text that is not base64.") from error
+    if not data:
+        raise ProblemError("data-url-invalid", f"`{name}` is empty.")
+    return data

@@ -1,0 +1,152 @@
+"""W+ codes as files: npy, safetensors and JSON, out of what a worker stored and into what it takes.
+
+A code belongs to a pack: each form says which, by name, version and digest, and what says so is checked when
+it comes back as a start. Suffixes: L style layer, D latent width.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import numpy as safetensors
+
+from inversion_app.errors import ProblemError
+from inversion_app.schemas import Latents, PackName
+
+NPY, SAFETENSORS, JSON = "application/octet-stream", "application/x-safetensors", "application/json"
+"""npy has no media type of its own."""
+MAX_LAYERS, MAX_WIDTH = 64, 4096
+"""Largest code that is believed to be one."""
+_TENSOR = "latents"
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """An uploaded code, and what it says of its pack."""
+
+    w_LD: Floats
+    pack: str | None = None
+    version: str | None = None
+    digest: str | None = None
+
+    def npy(self) -> bytes:
+        """As the worker reads it."""
+        return to_npy(self.w_LD)
+
+
+# ---- out
+
+
+def from_npy(data: bytes) -> Floats:
+    """A code that a worker has stored."""
+    w_LD: Floats = np.load(io.BytesIO(data), allow_pickle=False)
+    return w_LD
+
+
+def to_npy(w_LD: Floats) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(w_LD, np.float32), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def to_safetensors(w_LD: Floats, pack: PackName) -> bytes:
+    """One tensor, `latents`; the pack stands in the metadata."""
+    metadata = {"pack": pack.name, "version": pack.version, "digest": pack.digest or ""}
+    return safetensors.save({_TENSOR: np.ascontiguousarray(w_LD, np.float32)}, metadata)
+
+
+def to_json(w_LD: Floats, pack: PackName) -> bytes:
+    return Latents(shape=list(w_LD.shape), pack=pack, latents=w_LD.tolist()).model_dump_json().encode()
+
+
+# ---- in
+
+
+def read_code(given: Any) -> Code:
+    """A code from the bytes of a file, or from a JSON value. Raises: ProblemError `latents-invalid`."""
+    try:
+        code = _from_bytes(given) if isinstance(given, bytes) else _from_json(given)
+    except Exception as error:  # the readers leak whatever a hostile header makes them trip over, TokenError even
+        raise _invalid(f"It cannot be read: {str(error)[:120]}.") from error
+    w_LD = code.w_LD
+    if w_LD.ndim != 2 or not 0 < w_LD.shape[0] <= MAX_LAYERS or not 0 < w_LD.shape[1] <= MAX_WIDTH:
+        raise _invalid(f"It has the shape {list(w_LD.shape)}.")
+    if not np.isfinite(w_LD).all():
+        raise _invalid("It holds numbers that are not finite.")
+    return code
+
+
+def _from_bytes(data: bytes) -> Code:
+    if data.startswith(b"\x93NUMPY"):
+        return Code(w_LD=_single(_read_npy(data)))
+    if data.lstrip()[:1] in (b"{", b"["):
+        return _from_json(json.loads(data))
+    if len(data) > 8 and data[8:9] == b"{":
+        return _read_safetensors(data)
+    raise ValueError("it is neither npy nor safetensors nor JSON")
+
+
+def _read_npy(data: bytes) -> NDArray[Any]:
+    """As np.load, but what the header claims is compared with what there is before any memory is taken."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError("its version of npy is not known")
+    shape, fortran_order, dtype = readers[version](file)
+    size = int(np.prod(shape, dtype=object)) if shape else 1
+    body = data[file.tell() :]
+    if dtype.hasobject or dtype.kind != "f" or size * dtype.itemsize != len(body):
+        raise ValueError("it holds something else than the floating point numbers that its header claims")
+    return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran_order else "C")
+
+
+def _read_safetensors(data: bytes) -> Code:
+    tensors = safetensors.load(data)
+    name = _TENSOR if _TENSOR in tensors else next(iter(tensors)) if len(tensors) == 1 else None
+    if name is None:
+        raise ValueError(f"it needs one tensor, or one named {_TENSOR}")
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    said = {key: value for key, value in header.get("__metadata__", {}).items() if value}
+    w_LD = _single(tensors[name])
+    return Code(w_LD=w_LD, pack=said.get("pack"), version=said.get("version"), digest=said.get("digest"))
+
+
+def _from_json(value: Any) -> Code:
+    """The rows themselves, or an object such as `to_json` makes."""
+    if not isinstance(value, dict):
+        return Code(w_LD=_rows(value))
+    said = PackName.model_validate(value["pack"]) if value.get("pack") is not None else None
+    w_LD = _rows(value[_TENSOR])
+    if said is None:
+        return Code(w_LD=w_LD)
+    return Code(w_LD=w_LD, pack=said.name, version=said.version, digest=said.digest)
+
+
+def _rows(value: Any) -> Floats:
+    if not isinstance(value, list) or not all(isinstance(row, list) for row in value):
+        raise ValueError("it is no list of rows")
+    if len(value) > MAX_LAYERS or any(len(row) > MAX_WIDTH for row in value):
+        raise ValueError("it is too large")
+    if not all(type(number) in (int, float) for row in value for number in row):
+        raise ValueError("it holds something else than numbers")
+    return _single(np.array(value, np.float64))
+
+
+def _single(w: NDArray[Any]) -> Floats:
+    """(L, D), also of a batch of one, as float32. What overflows becomes infinite and is refused for it."""
+    if w.dtype.kind != "f":
+        raise ValueError("it holds something else than floating point numbers")
+    with np.errstate(over="ignore"):
+        found: Floats = (w[0] if w.ndim == 3 and len(w) == 1 else w).astype(np.float32)
+    return found
+
+
+def _invalid(detail: str) -> ProblemError:
+    return ProblemError("latents-invalid", detail)

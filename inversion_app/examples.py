@@ -1,0 +1,102 @@
+"""Answers as they look, for the OpenAPI document. A test holds each to its schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inversion_worker.contract import JobOptions
+
+ID = "5f0c2a7e9d3b4c5f8a6b7c8d9e0f1a2b"
+BATCH_ID = "c81d0b6f3a5e4f7d9b2c1e0a7d6f5b4c"
+TIME = "2026-11-22T13:00:00Z"
+LATER = "2026-11-23T13:00:00Z"
+PACK_DIGEST = "sha256:e9ca931543ba731cddf6815b38377a0eb0e5b404b2fd3af6abfc9f8b6d6f138c"
+CURSOR = "MTc5NTQwNjIwNTEwMDo4NzU0ZmRmMTA3OWY0NzE3YjQ2Yjg3ZTA1OWI1MDQ1Yg"
+_OWN = f"/v1/inversions/{ID}"
+_PACK = {"name": "faces-128", "version": "1.2", "digest": PACK_DIGEST}
+_PARTS = ("aligned", "image", "latents", "pasted", "metrics", "animation", "strip")
+
+INVERSION: dict[str, Any] = {
+    "id": ID,
+    "batch": None,
+    "retry_of": None,
+    "status": "succeeded",
+    "step": 100,
+    "steps": 100,
+    "loss": 0.0213,
+    "best_step": 98,
+    "best_loss": 0.0212,
+    "optimizer": "learned-residual",
+    "stopped_by": "steps",
+    "queue_position": None,
+    "attempts": 1,
+    "created_at": TIME,
+    "started_at": "2026-11-22T13:00:01Z",
+    "finished_at": "2026-11-22T13:00:05Z",
+    "expires_at": LATER,
+    "seconds": 4.012,
+    "options": JobOptions.model_construct().model_dump(mode="json"),
+    "masked": False,
+    "pack": _PACK,
+    "face": {"found": 1, "quad": [[210.0, 96.0], [208.5, 540.2], [652.7, 541.7], [654.2, 97.5]]},
+    "error": None,
+    "links": {"self": _OWN, "events": f"{_OWN}/events", "frames": f"{_OWN}/frames"}
+    | {part: f"{_OWN}/{part}" for part in _PARTS},
+}
+INVERSIONS = {
+    "inversions": [INVERSION],
+    "next": f"/v1/inversions?status=succeeded&limit=1&cursor={CURSOR}",
+}
+BATCH = {
+    "id": BATCH_ID,
+    "status": "succeeded",
+    "total": 2,
+    "counts": {"queued": 0, "running": 0, "succeeded": 1, "failed": 0, "canceled": 0, "deleted": 1},
+    "created_at": TIME,
+    "expires_at": LATER,
+    "inversions": [
+        INVERSION | {"batch": BATCH_ID, "links": INVERSION["links"] | {"batch": f"/v1/batches/{BATCH_ID}"}},
+        None,
+    ],
+    "links": {"self": f"/v1/batches/{BATCH_ID}"},
+}
+FRAMES = {"frames": [{"step": step, "url": f"{_OWN}/frames/{step}"} for step in (0, 5)]}
+METRICS = {"metrics": [{"step": 0, "loss": 0.0621, "seconds": 0.04}, {"step": 1, "loss": 0.0583, "seconds": 0.08}]}
+LATENTS = {"shape": [2, 3], "pack": _PACK, "latents": [[0.12, -1.5, 0.33], [0.4, -1.02, 0.71]]}
+_USED = {"submitted": 3, "succeeded": 2, "failed": 1, "canceled": 0, "seconds": 9.25}
+USAGE = {"total": _USED, "days": [{"date": "2026-11-22", **_USED}]}
+PACKS = {
+    "packs": [
+        {
+            **_PACK,
+            "resolution": 128,
+            "layers": 12,
+            "w_dim": 256,
+            "starts": ["encoder", "mean", "random"],
+            "optimizers": ["adagrad", "adam", "lbfgs", "learned", "learned-residual", "nag", "rmsprop", "sgd"],
+            "default_optimizer": "learned-residual",
+            "directions": [{"name": "smile", "label": "Happier", "low": -3.0, "high": 3.0}],
+            "licence": "CC BY-NC-SA 4.0",
+            "description": "128 px faces",
+            "default": True,
+        }
+    ],
+    "workers": 1,
+}
+TOLD: dict[str, dict[str, Any]] = {
+    "queued": {},
+    "started": {"attempt": 1, "steps": 100, "aligned": f"{_OWN}/aligned"},
+    "frame": {"step": 5, "loss": 0.0512, "url": f"{_OWN}/frames/5"},
+    "done": {"step": 98, "loss": 0.0212},
+    "failed": {
+        "error": {
+            "type": "/problems/no-face-found",
+            "title": "No face was found in the photo",
+            "status": 422,
+            "detail": "Send a photo with a clear face, or set align=false to use the picture as it is.",
+            "instance": None,
+        }
+    },
+    "canceled": {},
+}
+"""Each kind of event, and what it says."""

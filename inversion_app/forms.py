@@ -1,0 +1,158 @@
+"""What can be sent, for the OpenAPI document: the same fields as a form and as JSON.
+
+The bodies are read by hand (inversion_app/bodies.py), as a stream and with limits, so the framework cannot derive this.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inversion_app.bodies import IMAGE, IMAGES, LATENTS, MASK
+from inversion_app.codes import JSON, NPY, SAFETENSORS
+from inversion_worker.contract import MAX_BATCH, JobOptions
+
+Schema = dict[str, Any]
+
+_PIXEL = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQAAAACCEkxzAAAAFElEQVR42mP8zwABTAyjjFEGyQwAzx8Bf7QK4E8AAAAASUVORK5CYII="
+)
+"""A white picture of 64 x 64 px."""
+DATA_URL = "^data:[^,]*;base64,[A-Za-z0-9+/]+=*$"
+PHOTO = "The photo: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF; of an animation, the first frame."
+MASK_TEXT = (
+    "A picture as large as the upright photo, in the photo's own coordinates: white where the face must agree with it, "
+    "black or transparent where anything goes, grey between. It is cut out as the face is."
+)
+CODE_TEXT = (
+    "A code to start from, of the same pack: (layers, dimensions), as npy, safetensors or JSON, just as `latents` was "
+    "given. What it says of its pack is checked."
+)
+_EXAMPLE_OPTIONS = {"steps": 50, "optimizer": "adam", "align": False, "seed": 1}
+
+
+def one_photo() -> Schema:
+    """The request body of a submission."""
+    encoding = {LATENTS: {"contentType": ", ".join((NPY, SAFETENSORS, JSON))}}
+    return _body(
+        {
+            "type": "object",
+            "properties": {
+                IMAGE: _file(PHOTO),
+                MASK: _file(MASK_TEXT),
+                LATENTS: _file(CODE_TEXT),
+                **_form_options(),
+            },
+            "required": [IMAGE],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {
+                IMAGE: _data_url(PHOTO),
+                MASK: _data_url(MASK_TEXT) | {"type": ["string", "null"], "default": None},
+                LATENTS: _code_value(),
+                **_options(),
+            },
+            "required": [IMAGE],
+            "additionalProperties": False,
+        },
+        {IMAGE: _PIXEL, **_EXAMPLE_OPTIONS},
+        encoding,
+    )
+
+
+def many_photos() -> Schema:
+    """The request body of a batch."""
+    text = f"The photos, 1 to {MAX_BATCH}, in the order in which the batch has them."
+    several = {"minItems": 1, "maxItems": MAX_BATCH, "type": "array", "description": text}
+    return _body(
+        {
+            "type": "object",
+            "properties": {IMAGE: {**several, "items": _file(PHOTO)}, **_form_options()},
+            "required": [IMAGE],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {IMAGES: {**several, "items": _data_url(PHOTO)}, **_options()},
+            "required": [IMAGES],
+            "additionalProperties": False,
+        },
+        {IMAGES: [_PIXEL, _PIXEL], **_EXAMPLE_OPTIONS},
+    )
+
+
+def _body(form: Schema, value: Schema, example: Schema, encoding: Schema | None = None) -> Schema:
+    multipart = {"schema": form, "encoding": encoding} if encoding else {"schema": form}
+    content = {"multipart/form-data": multipart, "application/json": {"schema": value, "example": example}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _file(description: str) -> Schema:
+    return {"type": "string", "format": "binary", "description": description}
+
+
+def _data_url(description: str) -> Schema:
+    text = f"{description} As a data URL in base64: data:image/jpeg;base64,..."
+    return {"type": "string", "format": "data-url", "pattern": DATA_URL, "description": text}
+
+
+def _code_value() -> Schema:
+    rows = {"type": "array", "minItems": 1, "items": {"type": "array", "minItems": 1, "items": {"type": "number"}}}
+    told = {"type": "object", "required": [LATENTS], "properties": {LATENTS: rows}}
+    return {
+        "anyOf": [
+            rows,
+            told,
+            {"type": "string", "format": "code-url", "pattern": DATA_URL},
+            {"type": "null"},
+        ],
+        "description": f"{CODE_TEXT} In JSON: its rows, the whole answer of `links.latents`, or a data URL.",
+        "default": None,
+    }
+
+
+def _options() -> Schema:
+    """The options as the contract has them, with what it refers to written out."""
+    schema = JobOptions.model_json_schema()
+    found: Schema = _resolved(schema["properties"], schema["$defs"])
+    return found
+
+
+def _resolved(node: Any, definitions: Schema) -> Any:
+    if isinstance(node, list):
+        return [_resolved(part, definitions) for part in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        own = {name: value for name, value in node.items() if name != "$ref"}
+        return {**definitions[node["$ref"].rsplit("/", 1)[-1]], **own}
+    return {name: _resolved(part, definitions) for name, part in node.items()}
+
+
+def _form_options() -> Schema:
+    return {name: _form_field(field) for name, field in _options().items()}
+
+
+def _form_field(field: Schema) -> Schema:
+    """One option as a form can send it: a form has no null, so nothing chosen is the empty text; and no lists."""
+    if field.get("type") == "array":
+        kinds = "|".join(field["items"]["enum"])
+        pattern = f"^$|^ *({kinds})( *, *({kinds})){{0,{field['maxItems'] - 1}}} *$"
+        return {
+            "type": "string", "description": field["description"], "pattern": pattern,
+            "default": ",".join(field["default"]),
+        }  # fmt: skip
+    # Without examples: Swagger UI fills its form with them, and nobody wants a webhook there.
+    field = {name: value for name, value in field.items() if name not in ("minLength", "examples")}
+    if "anyOf" not in field:
+        return field
+    chosen = next(kind for kind in field["anyOf"] if kind.get("type") != "null")
+    if "enum" in chosen:
+        return {"type": "string", "description": field["description"], "default": "", "enum": ["", *chosen["enum"]]}
+    if chosen["type"] == "string":
+        shape = {"pattern": f"^$|{field['pattern']}"} if "pattern" in field else {}
+        length = {"maxLength": chosen["maxLength"]} if "maxLength" in chosen else {}
+        return {"type": "string", "description": field["description"], "default": "", **length, **shape}
+    return {"anyOf": [chosen, {"type": "string", "enum": [""]}], "description": field["description"], "default": ""}

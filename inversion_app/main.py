@@ -1,0 +1,193 @@
+"""Where the HTTP service is put together: `uvicorn --factory inversion_app.main:create_app`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from inversion_app import cross_origin, errors, outages, told, uploads
+from inversion_app.egress import CheckedNetwork, Sender
+from inversion_app.guard import Guard
+from inversion_app.heads import Heads
+from inversion_app.http_meters import HttpMeters
+from inversion_app.middleware import Envelope
+from inversion_app.openapi import operation_id, use_problem_documents
+from inversion_app.routes import (
+    batches,
+    events,
+    frames,
+    health,
+    inversions,
+    metrics,
+    packs,
+    page,
+    results,
+    session,
+    usage,
+)
+from inversion_app.settings import AppSettings
+from inversion_app.stores import Stores
+from inversion_app.webhooks import Courier, Secrets
+from inversion_worker.client import JobClient, Outbox, QueueFull, StorageFull, TooManyJobs, logs, tracing
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = """
+A face photo goes in, its StyleGAN W+ code comes out, with the pictures on the way.
+
+1. `POST /v1/inversions` with the photo: the answer, 202, says where to follow it.
+2. Poll `GET /v1/inversions/{id}`, or listen to `/events`.
+3. Fetch what `links` names: the code, the reconstruction, the aligned crop, the frames.
+
+Photos and results are deleted when they expire, or at once with `DELETE`.
+
+**Errors** are `application/problem+json` documents whose `type` is explained under [/problems](/problems).
+
+**Keys** go into `Authorization: Bearer inv_...`, where the service asks for one; what is another tenant's is 404.
+
+**Limits**: answers to a key have the fields `RateLimit` and `RateLimit-Policy`; every 429 says in `Retry-After` when to
+come back. Sending again is safe with an `Idempotency-Key`.
+
+Every answer has an `X-Request-ID`, which the service's logs have too; send one to choose it.
+"""
+TAGS = (
+    ("inversions", "Submit a photo, follow it, and manage what was submitted."),
+    ("batches", "Up to 64 photos at once, and their status as a whole."),
+    ("results", "What an inversion leaves, and the pictures on the way."),
+    ("packs", "What can be chosen: generators with their encoders, optimizers and editing directions."),
+    ("usage", "What has been used."),
+    ("session", "The page's way to use a key."),
+    ("health", "For whoever runs the service."),
+)
+"""The groups of addresses, in the order of the reference."""
+
+
+def create_app(
+    settings: AppSettings | None = None, client: JobClient | None = None, stores: Stores | None = None
+) -> FastAPI:
+    """The application. What is not handed in is made from the settings when the application starts."""
+    settings = settings or AppSettings()
+    _set_up_logs(settings)
+    traced = tracing.set_up("inversion-app")
+    app = FastAPI(
+        title="StyleGAN inversion",
+        version="1",
+        description=DESCRIPTION,
+        openapi_tags=[{"name": name, "description": text} for name, text in TAGS],
+        generate_unique_id_function=operation_id,
+        webhooks=told.router,
+        lifespan=_lifespan(settings, client, stores),
+        docs_url=None,  # the stock pages load their scripts from elsewhere: see inversion_app/routes/page.py
+        redoc_url=None,
+        redirect_slashes=False,  # an address with a slash too many is no address
+        telemetry={
+            "tracing": traced,
+            "tracer_provider": tracing.provider_in_use(),
+            "metrics": False,  # see inversion_app/routes/metrics.py
+            "logs": False,
+            "operation_spans": False,
+            "exclude": _is_not_traced,
+            "auto_configure": False,
+        },
+    )
+    app.state.settings = settings
+    app.state.http_meters = HttpMeters()
+    app.state.decode_slots = CapacityLimiter(settings.decode_slots)
+    app.state.body_lock = asyncio.Lock()
+    for module in (inversions, batches, frames, results, events, packs, usage, session, health, metrics, page):
+        app.include_router(module.router)
+    page.mount_assets(app)
+    _handle_errors(app)
+    use_problem_documents(app, settings)
+    app.add_middleware(Guard, settings=settings)
+    cross_origin.allow(app, settings.cors_origins)
+    app.add_middleware(Heads)
+    app.add_middleware(Envelope)  # the last one added is the outermost
+    return app
+
+
+def _is_not_traced(scope: MutableMapping[str, Any]) -> bool:
+    """Whether a request is of no interest: those that machines make every few seconds, and the page's files."""
+    return scope["path"] in ("/livez", "/readyz", "/metrics") or scope["path"].startswith("/static/")
+
+
+def _set_up_logs(settings: AppSettings) -> None:
+    """Nothing where logging is set up already; but the server's own lines become JSON along with ours."""
+    logging.basicConfig(handlers=[logs.handler(settings.log_format, "%(levelname)s %(name)s %(message)s")])
+    logging.getLogger("inversion_app").setLevel(settings.log_level)
+    if settings.log_format == "json":
+        for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+            logging.getLogger(name).handlers.clear()
+            logging.getLogger(name).propagate = name != "uvicorn.access"  # our line says more
+
+
+def _handle_errors(app: FastAPI) -> None:
+    app.add_exception_handler(errors.ProblemError, errors.on_problem)
+    app.add_exception_handler(HTTPException, errors.on_http_exception)
+    app.add_exception_handler(RequestValidationError, errors.on_validation)
+    app.add_exception_handler(StorageFull, outages.on_storage_full)
+    for no_room in (QueueFull, TooManyJobs):
+        app.add_exception_handler(no_room, outages.on_no_room)
+    for outage in outages.OUTAGES:
+        app.add_exception_handler(outage, outages.on_outage)
+
+
+STOP_WITHIN_S = 3.0
+"""How long the shutdown waits for the tasks beside the requests."""
+
+
+def _lifespan(
+    settings: AppSettings, given: JobClient | None, given_stores: Stores | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        client = given or JobClient.from_settings(settings)
+        stores = given_stores or Stores.from_settings(settings)
+        app.state.client = client
+        app.state.stores = stores
+        beside = [asyncio.create_task(_sweep(client, settings.sweep_every_s)), asyncio.create_task(uploads.warm_up())]
+        theirs = given is not None and given_stores is None  # a client without a Redis behind it has no outbox either
+        if stores.outbox is not None and stores.secrets is not None and not theirs:
+            beside.append(asyncio.create_task(_call_webhooks(stores.outbox, stores.secrets, settings)))
+        try:
+            yield
+        finally:
+            for task in beside:
+                task.cancel()
+            # Not for ever: a library that swallows the cancellation must not keep the process alive. What is left
+            # is cancelled once more when the loop closes.
+            await asyncio.wait(beside, timeout=STOP_WITHIN_S)
+            if given is None:
+                await client.close()
+            if given_stores is None:
+                await stores.close()
+
+    return lifespan
+
+
+async def _call_webhooks(outbox: Outbox, secrets: Secrets, settings: AppSettings) -> None:
+    """Tell webhooks what happens, for as long as the application runs."""
+    sender = Sender(CheckedNetwork(settings.webhook_allow_hosts), settings.webhook_timeout_s)
+    try:
+        await Courier(outbox, sender.post, secrets, settings).run()
+    finally:
+        await sender.close()
+
+
+async def _sweep(client: JobClient, every_s: float) -> None:
+    """Delete what has expired, for as long as the application runs; an outage only delays it."""
+    while True:
+        try:
+            if swept := await client.sweep():
+                log.info("deleted %d expired inversions", swept)
+        except Exception:  # whatever it was, people's photos must go as soon as it is over
+            log.exception("the sweep for expired inversions failed, and will be tried again")
+        await asyncio.sleep(every_s)

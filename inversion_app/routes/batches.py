@@ -1,0 +1,118 @@
+"""Submit many photos at once, and look at, cancel and delete them as a whole."""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
+
+from inversion_app import answers, schemas
+from inversion_app.bodies import receive
+from inversion_app.deps import Batch, Client, DecodeSlots, Settings, Tenant, check_room
+from inversion_app.errors import ProblemError, responses
+from inversion_app.forms import many_photos
+from inversion_app.preferences import IdempotencyKey, Prefer, fingerprint, only_once, wait_s
+from inversion_app.routes.inversions import UPLOAD_PROBLEMS
+from inversion_app.terms import Terms
+from inversion_app.uploads import check_batch
+from inversion_worker.client import JobClient
+from inversion_worker.contract import BatchRecord
+
+router = APIRouter(prefix="/v1/batches", tags=["batches"])
+_PROBLEMS = [slug for slug in UPLOAD_PROBLEMS if not slug.startswith("inversion-")]
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Submit a batch",
+    dependencies=[Depends(check_room)],
+    response_model=schemas.Batch,
+    responses={
+        **answers.accepted_as("Accepted, all of them; `Location` is where to follow them.", schemas.Batch),
+        **responses(*_PROBLEMS, "batch-too-large", "batch-not-found"),
+    },
+    openapi_extra=many_photos(),
+)
+async def submit(
+    request: Request,
+    client: Client,
+    tenant: Tenant,
+    settings: Settings,
+    slots: DecodeSlots,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> JSONResponse:
+    """Take up to 64 photos with the same options: all are queued, or none where one is refused.
+
+    Each becomes an inversion of its own. In a form the field `image` is repeated.
+
+        curl -F image=@one.jpg -F image=@two.jpg -F steps=50 http://127.0.0.1:8000/v1/batches
+    """
+    async with receive(request, settings.max_batch_bytes, batch=True) as body, slots:
+        upload = await body.load()
+        async with only_once(client, tenant, idempotency_key, fingerprint("batch", upload)) as claim:
+            if isinstance(claim, str):
+                batch = await client.batch(claim)
+                if batch is None:
+                    raise ProblemError("batch-not-found")
+            else:
+                submissions = await check_batch(upload, await Terms.now(client, tenant, settings))
+                batch = await client.submit_batch(submissions, tenant=tenant, once=claim)
+    request.state.made = {"batch_id": batch.id}
+    if (waited_s := wait_s(request, settings.max_wait_s)) is not None:
+        await _wait(client, batch, waited_s)
+    return await answers.submitted_batch(client, settings, batch, waited_s=waited_s, replayed=isinstance(claim, str))
+
+
+async def _wait(client: JobClient, batch: BatchRecord, most_s: float) -> None:
+    """Until every inversion of the batch has ended, or for so many seconds."""
+    until_s = time.monotonic() + most_s
+    for job_id in batch.jobs:
+        if (left_s := until_s - time.monotonic()) <= 0:
+            return
+        await client.wait(job_id, left_s)
+
+
+@router.get(
+    "/{batch_id}",
+    summary="Look at a batch",
+    response_model=schemas.Batch,
+    responses={
+        **answers.look("The batch as it stands.", schemas.Batch),
+        **responses("batch-not-found", "batch-expired"),
+    },
+)
+async def look(request: Request, client: Client, settings: Settings, batch: Batch) -> Response:
+    """The status of the whole, how many are in each state, and every inversion in the order of the photos."""
+    return answers.unless_unchanged(request, await answers.batch(client, settings, batch))
+
+
+@router.post(
+    "/{batch_id}/cancel",
+    summary="Cancel a batch",
+    response_model=schemas.Batch,
+    response_description="The batch as it is then.",
+    responses=responses("batch-not-found", "batch-expired"),
+)
+async def cancel(client: Client, settings: Settings, batch: Batch) -> JSONResponse:
+    """Cancel every inversion that has not ended; those that have stay as they are."""
+    for job_id in batch.jobs:
+        await client.cancel(job_id)
+    return await answers.batch(client, settings, batch)
+
+
+@router.delete(
+    "/{batch_id}",
+    status_code=204,
+    summary="Delete a batch",
+    responses={
+        204: {"description": "Every photo and every result are gone."},
+        **responses("batch-not-found", "batch-expired"),
+    },
+)
+async def delete(client: Client, batch: Batch) -> Response:
+    """Delete every inversion of the batch, and the batch, at once."""
+    await client.delete_batch(batch)
+    return Response(status_code=204)

@@ -1,0 +1,33 @@
+"""Is the process alive, and can it serve?"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from inversion_app.deps import Client, Settings
+from inversion_app.errors import ProblemError, responses
+from inversion_app.schemas import State
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/livez", summary="Is this process alive?", response_description="It is.", responses=responses())
+async def livez() -> State:
+    """200 as long as the process answers; asks nothing of anyone."""
+    return State(status="ok")
+
+
+@router.get(
+    "/readyz", summary="Can inversions be done?", response_description="They can.", responses=responses("not-ready")
+)
+async def readyz(client: Client, settings: Settings, response: Response) -> State:
+    """200 once the job server answers and a live worker has announced a loaded pack, else 503."""
+    await client.ping()
+    if not any(worker.packs for worker in await client.workers()):
+        raise ProblemError(
+            "not-ready",
+            "No worker has announced a loaded pack.",
+            {"Retry-After": str(settings.retry_after_s)},
+        )
+    response.headers["Cache-Control"] = "no-store"
+    return State(status="ready")

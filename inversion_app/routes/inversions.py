@@ -1,0 +1,240 @@
+"""Submit, list, look at, cancel, retry and delete inversions."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import AwareDatetime, BeforeValidator
+
+from inversion_app import answers, examples
+from inversion_app.bodies import receive
+from inversion_app.deps import Client, DecodeSlots, Record, Settings, Tenant, check_query, check_room, require
+from inversion_app.errors import ProblemError, responses
+from inversion_app.forms import one_photo
+from inversion_app.preferences import IdempotencyKey, Prefer, fingerprint, only_once, wait_s
+from inversion_app.schemas import Inversion, Inversions, as_json
+from inversion_app.settings import AppSettings
+from inversion_app.terms import Terms
+from inversion_app.uploads import check_one
+from inversion_worker.client import Filters, JobClient, Place
+from inversion_worker.contract import JobRecord, JobStatus
+
+router = APIRouter(prefix="/v1/inversions", tags=["inversions"])
+
+UPLOAD_PROBLEMS = (
+    "not-multipart", "form-invalid", "json-invalid", "data-url-invalid", "image-missing", "body-too-large",
+    "picture-unsupported", "picture-invalid", "picture-too-small", "picture-too-large",
+    "option-unknown", "option-invalid", "pack-not-found", "storage-full",
+    "idempotency-key-in-use", "idempotency-key-reused", "inversion-not-found", "inversion-expired",
+    "rate-limited", "queue-full", "too-many-jobs",
+)  # fmt: skip
+
+
+def _check_time(value: Any) -> Any:
+    """RFC 3339 alone; pydantic would take a number of seconds too."""
+    if isinstance(value, str) and not re.match(r"\d{4}-\d{2}-\d{2}[Tt ]", value):
+        raise ValueError("must be a date and time with its zone, such as 2026-11-22T13:00:00Z")
+    return value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_check_time)]
+MAX_PAGE = 100
+"""Most inversions of one page."""
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Submit a photo",
+    dependencies=[Depends(check_room)],
+    response_model=Inversion,
+    responses={
+        **answers.accepted_as("Accepted; `Location` is where to follow it.", Inversion),
+        **responses(*UPLOAD_PROBLEMS, "image-repeated", "mask-invalid", "latents-invalid"),
+    },
+    openapi_extra=one_photo(),
+)
+async def submit(
+    request: Request,
+    client: Client,
+    tenant: Tenant,
+    settings: Settings,
+    slots: DecodeSlots,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> JSONResponse:
+    """Take a photo, as a form or as JSON with a data URL, with options as further fields, and queue its inversion.
+
+    The photo is checked before a job is made: format, size, and that it decodes. Options are checked
+    against the packs that live workers have announced. While no worker is alive the photo is queued
+    all the same, and the worker that takes it checks pack, optimizer and start then.
+
+        curl -F image=@face.jpg -F steps=50 -F optimizer=adam http://127.0.0.1:8000/v1/inversions
+    """
+    async with receive(request, settings.max_upload_bytes) as body, slots:
+        upload = await body.load()
+        async with only_once(client, tenant, idempotency_key, fingerprint("inversion", upload)) as claim:
+            if isinstance(claim, str):
+                record = await require(client, tenant, claim, await client.get(claim))
+            else:
+                submission = await check_one(upload, await Terms.now(client, tenant, settings))
+                record = await client.submit_one(submission, tenant=tenant, once=claim)
+    return await _submitted(request, client, tenant, settings, record, replayed=isinstance(claim, str))
+
+
+async def _submitted(
+    request: Request, client: JobClient, tenant: str, settings: AppSettings, record: JobRecord, *, replayed: bool
+) -> JSONResponse:
+    """The answer to a submission, after as long a wait as it prefers."""
+    request.state.made = {"job_id": record.id}
+    waited_s = wait_s(request, settings.max_wait_s)
+    if waited_s is not None:
+        record = await require(client, tenant, record.id, await client.wait(record.id, waited_s))
+    return await answers.submitted(client, settings, record, waited_s=waited_s, replayed=replayed)
+
+
+@router.get(
+    "",
+    summary="List inversions",
+    response_model=Inversions,
+    response_description="A page of the list.",
+    dependencies=[Depends(check_query)],
+    responses=responses("option-invalid", "option-unknown"),
+)
+async def list_(
+    client: Client,
+    tenant: Tenant,
+    status: Annotated[JobStatus | None, Query(description="Only those in this state.", examples=["succeeded"])] = None,
+    pack: Annotated[
+        str | None, Query(max_length=64, description="Only those of this pack.", examples=["faces-128"])
+    ] = None,
+    created_after: Annotated[Time | None, Query(description="Only those made later.", examples=[examples.TIME])] = None,
+    created_before: Annotated[
+        Time | None, Query(description="Only those made earlier.", examples=[examples.LATER])
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most inversions of the page.")] = 20,
+    cursor: Annotated[
+        str | None,
+        Query(
+            max_length=200,
+            description="Where the page begins: part of the `next` of the page before.",
+            examples=[examples.CURSOR],
+        ),
+    ] = None,
+) -> JSONResponse:
+    """Newest first. `next` is the address of the next page, also as a `Link` header."""
+    filters = Filters(status=status, pack=pack, created_after=created_after, created_before=created_before)
+    try:
+        after = Place.decode(cursor) if cursor is not None else None
+    except ValueError as error:
+        raise ProblemError("option-invalid", f"`cursor`: {error}.") from error
+    page = await client.page(tenant, filters, after, limit)
+    chosen = {"status": status, "pack": pack, "limit": limit, "cursor": page.cursor}
+    times = {"created_after": created_after, "created_before": created_before}
+    query = {name: value for name, value in chosen.items() if value is not None}
+    query |= {name: time.isoformat() for name, time in times.items() if time is not None}
+    next_ = f"{router.prefix}?{urlencode(query)}" if page.cursor is not None else None
+    found = Inversions(inversions=[Inversion.of(record, None) for record in page.records], next=next_)
+    return JSONResponse(as_json(found), headers={"Link": f'<{next_}>; rel="next"'} if next_ else None)
+
+
+@router.get(
+    "/{inversion_id}",
+    summary="Look at an inversion",
+    response_model=Inversion,
+    responses={
+        **answers.look("The inversion as it stands.", Inversion),
+        **responses("inversion-not-found", "inversion-expired"),
+    },
+)
+async def look(request: Request, client: Client, settings: Settings, record: Record) -> Response:
+    """Status, progress, times, what was seen in the photo, and links to the results that exist by now."""
+    return answers.unless_unchanged(request, await answers.inversion(client, settings, record))
+
+
+@router.post(
+    "/{inversion_id}/cancel",
+    summary="Cancel an inversion",
+    response_model=Inversion,
+    response_description="The inversion as it is then.",
+    responses=responses("inversion-not-found", "inversion-expired", "already-final"),
+)
+async def cancel(client: Client, settings: Settings, record: Record) -> JSONResponse:
+    """Stop it: at once while it is queued, after the step at hand while it runs (`status` tells).
+
+    Frames written so far stay until `expires_at`. Canceling a canceled inversion changes nothing.
+    """
+    if (after := await client.cancel(record.id)) is None:
+        raise ProblemError("inversion-not-found")
+    if after.status.is_final and after.status is not JobStatus.CANCELED:
+        raise ProblemError("already-final", f"Its status is {after.status.value}.")
+    return await answers.inversion(client, settings, after)
+
+
+@router.post(
+    "/{inversion_id}/retry",
+    status_code=202,
+    summary="Repeat an inversion",
+    dependencies=[Depends(check_room)],
+    response_model=Inversion,
+    responses={
+        **answers.accepted_as(
+            "A new inversion of the same photo and options; `Location` is where to follow it.", Inversion
+        ),
+        **responses(
+            "inversion-not-found",
+            "inversion-expired",
+            "not-retryable",
+            "option-invalid",
+            "storage-full",
+            "idempotency-key-in-use",
+            "idempotency-key-reused",
+            "rate-limited",
+            "queue-full",
+            "too-many-jobs",
+        ),
+    },
+)
+async def retry(
+    request: Request,
+    client: Client,
+    tenant: Tenant,
+    settings: Settings,
+    record: Record,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> JSONResponse:
+    """Queue a new inversion in the place of one that failed or was canceled; `retry_of` names the old one.
+
+    The old one stays as it is: who was told that it failed was told the truth.
+    """
+    if record.status not in (JobStatus.FAILED, JobStatus.CANCELED):
+        raise ProblemError("not-retryable", f"Its status is {record.status.value}.")
+    async with only_once(client, tenant, idempotency_key, f"retry {record.id}") as claim:
+        if isinstance(claim, str):
+            again = await require(client, tenant, claim, await client.get(claim))
+        elif (made := await client.retry(record, once=claim)) is not None:
+            again = made
+        else:
+            raise ProblemError("inversion-not-found")
+    return await _submitted(request, client, tenant, settings, again, replayed=isinstance(claim, str))
+
+
+@router.delete(
+    "/{inversion_id}",
+    status_code=204,
+    summary="Delete an inversion",
+    responses={
+        204: {"description": "The photo and every result are gone."},
+        **responses("inversion-not-found", "inversion-expired"),
+    },
+)
+async def delete(client: Client, record: Record) -> Response:
+    """Cancel it if need be, and delete the photo, the frames, the results and the record at once."""
+    if not await client.delete(record.id):
+        raise ProblemError("inversion-not-found")
+    return Response(status_code=204)

@@ -1,0 +1,202 @@
+"""What an inversion leaves: the aligned crop, the reconstruction, the photo with it, the code, the metrics.
+
+A result of an inversion that has not ended is 409 `result-not-ready`; one that will never be is 404.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Header, Query, Response
+
+from inversion_app import codes
+from inversion_app.deps import Client, Record, Settings
+from inversion_app.errors import ProblemError, responses
+from inversion_app.negotiation import chosen
+from inversion_app.schemas import Latents, Metrics, MetricsRow, PackName
+from inversion_app.settings import AppSettings
+from inversion_worker.client import JobClient
+from inversion_worker.contract import ArtifactKey, JobRecord, JobStatus
+
+router = APIRouter(prefix="/v1/inversions/{inversion_id}", tags=["results"])
+
+CSV = "text/csv"
+_CODE_TYPES = {"npy": codes.NPY, "safetensors": codes.SAFETENSORS, "json": codes.JSON}
+_METRICS_TYPES = {"json": codes.JSON, "csv": CSV}
+PROBLEMS = responses("inversion-not-found", "inversion-expired", "result-not-ready", "result-not-available")
+_TEXT = {"schema": {"type": "string"}}
+_PACK_HEADERS = {
+    "Inversion-Pack": {"description": "Name of the pack that the code belongs to.", **_TEXT},
+    "Inversion-Pack-Version": {"description": "Its version.", **_TEXT},
+    "Inversion-Pack-Digest": {"description": "sha256:... of its generator's weights, where it is known.", **_TEXT},
+}
+Accept = Annotated[
+    str | None, Header(description="The form, by its media type and weight.", examples=["application/json"])
+]
+
+
+def binary(media_type: str, description: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that answers with bytes."""
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    return {200: {"description": description, "content": content}}
+
+
+@router.get(
+    "/aligned",
+    summary="Get the aligned crop",
+    response_class=Response,
+    responses={**binary("image/png", "The crop that is inverted, PNG."), **PROBLEMS},
+)
+async def aligned(client: Client, settings: Settings, record: Record) -> Response:
+    """The face, cut out and turned as FFHQ does it, or the centre crop with align=false.
+
+    Where it lies in the upright photo, the inversion's `face.quad` tells.
+    """
+    data = await client.read(ArtifactKey.aligned(record.id))
+    return Response(require(data, record, settings), media_type="image/png", headers=named(record, "aligned.png"))
+
+
+@router.get(
+    "/image",
+    summary="Get the reconstruction",
+    response_class=Response,
+    responses={**binary("image/png", "The reconstruction, PNG."), **PROBLEMS},
+)
+async def image(client: Client, settings: Settings, record: Record) -> Response:
+    """The picture that the best code renders."""
+    data = await _final(client, settings, record, ArtifactKey.image(record.id))
+    return Response(data, media_type="image/png", headers=named(record, "image.png"))
+
+
+@router.get(
+    "/pasted",
+    summary="Get the photo with the reconstruction in it",
+    response_class=Response,
+    responses={**binary("image/jpeg", "The upright photo, JPEG."), **PROBLEMS},
+)
+async def pasted(client: Client, settings: Settings, record: Record) -> Response:
+    """The upright photo with the reconstruction in the place of the face, its rim blended in.
+
+    There is none with align=false or paste=false.
+    """
+    data = await _final(client, settings, record, ArtifactKey.pasted(record.id))
+    return Response(data, media_type="image/jpeg", headers=named(record, "pasted.jpg"))
+
+
+@router.get(
+    "/latents",
+    summary="Get the code",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The W+ code of the best step: (layers, dimensions), float32; its pack stands in "
+            "the header fields, in the metadata of safetensors (`pack`, `version`, `digest`), and in JSON.",
+            "headers": _PACK_HEADERS,
+            "content": {
+                codes.NPY: {"schema": {"type": "string", "format": "binary"}},
+                codes.SAFETENSORS: {"schema": {"type": "string", "format": "binary"}},
+            },
+            "model": Latents,
+        },
+        **PROBLEMS,
+        **responses("option-invalid"),
+    },
+)
+async def latents(
+    client: Client,
+    settings: Settings,
+    record: Record,
+    format: Annotated[
+        Literal["npy", "safetensors", "json"] | None,
+        Query(description="Goes before `Accept`.", examples=["safetensors"]),
+    ] = None,
+    accept: Accept = None,
+) -> Response:
+    """The W+ code: npy by default, or what `Accept` wants, or ?format=. Any of them can be sent back as a start."""
+    w_LD = codes.from_npy(await _final(client, settings, record, ArtifactKey.latents(record.id)))
+    media_type = _CODE_TYPES[format] if format else chosen(accept, list(_CODE_TYPES.values()))
+    pack = _pack(record)
+    if media_type == codes.JSON:
+        body, ending = codes.to_json(w_LD, pack), "json"
+    elif media_type == codes.SAFETENSORS:
+        body, ending = codes.to_safetensors(w_LD, pack), "safetensors"
+    else:
+        body, ending = codes.to_npy(w_LD), "npy"
+    headers = named(record, f"latents.{ending}") | {"Vary": "Accept"}
+    headers |= {"Inversion-Pack": pack.name, "Inversion-Pack-Version": pack.version}
+    headers |= {"Inversion-Pack-Digest": pack.digest} if pack.digest else {}
+    return Response(body, media_type=media_type, headers=headers)
+
+
+@router.get(
+    "/metrics",
+    summary="Get the metrics",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Step, loss and seconds of work of every step so far.",
+            "content": {
+                CSV: {"schema": {"type": "string"}, "example": "step,loss,seconds\r\n0,0.0621,0.04\r\n"},
+            },
+            "model": Metrics,
+        },
+        **PROBLEMS,
+        **responses("option-invalid"),
+    },
+)
+async def metrics(
+    client: Client,
+    settings: Settings,
+    record: Record,
+    format: Annotated[
+        Literal["json", "csv"] | None, Query(description="Goes before `Accept`.", examples=["csv"])
+    ] = None,
+    accept: Accept = None,
+) -> Response:
+    """JSON by default, or what `Accept` wants, or ?format=. While it runs they may be half a second old."""
+    rows = _rows(require(await client.read(ArtifactKey.metrics(record.id)), record, settings))
+    media_type = _METRICS_TYPES[format] if format else chosen(accept, list(_METRICS_TYPES.values()))
+    if media_type == CSV:
+        lines = ["step,loss,seconds", *(f"{r.step},{'' if r.loss is None else r.loss},{r.seconds}" for r in rows)]
+        body, ending = "".join(f"{line}\r\n" for line in lines), "csv"
+    else:
+        body, ending = Metrics(metrics=rows).model_dump_json(), "json"
+    headers = named(record, f"metrics.{ending}") | {"Vary": "Accept"}
+    return Response(body, media_type=media_type, headers=headers)
+
+
+def _rows(data: bytes) -> list[MetricsRow]:
+    found = np.load(io.BytesIO(data), allow_pickle=False)
+    return [
+        MetricsRow(step=int(step), loss=loss if math.isfinite(loss) else None, seconds=seconds)
+        for step, loss, seconds in found.tolist()
+    ]
+
+
+def _pack(record: JobRecord) -> PackName:
+    assert record.pack_name is not None, "a succeeded inversion has a pack"
+    assert record.pack_version is not None, "a succeeded inversion has a pack"
+    return PackName(name=record.pack_name, version=record.pack_version, digest=record.pack_digest)
+
+
+async def _final(client: JobClient, settings: AppSettings, record: JobRecord, key: str) -> bytes:
+    data = await client.read(key) if record.status is JobStatus.SUCCEEDED else None
+    return require(data, record, settings)
+
+
+def require(data: bytes | None, record: JobRecord, settings: AppSettings) -> bytes:
+    """The bytes of a result. Raises: ProblemError where there are none, yet or ever."""
+    if data is not None:
+        return data
+    if not record.status.is_final:
+        wait = {"Retry-After": str(settings.retry_after_s)}
+        raise ProblemError("result-not-ready", f"The inversion is {record.status.value}.", wait)
+    raise ProblemError("result-not-available", f"The inversion is {record.status.value}.")
+
+
+def named(record: JobRecord, name: str) -> dict[str, str]:
+    """The header that gives a download its name."""
+    return {"Content-Disposition": f'inline; filename="{record.id[:8]}-{name}"'}

@@ -1,0 +1,47 @@
+"""The page's way to use a key: pictures and event streams are fetched by the browser, which sends cookies alone."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from starlette.datastructures import Headers
+
+from inversion_app.caller import COOKIE, token_of
+from inversion_app.deps import CurrentCaller
+from inversion_app.errors import responses
+
+router = APIRouter(prefix="/v1/session", tags=["session"])
+
+KEPT_S = 30 * 24 * 3600
+
+
+@router.post(
+    "",
+    status_code=204,
+    summary="Let this browser keep the key",
+    responses={204: {"description": "The key that came as `Authorization` is in a cookie now."}, **responses()},
+)
+async def begin(request: Request, caller: CurrentCaller) -> Response:
+    """For the page; programs send `Authorization` with each request instead.
+
+    Scripts cannot read the cookie, and browsers send it to this service's own pages alone.
+    """
+    response = Response(status_code=204)
+    if caller.key_id:
+        token = token_of(Headers(scope=request.scope)) or ""
+        response.set_cookie(
+            COOKIE, token, max_age=KEPT_S, httponly=True, samesite="strict", secure=request.url.scheme == "https"
+        )
+    return response
+
+
+@router.delete(
+    "",
+    status_code=204,
+    summary="Let this browser forget the key",
+    responses={204: {"description": "The cookie is gone."}, **responses()},
+)
+async def end(caller: CurrentCaller) -> Response:
+    """The key itself stays valid."""
+    response = Response(status_code=204)
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    return response

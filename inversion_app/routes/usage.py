@@ -1,0 +1,35 @@
+"""What has been used."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from inversion_app.deps import Client, Tenant
+from inversion_app.errors import responses
+from inversion_app.schemas import Usage, UsageTotals
+
+router = APIRouter(prefix="/v1/usage", tags=["usage"])
+MAX_DAYS = 366
+
+
+@router.get(
+    "",
+    summary="Look at the usage",
+    response_description="The usage, in all and by day.",
+    responses=responses("option-invalid"),
+)
+async def usage(
+    client: Client,
+    tenant: Tenant,
+    days: Annotated[int, Query(ge=1, le=MAX_DAYS, description="How many days back, today included.")] = 30,
+) -> Usage:
+    """Inversions submitted and ended, and seconds of work, day by day (UTC) and in all.
+
+    What was used stays used: deleting an inversion changes nothing here.
+    """
+    found = await client.usage(tenant, days)
+    names = UsageTotals.model_fields
+    total = UsageTotals(**{name: sum(getattr(day, name) for day in found) for name in names})
+    return Usage(total=total, days=found)

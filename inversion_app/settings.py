@@ -1,0 +1,88 @@
+"""What can be set about the HTTP service: environment variables with the prefix INVERSION_."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
+
+from inversion_app.signing import check_secret
+from inversion_worker.client import ClientSettings
+
+MEBIBYTE = 1024 * 1024
+
+
+class AppSettings(ClientSettings):
+    """Limits and rhythms of the HTTP service; the base class says where jobs and bytes lie."""
+
+    max_upload_bytes: int = Field(32 * MEBIBYTE, ge=1024)
+    """Most bytes of one request body; counted while they arrive."""
+    max_batch_bytes: int = Field(64 * MEBIBYTE, ge=1024)
+    """Most bytes of the body of a batch; all of its photos are in memory at once."""
+    max_wait_s: int = Field(60, ge=0)
+    """Longest time that `Prefer: wait` may ask for."""
+    decode_timeout_s: float = Field(10.0, gt=0)
+    """Longest time that decoding one upload may take before the picture is refused."""
+    decode_slots: int = Field(2, ge=1)
+    """Uploads that are decoded at once, each in a process of its own; the others wait."""
+    sweep_every_s: float = Field(60.0, gt=0)
+    """Pause between two sweeps for expired jobs."""
+    retry_after_s: int = Field(1, ge=1)
+    """What `Retry-After` tells clients that poll."""
+    keep_alive_s: float = Field(15.0, gt=0)
+    """Longest silence on an event stream before a comment is sent."""
+    log_level: str = "INFO"
+    """Level of the `app` logger."""
+
+    rate_per_s: float = Field(50.0, ge=0)
+    """Requests a second that a key may make in the long run; 0 is no limit."""
+    rate_burst: int = Field(200, ge=1)
+    """Requests that it may make at once."""
+    rate_limit_addresses: bool = False
+    """Where no key is asked for: hold each IP address to the same rate."""
+    wrong_keys_per_s: float = Field(0.2, ge=0)
+    """API keys that are not valid that an IP address (of IPv6: a /64) may try a second in the long run; 0: no limit."""
+    wrong_keys_burst: int = Field(20, ge=1)
+    """Such keys that it may try at once."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins of web pages elsewhere that may use the API, separated by commas; * is all of them."""
+
+    webhook_secret: SecretStr | None = None
+    """Signs webhooks where no key is asked for: whsec_ and base64. A tenant has a secret of its own."""
+    webhook_allow_http: bool = False
+    """Call http:// addresses too."""
+    webhook_allow_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Hosts that may be called although their address is not public, separated by commas."""
+    webhook_timeout_s: float = Field(10.0, gt=0, le=60)
+    """Longest time that one call may take."""
+    webhook_tries: int = Field(12, ge=1)
+    """How often one message is sent before it is given up; 12 take about two hours."""
+    webhook_retry_s: float = Field(2.0, gt=0)
+    """Pause before the second try; each further one is twice as long, up to an hour, give or take a half."""
+
+    auth: Literal["auto", "on", "off"] = "auto"
+    """Who needs an API key: see inversion_app/caller.py."""
+    key_cache_s: float = Field(2.0, ge=0, le=60)
+    """How long a key is remembered; a revoked one may open the door for that long."""
+
+    @field_validator("cors_origins", "webhook_allow_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _check_secret(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None:
+            check_secret(secret.get_secret_value())
+        return secret
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not re.fullmatch(r"https?://[^/?#\s]+", origin):
+                raise ValueError(f"{origin!r} is no origin: write https://app.example, without a path")
+        return origins

@@ -1,0 +1,130 @@
+"""From an Upload to checked Submissions, or to a problem. Nothing of a refused upload stays anywhere."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio
+from anyio import BrokenWorkerProcess, CapacityLimiter, to_process
+from pydantic import ValidationError
+
+from inversion_app import pictures
+from inversion_app.bodies import FILES, IMAGE, IMAGES, LATENTS, MASK, Upload
+from inversion_app.codes import Code, read_code
+from inversion_app.errors import ProblemError, explain
+from inversion_app.terms import Terms
+from inversion_worker.client import Submission
+from inversion_worker.contract import MAX_BATCH, JobOptions, StartKind
+
+log = logging.getLogger(__name__)
+
+OPTION_FIELDS = tuple(JobOptions.model_fields)
+_FLAGS = {name for name, field in JobOptions.model_fields.items() if field.annotation is bool}
+
+
+async def check_one(upload: Upload, terms: Terms) -> Submission:
+    """The one photo of an upload with all that came along, checked. Raises: ProblemError."""
+    options = parse_options(upload, (*FILES,))
+    if len(upload.images) > 1:
+        raise ProblemError("image-repeated")
+    if not upload.images:
+        raise ProblemError("image-missing")
+    code = read_code(upload.latents) if upload.latents is not None else None
+    options = _with_start(options, code)
+    options = terms.settled(options, code)
+    mask = await check_picture(upload.images[0], upload.mask, terms.settings.decode_timeout_s)
+    return Submission(photo=upload.images[0], options=options, mask=mask, start=code.npy() if code else None)
+
+
+async def check_batch(upload: Upload, terms: Terms) -> list[Submission]:
+    """Every photo of a batch, all with the same options, checked. Raises: ProblemError of the first unsound one."""
+    options = parse_options(upload, (IMAGE if upload.is_form else IMAGES,))
+    for name, given in ((MASK, upload.mask), (LATENTS, upload.latents)):
+        if given is not None:
+            raise ProblemError("option-unknown", f"`{name}` belongs to one photo; submit that photo by itself.")
+    if not upload.images:
+        raise ProblemError("image-missing")
+    if len(upload.images) > MAX_BATCH:
+        raise ProblemError("batch-too-large", f"It has {len(upload.images)} photos.")
+    options = terms.settled(_with_start(options, None))
+    for index, photo in enumerate(upload.images):
+        try:
+            await check_picture(photo, None, terms.settings.decode_timeout_s)
+        except ProblemError as error:
+            raise ProblemError(error.kind.slug, f"Of photo {index}, counted from 0: {error.said or ''}") from error
+    return [Submission(photo=photo, options=options) for photo in upload.images]
+
+
+def parse_options(upload: Upload, files: Sequence[str]) -> JobOptions:
+    """The options among the fields; `files` are the names that are none, for the list of known ones."""
+    if unknown := [name for name in upload.fields if name not in OPTION_FIELDS]:
+        known = ", ".join((*files, *OPTION_FIELDS))
+        raise ProblemError("option-unknown", f"`{unknown[0][:100]}` is no field. Known fields: {known}.")
+    try:
+        if upload.is_form:
+            return JobOptions.model_validate(_of_form(upload.fields))
+        return JobOptions.model_validate_json(json.dumps(_of_json(upload.fields)), strict=True)
+    except (ValidationError, ValueError, RecursionError) as error:  # ValueError: text that is no Unicode
+        detail = explain(_named(error)) if isinstance(error, ValidationError) else "A value cannot be read."
+        raise ProblemError("option-invalid", detail) from error
+
+
+def _of_form(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A form has neither lists nor truth: parts stand between commas, and true and false are words."""
+    found = dict(fields)
+    for name in _FLAGS & found.keys():
+        if found[name].lower() not in ("true", "false"):
+            raise ProblemError("option-invalid", f"`{name}`: must be true or false.")
+    if isinstance(events := found.get("webhook_events"), str):
+        found["webhook_events"] = [part.strip(" ") for part in events.split(",")]
+    return found
+
+
+def _of_json(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """To JSON 5.0 and 5 are the same number, and so they are to JSON Schema."""
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in fields.items()
+    }
+
+
+def _named(error: ValidationError) -> list[Mapping[str, Any]]:
+    """Each error under its option's name, also where it lies within a list."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return [{**one, "loc": one["loc"][:1]} for one in found]
+
+
+def _with_start(options: JobOptions, code: Code | None) -> JobOptions:
+    """A code that is sent is the start; to name another one besides is a contradiction."""
+    if code is None:
+        if options.start is StartKind.LATENTS:
+            raise ProblemError("option-invalid", "`start` is `latents`, and no `latents` came along.")
+        return options
+    if options.start not in (None, StartKind.LATENTS):
+        raise ProblemError("option-invalid", f"`start` is `{options.start.value}`, and `latents` came along.")
+    return options.model_copy(update={"start": StartKind.LATENTS})
+
+
+async def check_picture(photo: bytes, mask: bytes | None, timeout_s: float) -> bytes | None:
+    """Decode the photo and its mask in a process of its own; the mask as the worker takes it, where there is one."""
+    own_slot = CapacityLimiter(1)  # waiting for a slot has been done, and does not count as decoding
+    try:
+        with anyio.fail_after(timeout_s):  # on time-out the process is killed
+            found = await to_process.run_sync(pictures.check, photo, mask, cancellable=True, limiter=own_slot)
+    except TimeoutError as error:
+        raise ProblemError("picture-invalid", f"Decoding it took longer than {timeout_s:g} s.") from error
+    except BrokenWorkerProcess as error:  # the decoder crashed on it
+        raise ProblemError("picture-invalid", "The decoder cannot cope with it.") from error
+    if not isinstance(found, pictures.Sound):
+        raise ProblemError(*found)
+    return found.mask
+
+
+async def warm_up() -> None:
+    """Start the decoding process, so that the first upload does not wait for it."""
+    try:
+        await to_process.run_sync(pictures.check, b"", cancellable=True)
+    except BrokenWorkerProcess:
+        log.exception("the decoding process does not start; uploads will be refused")

@@ -1,0 +1,402 @@
+"""Everything that `app` may do with jobs: submit, look, follow, cancel, delete, sweep.
+
+Nothing here runs a job, and nothing here imports Torch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any, cast
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.asyncio import Redis
+
+from inversion_worker import broker, figures, listing, logs, scripts, tracing, transitions, usage
+from inversion_worker import once as once_
+from inversion_worker.admission import Admission, Room
+from inversion_worker.artifacts import ArtifactStore
+from inversion_worker.connection import connect_async, connect_streams
+from inversion_worker.contract import (
+    FINAL_EVENTS,
+    ArtifactKey,
+    BatchRecord,
+    JobEvent,
+    JobOptions,
+    JobRecord,
+    JobStatus,
+    UsageDay,
+    WorkerInfo,
+)
+from inversion_worker.errors import OnceBusy, OnceReused, QueueFull, StorageFull, TooManyJobs, WorkerError
+from inversion_worker.figures import Figures
+from inversion_worker.listing import Filters, Page, Place
+from inversion_worker.once import FINISH, KEPT_MS, Claim
+from inversion_worker.outbox import Outbox, Unsent
+from inversion_worker.scripts import Call
+from inversion_worker.settings import ClientSettings
+from inversion_worker.submission import Submission
+
+__all__ = [
+    "Claim",
+    "ClientSettings",
+    "Figures",
+    "Filters",
+    "JobClient",
+    "OnceBusy",
+    "OnceReused",
+    "Outbox",
+    "Page",
+    "Place",
+    "QueueFull",
+    "StorageFull",
+    "Submission",
+    "TooManyJobs",
+    "Unsent",
+    "WorkerError",
+    "connect_async",
+    "logs",
+    "tracing",
+]
+
+log = logging.getLogger(__name__)
+
+_BLOCK_MS = 1000
+_EVENT_ID = re.compile(r"\d{1,19}(-\d{1,19})?")
+_ORPHAN_AGE_S = 3600.0
+
+
+class JobClient:
+    """The jobs of one Redis and one artifact store. Make it inside the event loop that will use it.
+
+    Raises from every method: redis.exceptions.RedisError when Redis cannot be reached.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        artifacts: ArtifactStore,
+        celery: Celery,
+        ttl_s: float,
+        room: Room | None = None,
+        streams: Redis | None = None,
+    ) -> None:
+        """`streams` is for commands that block; without it they take their turn with the others."""
+        self._redis = redis
+        self._streams = streams or redis
+        self._admission = Admission(redis, room or Room())
+        self._artifacts = artifacts
+        self._celery = celery
+        self._ttl = timedelta(seconds=ttl_s)
+        # One thread: sending is Python from end to end, and several of them would keep the event loop waiting.
+        self._bell = ThreadPoolExecutor(1, thread_name_prefix="bell")
+
+    @classmethod
+    def from_settings(cls, settings: ClientSettings) -> JobClient:
+        redis = connect_async(settings.redis_url)
+        celery = broker.make_celery(settings.redis_url)
+        room = Room(most_queued=settings.max_queued, most_active=settings.max_active)
+        streams = connect_streams(settings.redis_url)
+        return cls(redis, ArtifactStore(settings.artifacts_url), celery, settings.ttl_s, room, streams)
+
+    async def check_room(self, tenant: str) -> None:
+        """Raise QueueFull or TooManyJobs where a job of this tenant would be refused now."""
+        await self._admission.check(tenant)
+
+    async def submit(self, photo: bytes, options: JobOptions, *, tenant: str = "") -> JobRecord:
+        """Store the photo and queue a job for it. Raises: as `submit_one`."""
+        return await self.submit_one(Submission(photo=photo, options=options), tenant=tenant)
+
+    async def submit_one(
+        self, submission: Submission, *, tenant: str = "", once: Claim | None = None, retry_of: str | None = None
+    ) -> JobRecord:
+        """Store a submission and queue a job for it.
+
+        Args:
+            once: the Idempotency-Key that is answered with this job from now on.
+            retry_of: the job that this one repeats.
+        Raises: QueueFull, TooManyJobs, StorageFull, OnceBusy (the claim was held too long); then nothing is left.
+        """
+        record = self._new_record(submission, tenant).model_copy(update={"retry_of": retry_of})
+        await self._accept([(record, submission)], once, made=record.id)
+        return record
+
+    async def submit_batch(
+        self, submissions: Sequence[Submission], *, tenant: str = "", once: Claim | None = None
+    ) -> BatchRecord:
+        """Queue a job for each, all of them or none. Raises: as `submit_one`."""
+        batch_id = uuid.uuid4().hex
+        records = [self._new_record(one, tenant).model_copy(update={"batch": batch_id}) for one in submissions]
+        batch = BatchRecord(
+            id=batch_id,
+            tenant=tenant,
+            created_at=records[0].created_at,
+            expires_at=max(record.expires_at for record in records),
+            jobs=[record.id for record in records],
+        )
+        await self._accept(list(zip(records, submissions, strict=True)), once, made=batch_id, batch=batch)
+        return batch
+
+    def _new_record(self, submission: Submission, tenant: str) -> JobRecord:
+        created_at = transitions.now()
+        ttl_s = submission.options.ttl
+        return JobRecord(
+            id=uuid.uuid4().hex,
+            tenant=tenant,
+            status=JobStatus.QUEUED,
+            options=submission.options,
+            masked=submission.mask is not None,
+            request_id=logs.current("request_id"),
+            traceparent=tracing.traceparent(),
+            created_at=created_at,
+            expires_at=created_at + (self._ttl if ttl_s is None else timedelta(seconds=ttl_s)),
+        )
+
+    async def _accept(
+        self,
+        jobs: Sequence[tuple[JobRecord, Submission]],
+        once: Claim | None,
+        made: str,
+        batch: BatchRecord | None = None,
+    ) -> None:
+        """Store the bytes, queue the jobs in one transaction, tell the broker.
+
+        The expiry comes first, so that whatever a crash leaves behind will be deleted by a sweep.
+        """
+        async with self._admission.admitted(jobs[0][0].tenant, [record.id for record, _ in jobs]):
+            await self._redis.zadd(scripts.EXPIRY, {record.id: record.expires_at.timestamp() for record, _ in jobs})
+            try:
+                for record, submission in jobs:
+                    for key, data in submission.files(record.id).items():
+                        await asyncio.to_thread(self._artifacts.write, key, data)
+                if not await self._queue([record for record, _ in jobs], once, made, batch):
+                    raise OnceBusy
+            except BaseException:
+                await asyncio.shield(self._undo([record.id for record, _ in jobs], batch))
+                raise
+        for record, _ in jobs:
+            await self._ring(record)
+
+    async def _undo(self, job_ids: Sequence[str], batch: BatchRecord | None) -> None:
+        for job_id in job_ids:
+            await self.delete(job_id)
+        if batch is not None:
+            await self.delete_batch(batch)
+
+    async def _queue(
+        self, records: Sequence[JobRecord], once: Claim | None, made: str, batch: BatchRecord | None
+    ) -> bool:
+        """False, and nothing has happened, when the Idempotency-Key is no longer ours."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for record in records:
+                call = transitions.submit(record, once)
+                pipe.eval(call.text, len(call.keys), *call.keys, *call.argv)
+            for key, value, until_ms in transitions.submit_batch(batch) if batch is not None else ():
+                pipe.set(key, value, pxat=until_ms)
+            if once is not None:
+                pipe.eval(FINISH, 1, once.key, once.token, made, KEPT_MS)
+            answers = await pipe.execute()
+        return bool(answers[0])
+
+    async def begin_once(self, tenant: str, key: str, fingerprint: str) -> Claim | str:
+        """Take an Idempotency-Key, or get the id that the same request was answered with; see inversion_worker/once.py.
+
+        Raises: OnceBusy, OnceReused.
+        """
+        return await once_.begin(self._redis, tenant, key, fingerprint)
+
+    async def release_once(self, claim: Claim) -> None:
+        """Give an Idempotency-Key back because nothing was made; harmless when something was."""
+        await once_.release(self._redis, claim)
+
+    async def retry(self, record: JobRecord, *, once: Claim | None = None) -> JobRecord | None:
+        """A new job of the same photo and options as an ended one; None when its photo is gone.
+
+        A final state stays final: those who were told of it, by an event or a webhook, were told the truth.
+        """
+        keys = (ArtifactKey.photo, ArtifactKey.mask, ArtifactKey.start)
+        photo, mask, start = [await self.read(key(record.id)) for key in keys]
+        if photo is None:
+            return None
+        submission = Submission(photo=photo, options=record.options, mask=mask, start=start)
+        return await self.submit_one(submission, tenant=record.tenant, once=once, retry_of=record.id)
+
+    async def wait(self, job_id: str, timeout_s: float) -> JobRecord | None:
+        """The job's record as soon as it has ended, or as it is after `timeout_s`; None when it is gone."""
+        async for _ in self.events(job_id, for_s=timeout_s):
+            pass
+        return await self.get(job_id)
+
+    async def page(self, tenant: str, filters: Filters, after: Place | None, limit: int) -> Page:
+        """A tenant's jobs, newest first; see inversion_worker/listing.py."""
+        return await listing.page(self._redis, tenant, filters, after, limit)
+
+    async def usage(self, tenant: str, days: int) -> list[UsageDay]:
+        """What a tenant has used in the last days, oldest first."""
+        return await usage.usage(self._redis, tenant, days)
+
+    async def was_known(self, tenant: str, job_id: str) -> bool:
+        """Whether there was a job or batch of this id that has expired lately, or is still there."""
+        return bool(await self._redis.exists(scripts.known_key(tenant, job_id)))
+
+    async def batch(self, batch_id: str) -> BatchRecord | None:
+        """A batch; None when there is none, or no longer."""
+        text = cast(str | None, await self._redis.get(scripts.batch_key(batch_id)))
+        return BatchRecord.model_validate_json(text) if text is not None else None
+
+    async def records_of(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
+        """The records of these jobs, None for one that is gone."""
+        return await listing.records(self._redis, job_ids)
+
+    async def delete_batch(self, batch: BatchRecord) -> None:
+        """Delete a batch and all of its jobs."""
+        await self._undo(batch.jobs, None)
+        keys = (scripts.batch_key(batch.id), scripts.known_key(batch.tenant, batch.id))
+        await self._redis.delete(*keys)
+
+    async def get(self, job_id: str) -> JobRecord | None:
+        """The job's record; None when there is none, or no longer."""
+        stored = await self._redis.hgetall(scripts.job_key(job_id))
+        return transitions.decode_record(cast(dict[str, str], stored))
+
+    async def queue_position(self, job_id: str) -> int | None:
+        """How many jobs are before this one; None when it is not queued."""
+        return cast(int | None, await self._redis.zrank(scripts.QUEUED, job_id))
+
+    async def events(
+        self, job_id: str, after_id: str = "0", for_s: float = math.inf
+    ) -> AsyncIterator[tuple[str, JobEvent]]:
+        """Every event after `after_id` with its id, as they come, until a final one, `for_s`, or the job is deleted.
+
+        An `after_id` that is no event id replays from the start. The time is looked at between two commands: before
+        Python 3.12 a cancellation that meets a command on its way is lost (asyncio.wait_for, within redis).
+        """
+        last = after_id if _EVENT_ID.fullmatch(after_id) else "0"
+        entries: list[tuple[str, JobEvent]] = []
+        until_s = time.monotonic() + for_s
+        while True:
+            left_ms = 1000 * (until_s - time.monotonic())
+            over = left_ms <= 0
+            if not entries:  # at first, and when nothing has come for long: it may have ended before, or be gone
+                status = await self._status(job_id)  # read before the events: a final one is then among them
+                over = over or status is None or status.is_final
+            entries = await self._entries(job_id, last, None if over else math.ceil(min(_BLOCK_MS, left_ms)))
+            for last, event in entries:
+                yield last, event
+            if over or any(event.kind in FINAL_EVENTS for _, event in entries):
+                return
+
+    async def cancel(self, job_id: str) -> JobRecord | None:
+        """Cancel a queued job at once and a running one at its next Step; a finished one stays as it is.
+
+        Returns the record as it is then; None when there is no such job.
+        """
+        if await self._run(transitions.cancel(job_id)) == 1:
+            await asyncio.to_thread(self._artifacts.delete, ArtifactKey.checkpoint(job_id))
+        return await self.get(job_id)
+
+    async def delete(self, job_id: str) -> bool:
+        """Delete a job and all of its files; a worker that runs it stops. Says whether there was one.
+
+        No tombstone stays either. The expiry goes last, so that a sweep finishes what a crash interrupts.
+        """
+        tenant = cast(str | None, await self._redis.hget(scripts.job_key(job_id), "tenant"))
+        if tenant is not None:
+            await self._redis.zrem(scripts.index_key(json.loads(tenant)), job_id)
+            await self._redis.delete(scripts.known_key(json.loads(tenant), job_id))
+        return await self._delete(job_id)
+
+    async def _delete(self, job_id: str) -> bool:
+        async with self._redis.pipeline() as pipe:
+            pipe.delete(scripts.job_key(job_id))
+            pipe.delete(scripts.events_key(job_id))
+            pipe.zrem(scripts.QUEUED, job_id)
+            pipe.zrem(scripts.RUNNING, job_id)
+            existed = (await pipe.execute())[0]
+        if existed or await self._redis.zscore(scripts.EXPIRY, job_id) is not None:
+            await asyncio.to_thread(self._artifacts.delete_job, job_id)
+            await self._redis.zrem(scripts.EXPIRY, job_id)
+        return bool(existed)
+
+    async def read(self, key: str) -> bytes | None:
+        """Bytes of an `ArtifactKey`; None where there are none."""
+        return await asyncio.to_thread(self._artifacts.read, key)
+
+    async def workers(self) -> list[WorkerInfo]:
+        """The workers alive now, in the order of their ids."""
+        ids = sorted(cast(set[str], await self._redis.smembers(scripts.WORKERS)))
+        if not ids:
+            return []
+        texts = await self._redis.mget([scripts.worker_key(worker_id) for worker_id in ids])
+        for worker_id, text in zip(ids, texts, strict=True):
+            if text is None:
+                await self._redis.srem(scripts.WORKERS, worker_id)
+        return [WorkerInfo.model_validate_json(text) for text in texts if text is not None]
+
+    async def sweep(self) -> int:
+        """Delete every job whose time is over, and folders that no job knows; says how many went."""
+        expired = cast(list[str], await self._redis.zrange(scripts.EXPIRY, "-inf", time.time(), byscore=True))
+        orphans = await self._orphans()
+        return sum([await self._swept(job_id) for job_id in [*expired, *orphans]])
+
+    async def figures(self) -> Figures:
+        """What the whole service does."""
+        return await figures.read(self._redis)
+
+    async def ping(self) -> None:
+        """Raises: redis.exceptions.RedisError when Redis does not answer."""
+        await self._redis.ping()
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+        await self._streams.aclose()
+        await asyncio.to_thread(self._bell.shutdown)
+        await asyncio.to_thread(self._celery.close)
+
+    async def _ring(self, record: JobRecord) -> None:
+        """Tell the broker. The job is already queued, so if this fails the workers' reaper repairs it."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._bell, broker.send, self._celery, record.id)
+        except OperationalError as error:
+            log.warning("message not sent, left to the reaper job=%s error=%s", record.id, error)
+
+    async def _status(self, job_id: str) -> JobStatus | None:
+        text = cast(str | None, await self._redis.hget(scripts.job_key(job_id), "status"))
+        return JobStatus(json.loads(text)) if text is not None else None
+
+    async def _entries(self, job_id: str, after_id: str, block_ms: int | None) -> list[tuple[str, JobEvent]]:
+        streams: Any = await self._streams.xread({scripts.events_key(job_id): after_id}, block=block_ms)
+        return [
+            (entry_id, transitions.decode_event(fields["event"]))
+            for _, entries in streams or ()
+            for entry_id, fields in entries
+        ]
+
+    async def _swept(self, job_id: str) -> bool:
+        """Delete one job; a file that cannot be deleted is left to the next sweep, and stops none of the others."""
+        try:
+            await self._delete(job_id)
+            await asyncio.to_thread(self._artifacts.delete_job, job_id)
+        except OSError as error:
+            log.warning("not swept job=%s error=%s", job_id, error)
+            return False
+        return True
+
+    async def _orphans(self) -> list[str]:
+        """Folders without an expiry that nobody has written to for long."""
+        ids = await asyncio.to_thread(self._artifacts.job_ids)
+        unknown = [job_id for job_id in ids if await self._redis.zscore(scripts.EXPIRY, job_id) is None]
+        ages = [await asyncio.to_thread(self._artifacts.age_s, job_id) for job_id in unknown]
+        return [job_id for job_id, age_s in zip(unknown, ages, strict=True) if age_s > _ORPHAN_AGE_S]
+
+    async def _run(self, call: Call) -> Any:
+        return await self._redis.eval(call.text, len(call.keys), *call.keys, *call.argv)

@@ -1,0 +1,87 @@
+"""The seam between app and worker: every message and record, and nothing that does anything.
+
+Bytes (photos, frames, codes) never travel in these messages: they lie in the artifact store under
+the keys of `ArtifactKey`. The job record in Redis is the truth; Celery only carries the job's id.
+
+    queued -> running -> succeeded | failed | canceled
+       ^         |
+       +---------+   a lost or stopping worker hands the job back (at most MAX_ATTEMPTS times)
+
+Import from here; which file a name lies in is nobody's business.
+"""
+
+from __future__ import annotations
+
+from inversion_worker.contract.artifacts import ArtifactKey
+from inversion_worker.contract.events import (
+    FINAL_EVENTS,
+    JOB_EVENT,
+    EventKind,
+    FrameReady,
+    JobCanceled,
+    JobDone,
+    JobEvent,
+    JobFailed,
+    JobQueued,
+    JobStarted,
+)
+from inversion_worker.contract.limits import MAX_ATTEMPTS, MAX_BATCH, MAX_PIXELS, MIN_SIDE_PX, PHOTO_FORMATS
+from inversion_worker.contract.message import Message, Problem
+from inversion_worker.contract.options import (
+    HEAD_START_S,
+    MAX_NAME_LENGTH,
+    MAX_SECONDS,
+    MAX_STEPS,
+    MAX_TTL_S,
+    MAX_URL_LENGTH,
+    MIN_TTL_S,
+    WEBHOOK_PATTERN,
+    JobOptions,
+    Priority,
+    StartKind,
+)
+from inversion_worker.contract.records import BatchRecord, FaceInfo, JobRecord, JobStatus, StopReason, UsageDay
+from inversion_worker.contract.workers import STEP_BUCKETS_S, DirectionInfo, PackInfo, WorkerFigures, WorkerInfo
+
+__all__ = [
+    "FINAL_EVENTS",
+    "HEAD_START_S",
+    "JOB_EVENT",
+    "MAX_ATTEMPTS",
+    "MAX_BATCH",
+    "MAX_NAME_LENGTH",
+    "MAX_PIXELS",
+    "MAX_SECONDS",
+    "MAX_STEPS",
+    "MAX_TTL_S",
+    "MAX_URL_LENGTH",
+    "MIN_SIDE_PX",
+    "MIN_TTL_S",
+    "PHOTO_FORMATS",
+    "STEP_BUCKETS_S",
+    "WEBHOOK_PATTERN",
+    "ArtifactKey",
+    "BatchRecord",
+    "DirectionInfo",
+    "EventKind",
+    "FaceInfo",
+    "FrameReady",
+    "JobCanceled",
+    "JobDone",
+    "JobEvent",
+    "JobFailed",
+    "JobOptions",
+    "JobQueued",
+    "JobRecord",
+    "JobStarted",
+    "JobStatus",
+    "Message",
+    "PackInfo",
+    "Priority",
+    "Problem",
+    "StartKind",
+    "StopReason",
+    "UsageDay",
+    "WorkerFigures",
+    "WorkerInfo",
+]

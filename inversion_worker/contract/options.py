@@ -1,0 +1,166 @@
+"""What a person may choose for one inversion, and how much of it."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+from pydantic import Field, field_validator
+
+from inversion_worker.contract.events import FINAL_EVENTS, EventKind
+from inversion_worker.contract.message import Message
+
+HEAD_START_S = 600
+"""By how much a job goes before those of the next lower priority."""
+MAX_STEPS = 1000
+"""Most updates that one job may ask for."""
+MAX_SECONDS = 3600
+"""Most seconds of work that one job may ask for."""
+MAX_FOCUS = 100
+"""Largest focus, that of the library."""
+MIN_TTL_S = 60
+"""Shortest time that a job may ask to be kept."""
+MAX_TTL_S = 7 * 24 * 3600
+"""Longest time that a job may ask to be kept."""
+MAX_URL_LENGTH = 2000
+"""Longest address of a webhook."""
+_PORT = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})"
+WEBHOOK_PATTERN = rf"^https?://[A-Za-z0-9._-]+(:{_PORT})?([/?][!\"$-~]*)?$"
+"""Shape of a webhook's address: ASCII, without user name, password or fragment; a host by name, or by IPv4."""
+MAX_NAME_LENGTH = 64
+"""Longest name of a pack or an optimizer."""
+
+
+class StartKind(StrEnum):
+    ENCODER = "encoder"
+    MEAN = "mean"
+    RANDOM = "random"
+    LATENTS = "latents"
+    """A code that came with the photo: every pack takes one, so none lists it among its starts."""
+
+
+class Priority(StrEnum):
+    """Which queued jobs go first. None overtakes one of its own priority, and none waits for ever.
+
+    A job goes before those of the next lower priority that came up to HEAD_START_S earlier, and of the one below that
+    up to twice as long; whoever has waited longer than that goes first.
+    """
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+    @property
+    def rank(self) -> int:
+        """0 goes first."""
+        return (Priority.HIGH, Priority.NORMAL, Priority.LOW).index(self)
+
+
+class JobOptions(Message):
+    """What a person may choose for one inversion."""
+
+    pack: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_NAME_LENGTH,
+        description="Name of a pack that a live worker announces; none takes the worker's default.",
+        examples=["faces-128"],
+    )
+    optimizer: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_NAME_LENGTH,
+        description="Name of an optimizer that the pack offers; none takes the pack's `default_optimizer`.",
+        examples=["adam"],
+    )
+    start: StartKind | None = Field(
+        None,
+        description="Start code; none takes the encoder where the pack has one, else the mean. `latents` is the code "
+        "sent along, and is implied by sending one.",
+        examples=["encoder"],
+    )
+    steps: int = Field(100, ge=0, le=MAX_STEPS, description="Updates after the start code; 0 returns the start itself.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the random start.")
+    frame_every: int = Field(
+        5, ge=1, le=MAX_STEPS, description="A frame is written every so many steps, and at the first and the last."
+    )
+    align: bool = Field(
+        True, description="Find the face and align it as FFHQ does; false takes the centre crop as it is."
+    )
+    focus: float | None = Field(
+        None,
+        ge=0,
+        le=MAX_FOCUS,
+        allow_inf_nan=False,
+        description="How much more the middle of the face counts than hair and background: more keeps the person, and "
+        "draws the rest less exactly. 0 is the paper's loss; none takes the pack's `focus`.",
+        examples=[0],
+    )
+    target_loss: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Stop at the first step whose loss is this or less.",
+        examples=[0.02],
+    )
+    max_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=MAX_SECONDS,
+        description="Stop after the first step that ends so many seconds after the work began; the queue does not "
+        "count.",
+        examples=[30],
+    )
+    plateau_steps: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_STEPS,
+        description="Stop when the loss has not fallen by 0.1 % for so many steps.",
+        examples=[25],
+    )
+    paste: bool = Field(
+        True,
+        description="Also put the reconstruction back into the photo, for `links.pasted`; needs align. False saves "
+        "the time of encoding the photo again.",
+    )
+    priority: Priority = Field(
+        Priority.NORMAL,
+        description="A job goes before those of a lower priority, unless they came over "
+        f"{HEAD_START_S // 60} minutes earlier (for each step between the two): so none waits for ever.",
+    )
+    ttl: int | None = Field(
+        None,
+        ge=MIN_TTL_S,
+        le=MAX_TTL_S,
+        description="Seconds until photo and results are deleted; none takes the service's default.",
+        examples=[3600],
+    )
+    webhook: str | None = Field(
+        None,
+        max_length=MAX_URL_LENGTH,
+        description="http(s) address that is told of events. Without user name, password or fragment.",
+        examples=["https://editor.example/hooks/inversion"],
+        json_schema_extra={"pattern": WEBHOOK_PATTERN},
+    )
+    webhook_events: tuple[EventKind, ...] = Field(
+        FINAL_EVENTS,
+        min_length=1,
+        max_length=len(EventKind),
+        description="Which events the webhook is told of; in a form, separated by commas.",
+    )
+
+    @field_validator("webhook")
+    @classmethod
+    def _check_webhook(cls, value: str | None) -> str | None:
+        """Shape alone: whether the address may be called is decided when it is called."""
+        if value is not None and not re.fullmatch(WEBHOOK_PATTERN.strip("^$"), value):
+            raise ValueError(
+                "must be an address that begins with https:// or http://, without IPv6, user name, password, "
+                "fragment or spaces; encode other characters than ASCII"
+            )
+        return value
+
+    @field_validator("webhook_events")
+    @classmethod
+    def _each_once(cls, value: tuple[EventKind, ...]) -> tuple[EventKind, ...]:
+        return tuple(kind for kind in EventKind if kind in value)

@@ -1,0 +1,99 @@
+"""What is known of jobs, of batches, and of what a tenant has used."""
+
+from __future__ import annotations
+
+from datetime import date as Date
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field
+
+from inversion_worker.contract.message import Message, Problem
+from inversion_worker.contract.options import JobOptions
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED)
+
+
+class StopReason(StrEnum):
+    """Which rule ended the loop."""
+
+    STEPS = "steps"
+    TARGET_LOSS = "target_loss"
+    MAX_SECONDS = "max_seconds"
+    PLATEAU = "plateau"
+    NOT_FINITE = "not_finite"
+
+
+class FaceInfo(Message):
+    """What the face detector saw in the photo."""
+
+    found: int = Field(ge=0, description="Faces in the photo; the largest is taken.")
+    quad: list[tuple[float, float]] | None = Field(
+        None,
+        description="Corners of the aligned crop in the upright photo, in pixels: top left, bottom left, bottom right, "
+        "top right.",
+    )
+
+
+class JobRecord(Message):
+    """All that is known of one job."""
+
+    id: str
+    tenant: str = Field("", description="Whose it is; empty while the service asks for no key.")
+    status: JobStatus
+    options: JobOptions
+    masked: bool = Field(False, description="A mask came with the photo.")
+    batch: str | None = Field(None, description="Id of the batch that it came in.")
+    retry_of: str | None = Field(None, description="Id of the inversion that this one repeats.")
+    request_id: str = Field("", description="X-Request-ID of the request that made it.")
+    traceparent: str = Field("", description="W3C Trace Context of that request, where traces are kept.")
+    created_at: datetime
+    expires_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    attempts: int = 0
+    step: int | None = Field(None, description="Updates done so far; none before the start code.")
+    loss: float | None = Field(None, description="Loss at `step`; the focus is part of it.")
+    best_step: int | None = Field(None, description="The step whose code, loss and picture are the result.")
+    best_loss: float | None = None
+    frames: list[int] = Field(default_factory=list, description="Steps of which a frame can be had, rising.")
+    pack_name: str | None = None
+    pack_version: str | None = None
+    pack_digest: str | None = Field(None, description="`PackInfo.digest` of the pack that was used.")
+    optimizer: str | None = Field(None, description="The optimizer that was used.")
+    stopped_by: StopReason | None = Field(None, description="Which rule ended the loop of one that succeeded.")
+    pasted: bool = Field(False, description="The reconstruction pasted back into the photo is there.")
+    face: FaceInfo | None = None
+    seconds: float | None = Field(None, description="Seconds of work, without the time in the queue.")
+    error: Problem | None = None
+
+
+class BatchRecord(Message):
+    """Photos that were submitted together; what became of each is in its own record."""
+
+    id: str
+    tenant: str = ""
+    created_at: datetime
+    expires_at: datetime
+    jobs: list[str] = Field(description="Ids, in the order of the photos.")
+
+
+class UsageDay(Message):
+    """What one tenant has used on one day, UTC; a job counts on the day of each event."""
+
+    date: Date = Field(description="The day.")
+    submitted: int = Field(0, description="Jobs that were accepted.")
+    succeeded: int = Field(0, description="Jobs that ended with a result.")
+    failed: int = Field(0, description="Jobs that ended without one.")
+    canceled: int = Field(0, description="Jobs that were stopped.")
+    seconds: float = Field(0.0, description="Seconds of work of the jobs that ended on this day.")

@@ -1,0 +1,305 @@
+"""The library as a worker's backend: packs are loaded once, and every job is a request to the one engine.
+
+Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from inversion_core import Checkpoint, InversionError, InvertConfig
+from inversion_core.engine import Engine, EngineConfig, ImageStep, Precision, Request, StopRules
+from inversion_core.engine.capacity import cpu_threads, default_slots
+from inversion_core.errors import OptionInvalid
+from inversion_core.faces import FaceDetector, crop_mask, find_and_align, paste_back
+from inversion_core.packs import DEFAULT_PACK, Pack, list_packs, load_pack
+from inversion_core.pictures import centre_crop, load_photo, to_image, to_tensor
+from inversion_worker.backend import NO_EXTRAS, NOTHING, Before, Code, Extras, Prepared
+from inversion_worker.contract import DirectionInfo, FaceInfo, JobOptions, PackInfo, StartKind, StopReason
+from inversion_worker.errors import BackendUnavailable, JobRefused
+from inversion_worker.problems import problem
+from inversion_worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+
+def load(settings: WorkerSettings) -> CoreBackend:
+    """Load every pack that can be had by name, and warm the default one up.
+
+    Raises: BackendUnavailable when the default pack or the device cannot be used.
+    """
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    threads = _thread_counts(settings, device)
+    default = settings.default_pack or DEFAULT_PACK
+    try:
+        packs = {default: load_pack(default, device)} | _others(default, device)
+    except InversionError as error:
+        raise BackendUnavailable(str(error)) from error
+    slots = settings.slots or default_slots(packs.values(), torch.device(device))
+    precision = None if settings.precision == "auto" else Precision(settings.precision)
+    backend = CoreBackend(packs, default, device, EngineConfig(slots=slots, threads=threads, precision=precision))
+    backend.warm_up()
+    return backend
+
+
+def _thread_counts(settings: WorkerSettings, device: str) -> tuple[int, ...]:
+    """What the engine may choose from: all CPUs, or half of them, or one, unless a number was given."""
+    if settings.threads is not None or device.startswith("cuda"):
+        return ()
+    most = cpu_threads()
+    return tuple(dict.fromkeys((most, max(1, most // 2), 1)))
+
+
+def _others(default: str, device: str) -> dict[str, Pack]:
+    """The packs beside the default one; a broken one costs itself alone."""
+    packs: dict[str, Pack] = {}
+    for manifest in list_packs():
+        if manifest.name == default:
+            continue
+        try:
+            packs[manifest.name] = load_pack(manifest.name, device)
+        except InversionError as error:
+            log.error("pack left out pack=%s error=%s", manifest.name, error)
+    return packs
+
+
+class CoreBackend:
+    """An inversion_worker.backend.Backend on loaded packs."""
+
+    def __init__(
+        self, packs: Mapping[str, Pack], default: str, device: str, config: EngineConfig | None = None
+    ) -> None:
+        self.device = device
+        self._packs = packs
+        self._default = default
+        self._detector = FaceDetector()
+        self._detecting = Lock()
+        self._engine = Engine(config)
+
+    @property
+    def slots(self) -> int:
+        return self._engine.slots
+
+    def close(self) -> None:
+        """Stop the engine; jobs that have not ended fail."""
+        self._engine.close()
+
+    def packs(self) -> list[PackInfo]:
+        return [_info(pack, default=name == self._default) for name, pack in self._packs.items()]
+
+    def prepare(self, photo: bytes, options: JobOptions, extras: Extras = NO_EXTRAS) -> Prepared:
+        with _refusing():
+            pack = self._pack(options.pack)
+            upright = load_photo(photo)
+            image, face = self._aligned(upright, pack.resolution) if options.align else (None, None)
+            return CorePrepared(
+                pack=pack,
+                options=options,
+                photo=photo,
+                aligned=image or centre_crop(upright, pack.resolution),
+                face=face,
+                engine=self._engine,
+                start_LD=start_code(pack, extras.start),
+                mask_HW=mask_tensor(extras.mask, upright, face, pack.resolution),
+            )
+
+    def warm_up(self) -> None:
+        """An update of a grey picture: the first job does not wait for caches and kernels."""
+        pack = self._packs[self._default]
+        grey = Image.new("RGB", (pack.resolution, pack.resolution), "grey")
+        self._detector.detect(grey)
+        with self._engine.submit(
+            Request(pack=pack, target_CHW=to_tensor(grey)[0], config=InvertConfig(num_steps=2))
+        ) as ticket:
+            for _ in ticket:
+                pass
+
+    def _pack(self, name: str | None) -> Pack:
+        found = self._packs.get(name or self._default)
+        if found is None:
+            names = ", ".join(self._packs)
+            raise JobRefused(
+                problem(
+                    "pack-not-found", "The pack does not exist", 422, f"There is no pack {name!r}; there are: {names}."
+                )
+            )
+        return found
+
+    def _aligned(self, upright: Image.Image, side_px: int) -> tuple[Image.Image, FaceInfo]:
+        with self._detecting:  # the threads of several at once would get into each other's way
+            aligned, found = find_and_align(upright, side_px, self._detector)
+        return aligned.image, FaceInfo(found=found, quad=[(float(x), float(y)) for x, y in aligned.quad])
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorePrepared:
+    """An inversion_worker.backend.Prepared: one picture and what to do with it."""
+
+    pack: Pack
+    options: JobOptions
+    photo: bytes
+    aligned: Image.Image
+    face: FaceInfo | None
+    engine: Engine
+    start_LD: Tensor | None
+    mask_HW: Tensor | None
+
+    @property
+    def pack_name(self) -> str:
+        return self.pack.name
+
+    @property
+    def pack_version(self) -> str:
+        return self.pack.version
+
+    @property
+    def pack_digest(self) -> str:
+        return digest_of(self.pack)
+
+    @property
+    def optimizer(self) -> str:
+        return self.options.optimizer or self.pack.default_optimizer
+
+    def pasted(self, image: Image.Image) -> Image.Image | None:
+        if self.face is None or self.face.quad is None:
+            return None
+        return paste_back(load_photo(self.photo), image, np.array(self.face.quad))
+
+    def steps(self, before: Before = NOTHING) -> Iterator[CoreStep]:
+        with _refusing(), self.engine.submit(self._request(before)) as ticket:
+            for step in ticket:
+                yield CoreStep(step)
+
+    def render(self, code: Code) -> Image.Image:
+        request = Request(
+            pack=self.pack,
+            target_CHW=to_tensor(self.aligned)[0],
+            config=InvertConfig(num_steps=0),
+            start_LD=torch.from_numpy(code),
+        )
+        with _refusing(), self.engine.submit(request) as ticket:
+            return CoreStep(next(ticket)).image()
+
+    def _request(self, before: Before) -> Request:
+        config = InvertConfig(
+            num_steps=self.options.steps,
+            optimizer=self.optimizer,
+            start=None if self.start_LD is not None else self.options.start and self.options.start.value,
+            seed=self.options.seed,
+            focus=self.options.focus,
+        )
+        return Request(
+            pack=self.pack,
+            target_CHW=to_tensor(self.aligned)[0],
+            config=config,
+            start_LD=self.start_LD,
+            mask_HW=self.mask_HW,
+            rules=StopRules(
+                target_loss=self.options.target_loss,
+                max_seconds=self.options.max_seconds,
+                seconds_before=before.seconds,
+                plateau_steps=self.options.plateau_steps,
+            ),
+            resume=Checkpoint.from_bytes(before.checkpoint) if before.checkpoint is not None else None,
+            losses_before=before.losses,
+            frame_every=self.options.frame_every,
+            priority=-self.options.priority.rank,  # the engine's highest goes first
+        )
+
+
+class CoreStep:
+    """An inversion_worker.backend.BackendStep: the engine's."""
+
+    def __init__(self, step: ImageStep) -> None:
+        self._step = step
+        self.index = step.index
+        self.loss = step.loss
+        self.stopped_by = StopReason(step.reason.value) if step.reason is not None else None
+
+    def image(self) -> Image.Image:
+        frame_HWC = self._step.frame_HWC
+        return to_image(self._step.image_CHW) if frame_HWC is None else Image.fromarray(frame_HWC.numpy())
+
+    def code(self) -> Code:
+        code: Code = self._step.w_LD.cpu().numpy().copy()
+        return code
+
+    def checkpoint(self) -> bytes:
+        return self._step.checkpoint().to_bytes()
+
+
+def _info(pack: Pack, *, default: bool) -> PackInfo:
+    return PackInfo(
+        name=pack.name,
+        version=pack.version,
+        digest=digest_of(pack),
+        resolution=pack.resolution,
+        layers=pack.num_layers,
+        w_dim=pack.w_dim,
+        starts=[StartKind(start) for start in pack.manifest.starts],
+        optimizers=sorted(pack.optimizers),
+        default_optimizer=pack.default_optimizer,
+        focus=pack.focus,
+        directions=[
+            DirectionInfo(name=spec.name, label=spec.label, low=spec.range[0], high=spec.range[1])
+            for spec in pack.manifest.directions
+        ],
+        licence=pack.manifest.licence,
+        description=pack.manifest.description,
+        default=default,
+    )
+
+
+def digest_of(pack: Pack) -> str:
+    """What `PackInfo.digest` says; empty for a pack that was never saved."""
+    files = pack.manifest.files
+    found = files.get(pack.manifest.weight_files["generator"])
+    return f"sha256:{found}" if found else ""
+
+
+def start_code(pack: Pack, code: Code | None) -> Tensor | None:
+    """A code (L, D) that came with the photo. Raises: OptionInvalid."""
+    if code is None:
+        return None
+    if code.shape != (pack.num_layers, pack.w_dim):
+        raise OptionInvalid(
+            f"the start code has shape {code.shape}, pack {pack.name} takes {(pack.num_layers, pack.w_dim)}; "
+            f"send a code of this pack"
+        )
+    return torch.from_numpy(code.astype(np.float32)).to(pack.device)
+
+
+def mask_tensor(mask: Image.Image | None, upright: Image.Image, face: FaceInfo | None, side_px: int) -> Tensor | None:
+    """The photo's mask, cut out as the face was: (H, W) in [0, 1]. Raises: OptionInvalid."""
+    if mask is None:
+        return None
+    if mask.size != upright.size:
+        raise OptionInvalid(f"the mask has {mask.size} px, the upright photo {upright.size}; make them the same")
+    quad = np.array(face.quad) if face is not None and face.quad is not None else None
+    cropped = centre_crop(mask, side_px) if quad is None else crop_mask(mask, quad, side_px)
+    mask_HW = torch.from_numpy(np.array(cropped)).float() / 255
+    if not mask_HW.any():
+        raise OptionInvalid("the mask is black all over the crop that is inverted; make white what must agree")
+    return mask_HW
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What the library refuses becomes the problem that the job's record will name."""
+    try:
+        yield
+    except InversionError as error:
+        raise JobRefused(problem(error.slug, error.title, error.status, str(error))) from error

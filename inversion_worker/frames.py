@@ -1,0 +1,123 @@
+"""Writes a job's pictures and checkpoints beside the inversion, in order.
+
+One thread for each job: encoding never holds the loop up, unless the loop is `_PENDING` writes ahead.
+An event is said only after its bytes are stored. A write that fails is raised at the next call.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from PIL import Image
+
+from inversion_worker.artifacts import ArtifactStore
+from inversion_worker.backend import BackendStep, Code
+from inversion_worker.checkpoint import Checkpoint
+from inversion_worker.contract import ArtifactKey, FrameReady
+from inversion_worker.store import JobStore
+from inversion_worker.transitions import Lease
+
+_PENDING = 4
+_WEBP_QUALITY = 90
+_JPEG_QUALITY = 95
+
+
+class FrameWriter:
+    """Frames and checkpoints of one attempt. Raises from every method: what a write raised, or LeaseLost."""
+
+    def __init__(self, store: JobStore, artifacts: ArtifactStore, lease: Lease, frames: Iterable[int]) -> None:
+        """`frames` are the steps that an earlier attempt has stored; they are not said again."""
+        self._store = store
+        self._artifacts = artifacts
+        self._lease = lease
+        self._stored = sorted(frames)
+        self._taken = set(self._stored)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"frames-{lease.job_id[:8]}")
+        self._pending: deque[Future[None]] = deque()
+
+    def frame(self, step: BackendStep) -> None:
+        """Store the picture of a Step and say so; once for each step."""
+        if step.index in self._taken:
+            return
+        self._taken.add(step.index)
+        self._later(lambda: self._write_frame(step))
+
+    def checkpoint(self, checkpoint: Checkpoint, metrics: bytes) -> None:
+        """Store a checkpoint in place of the one before, and the metrics first: whoever goes on lacks no row."""
+        self._later(lambda: self._write_checkpoint(checkpoint, metrics))
+
+    def metrics(self, data: bytes) -> None:
+        """Store the metrics so far in place of those before."""
+        self._later(lambda: self._write(ArtifactKey.metrics(self._lease.job_id), data))
+
+    def drain(self) -> None:
+        """Wait until everything is stored."""
+        while self._pending:
+            self._pending.popleft().result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """No write is under way after this, so that the files may be deleted."""
+        try:
+            if error is None:
+                self.drain()
+        finally:
+            self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _later(self, write: Callable[[], None]) -> None:
+        while self._pending and (len(self._pending) >= _PENDING or self._pending[0].done()):
+            self._pending.popleft().result()
+        self._pending.append(self._thread.submit(write))
+
+    def _write_frame(self, step: BackendStep) -> None:
+        key = ArtifactKey.frame(self._lease.job_id, step.index)
+        self._write(key, webp(step.image()))
+        self._stored = sorted([*self._stored, step.index])
+        event = FrameReady(step=step.index, loss=step.loss, frame_key=key)
+        self._store.update(self._lease, event, frames=self._stored)
+
+    def _write_checkpoint(self, checkpoint: Checkpoint, metrics: bytes) -> None:
+        self._write(ArtifactKey.metrics(self._lease.job_id), metrics)
+        self._artifacts.write(ArtifactKey.checkpoint(self._lease.job_id), checkpoint.to_bytes())
+
+    def _write(self, key: str, data: bytes) -> None:
+        self._store.update(self._lease)  # a job that was deleted meanwhile gets no new file
+        self._artifacts.write(key, data)
+
+
+def webp(image: Image.Image) -> bytes:
+    """A frame's bytes."""
+    return _encoded(image, "WEBP", quality=_WEBP_QUALITY)
+
+
+def png(image: Image.Image) -> bytes:
+    """The bytes of a picture that loses nothing."""
+    return _encoded(image, "PNG")
+
+
+def jpeg(image: Image.Image) -> bytes:
+    """The bytes of a photo, with all of its colour: PNG would take ten times as long."""
+    return _encoded(image, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+
+
+def npy(code: Code) -> bytes:
+    """A code as a NumPy file, float32, (L, D)."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(code, dtype=np.float32), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _encoded(image: Image.Image, form: str, **options: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()

@@ -1,0 +1,29 @@
+"""What a person hands in: a photo, what comes with it, and what to do. Bytes, so it never goes through Redis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from inversion_worker.contract import ArtifactKey, JobOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """One photo to be inverted. All of it has been checked."""
+
+    photo: bytes
+    """The file as it came."""
+    options: JobOptions
+    mask: bytes | None = None
+    """PNG, 8-bit grey, as large as the upright photo."""
+    start: bytes | None = None
+    """npy, float32, (L, D): the code to start from; given when `options.start` is `latents`."""
+
+    def files(self, job_id: str) -> dict[str, bytes]:
+        """Bytes by artifact key."""
+        found = {ArtifactKey.photo(job_id): self.photo}
+        if self.mask is not None:
+            found[ArtifactKey.mask(job_id)] = self.mask
+        if self.start is not None:
+            found[ArtifactKey.start(job_id)] = self.start
+        return found
