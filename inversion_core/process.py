@@ -2,7 +2,8 @@
 
 Torch computes with libgomp's threads, and NNPACK's convolutions (models/convolution.py) with a pool of their own. After
 each operation libgomp's threads wait awake for the next one, for some milliseconds, and take the cores that the other
-pool, or another process, would compute with: a step at 256 px took a fifth longer for it (docs/log.md). So they wait a
+pool, or another process, would compute with: a step at 256 px took a fifth longer for it
+(docs/experiments/2026-11-28-engine-thread-speed.md). So they wait a
 tenth of a millisecond. But where two threads have computed, as a main thread that loads a pack and an engine's do,
 libgomp counts more threads than cores, and lets them sleep at once; waking them after each operation made a small
 pack's step half as long again. That is another number, which hangs on a policy. libgomp reads both when torch loads it,

@@ -10,7 +10,8 @@ from inversion_core.packs import Pack
 CPU_PART_BYTES = 400_000_000
 """What the images of one part keep for the backward pass on a CPU, at most. Small pictures are faster together; of
 large ones each is a part of its own, for what has to be fetched from memory, page by page, costs more than is shared.
-At 256 px (304 MB an image) 8 together took 27 s, in twos 15 and each alone 12 (docs/log.md)."""
+At 256 px (304 MB an image) 8 together took 27 s, in twos 15 and each alone 12
+(docs/experiments/2026-11-23-parts-of-a-batch.md)."""
 
 
 def default_buckets(slots: int, pack: Pack) -> tuple[int, ...]:

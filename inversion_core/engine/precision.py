@@ -2,7 +2,8 @@
 
 What is rounded more coarsely is the pictures and features of a step and the way back to the codes; codes, losses and
 updates are float32 always. Whether that does harm depends on the optimizer more than on the network: a loss at one code
-hardly changes, but L-BFGS takes differences of gradients, in which little is left beside the rounding (docs/log.md).
+hardly changes, but L-BFGS takes differences of gradients, in which little is left beside the rounding
+(docs/experiments/2026-11-28-bfloat16-inversion.md).
 
 Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 """

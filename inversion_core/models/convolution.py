@@ -10,7 +10,8 @@ is rounded as if it were alone (serving.py).
 
 Winograd's round a little worse: 1e-5 of the largest output, beside 1e-6. So they are used only where somebody asks for
 them (serving.py): the engine does, and `invert`, the reference, stays as exact as it can be. Which of them pays depends
-on the processor and not on what it calls itself (docs/log.md): each is tried once in a process, when it is first asked
+on the processor and not on what it calls itself
+(docs/experiments/2026-11-28-winograd-avx512.md): each is tried once in a process, when it is first asked
 for.
 
 Suffixes: B image, C channel, H W height and width, P pixel, O I output and input channel of a kernel.

@@ -1,7 +1,8 @@
 """Convolutions whose frozen kernel oneDNN keeps in the order that it works in.
 
 Torch hands a kernel over as it lies, and oneDNN turns it into its own order at every call: with many channels and few
-pixels that takes longer than the products (docs/log.md). The operations that keep it are those that torch's compiler
+pixels that takes longer than the products
+(docs/experiments/2026-11-28-kept-kernels.md). The operations that keep it are those that torch's compiler
 uses; this torch is pinned exactly.
 
 Suffixes: B image, C channel, H W height and width, O I output and input channel of a kernel.

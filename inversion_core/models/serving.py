@@ -2,8 +2,9 @@
 
 An image's numbers must not depend on its neighbours. In exact arithmetic they do not; but a library chooses by the size
 of a batch in which order it adds, and an optimizer with long steps makes the second digit of a code out of a seventh
-one within twenty steps (docs/log.md). So on a CPU what rounds a batch otherwise than one image is computed image by
-image. Most operations do not: each is tried once for each shape.
+one within twenty steps
+(docs/experiments/2026-11-28-batch-invariance.md). So on a CPU what rounds a batch otherwise than one image is computed
+image by image. Most operations do not: each is tried once for each shape.
 
 `invert`, the reference, asks for none of it. On CUDA there is none of it either: there the batch's size decides.
 

@@ -76,7 +76,8 @@ class BasisConfig:
     """Step size, after the warm-up."""
     warmup_steps: int = 3
     beta1: float = 0.9
-    """Decay of the gradient's mean. 0.9 is Adam's own; steps as long as these want less (docs/log.md)."""
+    """Decay of the gradient's mean. 0.9 is Adam's own; steps as long as these want less
+    (docs/experiments/2026-11-29-adam-momentum-in-learned.md)."""
 
     def __post_init__(self) -> None:
         self.adam()  # which refuses what it cannot be

@@ -58,7 +58,8 @@ class Design:
 DESIGNS: Mapping[str, Design] = {
     "learned": Design(
         config=LearnedConfig, network=UpdateNetwork, optimizer=Learned, untrained="Adam",
-        # The paper states neither its T, nor a rate, nor the units of its latent loss: found in docs/log.md.
+        # The paper states neither its T, nor a rate, nor the units of its latent loss: found in
+        # docs/experiments/2026-11-23-latent-loss.md.
         training={"iterations": 25, "rate": 3e-4, "latent_weight": 0.01},
     ),
     "learned-lstm": Design(

@@ -36,7 +36,8 @@ class LearnedConfig:
     """Step size alpha of the Adam whose update goes in; the paper's is 0.01."""
     beta1: float = 0.9
     """That Adam's decay of the gradient's mean. The paper states none; 0.9 is Adam's own. g makes steps twenty times
-    Adam's, and the longer those are the sooner an old gradient leads astray (docs/log.md)."""
+    Adam's, and the longer those are the sooner an old gradient leads astray
+    (docs/experiments/2026-11-29-adam-momentum-in-learned.md)."""
 
     def __post_init__(self) -> None:
         if min(self.num_layers, self.w_dim, self.hidden) < 1:

@@ -28,10 +28,11 @@ SCHEDULES: Mapping[str, Mapping[str, Any]] = {
     "scheduled": {"warmup_steps": 5, "final_factor": 0.3},
 }
 """Courses of the rate that Adam is tried with; the others take the one that Adam fares better with. A hundred steps are
-few: what falls to a twentieth does worse than what falls to a third (docs/log.md)."""
+few: what falls to a twentieth does worse than what falls to a third
+(docs/experiments/2026-11-22-classic-optimizers.md)."""
 ADAM_SHORT_BETA2 = 0.95
 """What Adam's best course is tried with besides its own beta2, .999, which remembers the large gradients of the first
-steps for longer than a run has steps (docs/log.md)."""
+steps for longer than a run has steps (docs/experiments/2026-11-29-adam-beta2-identity.md)."""
 ADAM_FIRST_RATE = 0.08
 """Where the search begins; it goes on from there by factors, so it does not have to be near."""
 FIRST_START = TRAINED_STARTS[0]

@@ -20,7 +20,7 @@ THUMBNAIL_PX = 16
 TWIN_CORRELATION = 0.87
 """Pictures whose colour thumbnails, less the mean picture, correlate more than this are one group: twins stay on one
 side of the split. On One Million Impressions this joins all versions of one face, and a tenth of the faces to another
-(docs/log.md)."""
+(docs/experiments/2026-11-22-split-by-likeness.md)."""
 
 
 def pack_pictures(folders: list[Path], out: Path, size_px: int) -> int:

@@ -1,7 +1,8 @@
 """Training of a generator, its encoder and its discriminator together, on few pictures and little hardware.
 
 Two phases, one command. *Reconstruction*: encoder and generator are an autoencoder through W+; on a CPU
-this finds faces hundreds of times sooner than adversarial training from nothing does (docs/log.md).
+this finds faces hundreds of times sooner than adversarial training from nothing does
+(docs/experiments/2026-11-22-autoencoder-rates.md).
 *Adversarial*: the mapping network is fitted to the codes found, then StyleGAN's own training goes on
 (non-saturating loss, lazy R1, adaptive augmentation, style mixing, moving averages) while the autoencoder keeps
 its loss. Either phase may have no steps: without the first, this is StyleGAN from nothing.

@@ -2,7 +2,8 @@
 
 Pictures are seen through SqueezeNet, which knows edges and textures of photographs already, at four scales; random
 weights that never change mix its channels, then its scales, and a small network at each scale tells real from fake.
-Only those small ones learn, and they need not learn first what an edge is (docs/log.md).
+Only those small ones learn, and they need not learn first what an edge is
+(docs/experiments/2026-11-29-projected-critic.md).
 
 Suffixes: B image, C channel, H W height and width, S scale.
 """

@@ -1,8 +1,8 @@
 """A training step as a CUDA graph: recorded once, then replayed with one launch in place of some thousands.
 
 With networks as small as a 64 px pack's, a GPU waits for the host: a step takes as long with 64 pictures as with 8
-(docs/log.md). A recording does the same work on the same tensors: weights, moments and random numbers go on as they
-would without it, so a run may be recorded on one machine and not on another.
+(docs/experiments/2026-11-28-generator-on-gpu.md). A recording does the same work on the same tensors: weights,
+moments and random numbers go on as they would without it, so a run may be recorded on one machine and not on another.
 
 Suffixes: B image, C channel, H W height and width.
 """

@@ -69,6 +69,22 @@ def test_the_page_of_packs_has_commands() -> None:
     assert len(typed_commands(ROOT / "docs" / "packs.md")) > 20
 
 
+def test_each_experiment_has_its_line_in_the_index() -> None:
+    folder = ROOT / "docs" / "experiments"
+    listed = re.findall(
+        r"^- (\d{4}-\d\d-\d\d) \[[^\]]+\]\((\1-[\w-]+\.md)\) .+", (folder / "README.md").read_text(), re.MULTILINE
+    )
+    pages = [page.name for page in folder.glob("*.md") if page.name != "README.md"]
+    assert sorted(name for _, name in listed) == sorted(pages)
+    assert [date for date, _ in listed] == sorted((date for date, _ in listed), reverse=True)
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/experiments/2*.md")), ids=lambda page: page.stem)
+def test_an_experiment_has_its_sections(page: Path) -> None:
+    sections = re.findall(r"^## (.+)$", page.read_text(), re.MULTILINE)
+    assert sections == ["Command", "Commit", "Hardware", "Result", "Meaning"]
+
+
 def test_readme_has_its_parts() -> None:
     for part in (
         "docs/images/",

@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 FIRST_WARMUP_STEPS = 5
 FINAL_FACTORS = (1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125, 0.0)
 MEMORIES = (0.999, 0.95, 0.9)
-"""Adam's beta2. What 0.999 keeps of the first, large gradients holds all steps of a short run small (docs/log.md)."""
+"""Adam's beta2. What 0.999 keeps of the first, large gradients holds all steps of a short run small
+(docs/experiments/2026-11-29-adam-beta2-identity.md)."""
 MOMENTA = (0.9, 0.7, 0.5)
-"""Adam's beta1. The longer the steps, the sooner an old gradient leads astray (docs/log.md)."""
+"""Adam's beta1. The longer the steps, the sooner an old gradient leads astray
+(docs/experiments/2026-11-29-adam-momentum-in-learned.md)."""
 COARSE, FINE = 2, 1
 """Steps of the rate in powers of two: by fours first."""
 AT_MOST = 80
