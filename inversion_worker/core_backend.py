@@ -19,7 +19,7 @@ from torch import Tensor
 from inversion_core import Checkpoint, InversionError, InvertConfig
 from inversion_core.engine import Engine, EngineConfig, ImageStep, Precision, Request, StopRules
 from inversion_core.engine.capacity import cpu_threads, default_slots
-from inversion_core.errors import OptionInvalid
+from inversion_core.errors import NoFaceFound, OptionInvalid
 from inversion_core.faces import FaceDetector, crop_mask, find_and_align, paste_back
 from inversion_core.packs import DEFAULT_PACK, Pack, list_packs, load_pack
 from inversion_core.pictures import centre_crop, load_photo, to_image, to_tensor
@@ -30,6 +30,9 @@ from inversion_worker.problems import problem
 from inversion_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
+
+REMEDIES = {NoFaceFound.slug: "Or set align=false to take the centre of the picture as it is."}
+"""What a caller of the service can do besides what the library says: the library knows no options of the service."""
 
 
 def load(settings: WorkerSettings) -> CoreBackend:
@@ -302,4 +305,5 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except InversionError as error:
-        raise JobRefused(problem(error.slug, error.title, error.status, str(error))) from error
+        detail = " ".join([str(error), *filter(None, [REMEDIES.get(error.slug)])])
+        raise JobRefused(problem(error.slug, error.title, error.status, detail)) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from inversion_core.errors import OptionInvalid
-from inversion_core.faces.alignment import Floats
+from inversion_core.faces.frame import Floats
 from inversion_core.faces.pose import nose_aside
 from inversion_core.training.rating_table import Table
 

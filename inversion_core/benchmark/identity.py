@@ -18,7 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from inversion_core.errors import OptionInvalid, PackInvalid
-from inversion_core.faces.alignment import OVERSAMPLING, Affine, Floats
+from inversion_core.faces.alignment import OVERSAMPLING, Affine
+from inversion_core.faces.frame import Floats
 
 INPUT_PX = 112
 TEMPLATE = np.array(

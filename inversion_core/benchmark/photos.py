@@ -11,7 +11,7 @@ from PIL import Image
 
 from inversion_core.errors import InversionError, NoFaceFound, OptionInvalid, PictureInvalid
 from inversion_core.faces import FaceDetector, crop_quad, find_and_align
-from inversion_core.faces.alignment import Floats
+from inversion_core.faces.frame import Floats
 from inversion_core.pictures import centre_crop, load_photo
 from inversion_core.progress import progress
 

@@ -26,6 +26,8 @@ FILES = """For each photo a folder DIR/NAME (its file name without the ending) w
   losses.csv          step, loss (with the focus, where there is one) and its two terms
   strip.png           the aligned picture, the pictures on the way, the reconstruction"""
 
+NO_FACE_REMEDY = "Or give --no-align to take the centre of the picture as it is."
+
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register `invert`."""
@@ -78,7 +80,8 @@ def _run(args: argparse.Namespace) -> int:
         try:
             image, faces = _prepare(photo, pack.resolution, align=not args.no_align)
         except (PictureInvalid, NoFaceFound) as error:
-            print(f"error: {photo}: {error}", file=sys.stderr)
+            remedy = f" {NO_FACE_REMEDY}" if isinstance(error, NoFaceFound) else ""
+            print(f"error: {photo}: {error}{remedy}", file=sys.stderr)
             failed += 1
             continue
         _invert_one(pack, image, config, folder, every=args.frame_every, label=photo.name)

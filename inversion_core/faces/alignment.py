@@ -1,9 +1,4 @@
-"""Cut a face out as FFHQ does, and put it back (Karras 2019, appendix A).
-
-A quad is a (4, 2) array of the crop's corners in the upright photo: top left, bottom left, bottom right,
-top right; always a square, turned and scaled. Coordinates are continuous and in pixels: the pixel in
-column i covers [i, i + 1), so a whole picture is the quad (0, 0), (0, H), (W, H), (W, 0).
-"""
+"""Cut a face out as FFHQ does, and put it back (Karras 2019, appendix A). Quads: see `frame`."""
 
 from __future__ import annotations
 
@@ -13,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-Floats = npt.NDArray[np.float64]
+from inversion_core.faces.face import Face
+from inversion_core.faces.frame import Floats
+
 Affine = tuple[float, float, float, float, float, float]
 """(a, b, c, d, e, f) as Pillow takes it: the point (u, v) of the result shows (au + bv + c, du + ev + f)."""
 
@@ -33,33 +30,16 @@ class Aligned:
     """(4, 2): where it lies in the photo."""
 
 
-def align(image: Image.Image, landmarks: Floats, out_px: int) -> Aligned:
-    """Frame the face with these landmarks (5, 2) as FFHQ does, in an out_px by out_px picture.
+def align(image: Image.Image, face_or_quad: Face | Floats, out_px: int) -> Aligned:
+    """Frame a face, or what lies under a quad (4, 2), in an out_px by out_px picture.
 
     Where the square leaves the photo, the photo is mirrored and fades into blur, as in FFHQ.
+
+    Raises:
+        ValueError: the quad does not touch the picture.
     """
-    quad = ffhq_quad(landmarks)
+    quad = face_or_quad.quad if isinstance(face_or_quad, Face) else np.asarray(face_or_quad, dtype=np.float64)
     return Aligned(image=crop_quad(image, quad, out_px), quad=quad)
-
-
-def ffhq_quad(landmarks: Floats) -> Floats:
-    """The square that FFHQ's alignment cuts out, from five landmarks (5, 2) -> (4, 2).
-
-    x is half the crop's side along the eyes, y the same at a right angle to it, c the centre.
-    """
-    eye_left, eye_right, _, mouth_left, mouth_right = np.asarray(landmarks, dtype=np.float64)
-    eyes, mouth = (eye_left + eye_right) / 2, (mouth_left + mouth_right) / 2
-    eye_to_eye, eye_to_mouth = eye_right - eye_left, mouth - eyes
-    x = eye_to_eye - _quarter_turn(eye_to_mouth)
-    x *= max(2.0 * np.hypot(*eye_to_eye), 1.8 * np.hypot(*eye_to_mouth)) / max(np.hypot(*x), 1e-9)
-    y = _quarter_turn(x)
-    c = eyes + 0.1 * eye_to_mouth
-    return np.stack([c - x - y, c - x + y, c + x + y, c + x - y])
-
-
-def _quarter_turn(v: Floats) -> Floats:
-    """Clockwise as seen on the screen: right becomes down, down becomes left."""
-    return np.array([-v[1], v[0]])
 
 
 def crop_quad(image: Image.Image, quad: Floats, out_px: int) -> Image.Image:

@@ -8,7 +8,6 @@ detail, so that 50 megapixels cost little more than one. Shapes: N face or candi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from inversion_core.faces.boxes import Floats, proper, shift, square, suppress
+from inversion_core.faces.face import Face
 from inversion_core.faces.networks import MTCNN
 
 LOOK_PX = (640, 1280)
@@ -42,23 +42,6 @@ aligned with. Measured on 150 FFHQ-aligned pictures, which should give back thei
 1.0146 times as large and 0.41 % of its side (1.64 % of the distance between the eyes) too high."""
 GREY = (128, 128, 128)
 """What lies around a picture: zero to the networks, as in their training."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Face:
-    """One face. Left and right are the picture's, not the person's."""
-
-    box: tuple[float, float, float, float]
-    """Left, top, right, bottom."""
-    landmarks: Floats
-    """(5, 2): left eye, right eye, nose, left and right corner of the mouth."""
-    score: float
-    """From 0 to 1: ONet's, averaged over several crops."""
-
-    @property
-    def area(self) -> float:
-        """Square pixels of the box."""
-        return (self.box[2] - self.box[0]) * (self.box[3] - self.box[1])
 
 
 class FaceDetector:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from inversion_core.faces.alignment import Floats
+from inversion_core.faces.frame import Floats
 
 
 def nose_aside(landmarks: Floats) -> float:

@@ -185,6 +185,8 @@ def test_one_bad_photo_does_not_stop_the_rest(
     for name in ("broken.png", "none.png", "grey.png"):
         assert f"error: {tmp_path / name}: " in message
     assert "3 of 4 photos failed" in message
+    assert "--no-align" in message  # the command's own option, not the service's
+    assert "align=false" not in message
     assert (tmp_path / "out" / "face" / "latents.npy").exists()
     assert not (tmp_path / "out" / "broken").exists()
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageStat
 
 from inversion_core.errors import NoFaceFound
-from inversion_core.faces import FaceDetector, align, crop_quad, ffhq_quad, find_and_align, paste_back
+from inversion_core.faces import FaceDetector, align, crop_quad, ffhq_quad, find_and_align, find_faces, paste_back
 from inversion_core.faces.boxes import overlaps, proper, shift, square, suppress
 from inversion_core.faces.networks import MTCNN
 
@@ -160,9 +160,19 @@ def test_threads_share_a_detector(detector: FaceDetector) -> None:
     ids=["flat", "black 64 px", "noise", "texture", "gradient", "a thread"],
 )
 def test_no_face_says_what_to_do(detector: FaceDetector, photo: Image.Image) -> None:
-    with pytest.raises(NoFaceFound, match="align=false") as caught:
+    with pytest.raises(NoFaceFound, match="uncovered face") as caught:
         find_and_align(photo, 64, detector)
     assert "px high" in str(caught.value)
+    assert "align" not in str(caught.value)  # an option of a front end, which adds it
+    assert find_faces(photo, detector) == []
+
+
+def test_a_face_knows_its_crop() -> None:
+    photo = draw_face((300, 300), head_px=200)
+    (face,) = find_faces(photo)
+    np.testing.assert_array_equal(face.quad, ffhq_quad(face.landmarks))
+    by_face, by_quad = align(photo, face, 64), align(photo, face.quad, 64)
+    assert by_face.image.tobytes() == by_quad.image.tobytes() == find_and_align(photo, 64)[0].image.tobytes()
 
 
 def test_find_and_align_needs_no_detector() -> None:
@@ -209,7 +219,7 @@ def test_dots_land_on_ffhqs_canonical_places(out_px: int, degrees: float, scale:
     y, x = np.mgrid[: int(700 * scale), : int(700 * scale)] + 0.5
     dots = [np.exp(-((x - u) ** 2 + (y - v) ** 2) / (2 * (8 * scale) ** 2)) for u, v in landmarks[:3]]
     photo = Image.fromarray((255 * np.stack(dots, axis=-1)).round().astype(np.uint8))  # red, green, blue
-    picture = np.asarray(align(photo, landmarks, out_px).image, dtype=float)
+    picture = np.asarray(align(photo, ffhq_quad(landmarks), out_px).image, dtype=float)
     tl, side_px = ffhq_quad(UPRIGHT)[0], 400.0
     rows, columns = np.mgrid[:out_px, :out_px] + 0.5
     for index in range(3):
@@ -273,14 +283,14 @@ def test_landmarks_in_one_point_do_not_break_the_formula() -> None:
 @pytest.mark.parametrize("degrees", [0, 15, -50])
 def test_pasting_an_unchanged_crop_back_changes_nothing(degrees: float) -> None:
     photo = texture((700, 700)).filter(ImageFilter.GaussianBlur(2))
-    aligned = align(photo, turned(UPRIGHT, degrees, (350, 350)), 400)
+    aligned = align(photo, ffhq_quad(turned(UPRIGHT, degrees, (350, 350))), 400)
     assert mean_difference(paste_back(photo, aligned.image, aligned.quad), photo) < 0.6
 
 
 def test_an_edit_appears_where_it_was_taken_and_nowhere_else() -> None:
     photo = texture((700, 700))
     before = photo.copy()
-    aligned = align(photo, turned(UPRIGHT, 25, (350, 350)), 256)
+    aligned = align(photo, ffhq_quad(turned(UPRIGHT, 25, (350, 350))), 256)
     result = paste_back(photo, Image.new("RGB", (256, 256), (255, 0, 0)), aligned.quad)
     assert mean_difference(photo, before) == 0  # the photo itself is left alone
     assert result.size == photo.size

@@ -50,6 +50,14 @@ def test_a_job_begins_at_the_code_that_came_along(backend: CoreBackend) -> None:
     np.testing.assert_allclose(resumed[-1].code(), steps[3].code(), rtol=1e-5)
 
 
+def test_a_photo_without_a_face_is_refused_with_the_services_option(backend: CoreBackend) -> None:
+    with pytest.raises(JobRefused) as caught:
+        backend.prepare(photo(), JobOptions(steps=3))
+    assert caught.value.problem.type == "/problems/no-face-found"
+    assert "align=false" in caught.value.problem.detail
+    assert "--no-align" not in caught.value.problem.detail
+
+
 @pytest.mark.parametrize("shape", [(6, 11), (5, 12), (1, 6, 12), (72,)])
 def test_a_code_of_another_shape_is_refused(backend: CoreBackend, shape: tuple[int, ...]) -> None:
     with pytest.raises(JobRefused, match="shape") as caught:
