@@ -24,7 +24,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from inversion_app.errors import ProblemError
-from inversion_worker.contract import MAX_BATCH
+from inversion_worker.contract import MAX_BATCH, JobOptions
 
 IMAGE, IMAGES, MASK, LATENTS = "image", "images", "mask", "latents"
 FILES = (IMAGE, MASK, LATENTS)
@@ -133,35 +133,45 @@ class _Parser(MultiPartParser):
 
 
 class _Form:
-    """A form with its files. An empty value counts as not given, as browsers' forms send it."""
+    """A form with its files. An option with an empty value counts as not given, as browsers' forms send it."""
 
     def __init__(self, form: FormData) -> None:
         self._form = form
 
     async def load(self) -> Upload:
         pairs = [(name, value) for name, value in self._form.multi_items() if name not in FILES]
-        if files := [name for name, value in pairs if isinstance(value, UploadFile)]:
+        options = [(name, value) for name, value in pairs if name in JobOptions.model_fields]
+        if files := [name for name, value in options if isinstance(value, UploadFile)]:
             raise ProblemError("option-invalid", f"`{files[0][:100]}` is a file where a value was expected.")
         names = [name for name, _ in pairs]
         if repeated := [name for name in names if names.count(name) > 1]:
             raise ProblemError("option-invalid", f"`{repeated[0][:100]}` is given more than once.")
+        unknown = {name: "" for name in names if name not in JobOptions.model_fields}  # all that counts is its name
         return Upload(
             images=[await _image(value) for value in self._form.getlist(IMAGE)],
-            mask=await self._file(MASK),
-            latents=await self._file(LATENTS),
-            fields={name: value for name, value in pairs if value != ""},
+            mask=await self._file(MASK, "mask-invalid"),
+            latents=await self._file(LATENTS, "latents-invalid"),
+            fields={name: value for name, value in options if value != ""} | unknown,
             is_form=True,
         )
 
-    async def _file(self, name: str) -> bytes | None:
-        files = [file for file in self._form.getlist(name) if file != ""]
+    async def _file(self, name: str, slug: str) -> bytes | None:
+        """The bytes of a file that may be left out: its field is not there, or nothing was chosen in it."""
+        files = [file for file in self._form.getlist(name) if not _is_unchosen(file)]
         if len(files) > 1:
             raise ProblemError("option-invalid", f"`{name}` is given more than once.")
         if not files:
             return None
         if not isinstance(files[0], UploadFile):
             raise ProblemError("option-invalid", f"`{name}` is text where a file was expected.")
-        return await files[0].read() or None
+        if not files[0].size:
+            raise ProblemError(slug, f"The file in the field `{name}` is empty.")
+        return await files[0].read()
+
+
+def _is_unchosen(value: UploadFile | str) -> bool:
+    """Whether this is what a browser sends for a field of files that nobody used: neither a name nor a byte."""
+    return value == "" if isinstance(value, str) else not value.filename and not value.size
 
 
 async def _image(image: UploadFile | str) -> bytes:

@@ -23,6 +23,12 @@ GREEDY_PIXELS = {"WEBP": 16_000_000, "AVIF": 24_000_000, "progressive JPEG": 24_
 MAX_SCANS = 64
 """Most scans of a JPEG: each goes over the whole picture, however short it is."""
 
+HEIC_REMEDY = (
+    "Save it as JPEG first: in the Photos app of an iPhone or a Mac by exporting it, elsewhere with "
+    "`heif-convert photo.heic photo.jpg`; an iPhone takes JPEG at once with Settings > Camera > Formats > Most "
+    "Compatible."
+)
+"""What to do about a photo that no free decoder takes."""
 NICENESS = 10
 """The decoding process gives way, so that requests are answered while many uploads are decoded."""
 
@@ -51,7 +57,7 @@ def inspect(photo: bytes, mask: bytes | None = None) -> Sound | Refusal:
     # Pillow warns from half of its own limit on and refuses at twice of it; the exact limit is checked below.
     Image.MAX_IMAGE_PIXELS = None
     if (kind := sniff(photo)) is None:
-        return "picture-unsupported", f"The content is none of {', '.join(PHOTO_FORMATS)}."
+        return "picture-unsupported", unsupported(photo)
     try:
         size = _decoded_size(photo, kind)
     except _Refused as refused:
@@ -84,6 +90,9 @@ _STARTS: dict[str, tuple[bytes, ...]] = {
 }
 
 
+_HEIC = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis"}
+
+
 def sniff(photo: bytes) -> str | None:
     """Pillow's name of the format by the first bytes, None when it is not one of PHOTO_FORMATS."""
     found = [kind for kind, starts in _STARTS.items() if photo.startswith(starts)]
@@ -92,6 +101,22 @@ def sniff(photo: bytes) -> str | None:
     if photo[4:12] in (b"ftypavif", b"ftypavis"):
         found.append("AVIF")
     return found[0] if found and found[0] in PHOTO_FORMATS else None
+
+
+def unsupported(photo: bytes) -> str:
+    """Why this is not taken, when `sniff` does not know it."""
+    if _is_heic(photo):
+        return f"It is a HEIC photo, which cannot be decoded here. {HEIC_REMEDY}"
+    return f"The content is none of {', '.join(PHOTO_FORMATS)}."
+
+
+def _is_heic(photo: bytes) -> bool:
+    """By the brands of ISO 23008-12: `mif1` alone says nothing of what is in it, and an AVIF has it too."""
+    if photo[4:8] != b"ftyp":
+        return False
+    ends = min(int.from_bytes(photo[:4], "big"), 256)
+    brands = {photo[8:12], *(photo[at : at + 4] for at in range(16, ends, 4))}
+    return bool(brands & _HEIC) and not brands & {b"avif", b"avis"}
 
 
 def _decoded_size(photo: bytes, kind: str) -> tuple[int, int]:
@@ -132,7 +157,7 @@ def _check_size(picture: Image.Image, kind: str, photo: bytes) -> None:
 def _flat_mask(mask: bytes, size: tuple[int, int]) -> bytes:
     """Grey, upright, transparent parts black: they are what is left free."""
     if (kind := sniff(mask)) is None:
-        raise _Refused("mask-invalid", "It is no picture.")
+        raise _Refused("mask-invalid", unsupported(mask))
     picture: Image.Image
     with Image.open(io.BytesIO(mask), formats=[kind]) as picture:
         if sorted(picture.size) != sorted(size):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Never, cast
 
@@ -16,6 +16,7 @@ from tqdm import tqdm
 from inversion_client.client import InversionClient
 from inversion_client.connection import DEFAULT_URL, KEY_VARIABLE
 from inversion_client.errors import ClientError, KeyRefused, ServiceUnreachable
+from inversion_client.folders import folders
 from inversion_client.models import Event, Inversion
 from inversion_client.plan import Retries
 from inversion_client.results import RESULTS, Kind, result_of
@@ -100,7 +101,7 @@ def _submit_all(client: InversionClient, args: argparse.Namespace, options: Opti
         result_of(kind)
     status = 0
     accepted: list[tuple[Path, Path, Inversion]] = []
-    for photo, folder in _folders(args.photos, args.out or Path()):
+    for photo, folder in folders(args.photos, args.out or Path()):
         try:
             inversion = client.submit(photo, **options)
         except (KeyRefused, ServiceUnreachable):
@@ -115,18 +116,6 @@ def _submit_all(client: InversionClient, args: argparse.Namespace, options: Opti
         results = [_fetch(client, *each, kinds, args.timeout) for each in accepted]
         status = max(status, *results, 0)
     return status
-
-
-def _folders(photos: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]:
-    """A folder for each photo; photos of one name get a number."""
-    taken: set[str] = set()
-    for photo in photos:
-        stem = photo.stem or "photo"
-        name, number = stem, 2
-        while name in taken:
-            name, number = f"{stem}-{number}", number + 1
-        taken.add(name)
-        yield photo, out / name
 
 
 def _fetch(

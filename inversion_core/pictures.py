@@ -35,7 +35,13 @@ _STARTS: dict[str, tuple[bytes, ...]] = {
     "BMP": (b"BM",),
     "TIFF": (b"II*\0", b"MM\0*"),
 }
-_HEIC = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
+_HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis")
+HEIC_REMEDY = (
+    "Save it as JPEG first: in the Photos app of an iPhone or a Mac by exporting it, elsewhere with "
+    "`heif-convert photo.heic photo.jpg`; an iPhone takes JPEG at once with Settings > Camera > Formats > Most "
+    "Compatible."
+)
+"""What to do about a photo that no free decoder takes; the service says the same."""
 
 # EXIF 2.3, tag 0x0112: what undoes each orientation.
 _UPRIGHT = {
@@ -105,9 +111,10 @@ def _read(source: str | Path | bytes | BinaryIO) -> bytes:
 
 def _check_format(data: bytes) -> None:
     if sniff(data) is None:
-        heic = " It is a HEIC photo, for which there is no free decoder." if _brand(data) in _HEIC else ""
+        if _brand(data) in _HEIC:
+            raise PictureUnsupported(f"It is a HEIC photo, which cannot be decoded here. {HEIC_REMEDY}")
         raise PictureUnsupported(
-            f"The file is not a {NAMED} picture.{heic} Save the photo in one of these formats and send that file."
+            f"The file is not a {NAMED} picture. Save the photo in one of these formats and send that file."
         )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from inversion_core.cli.folders import folders
 from inversion_core.errors import NoFaceFound, PictureInvalid
 from inversion_core.faces import find_and_align
 from inversion_core.inverter import STARTS, BestSteps, InvertConfig, Step, invert, make_optimizer
@@ -76,7 +76,7 @@ def _run(args: argparse.Namespace) -> int:
     pack = load_pack(args.pack, device=args.device)
     make_optimizer(pack, config)  # a wrong option ends here, before any photo
     failed = 0
-    for photo, folder in _folders(args.photos, args.out):
+    for photo, folder in folders(args.photos, args.out):
         try:
             image, faces = _prepare(photo, pack.resolution, align=not args.no_align)
         except (PictureInvalid, NoFaceFound) as error:
@@ -90,17 +90,6 @@ def _run(args: argparse.Namespace) -> int:
     if failed and len(args.photos) > 1:
         print(f"error: {failed} of {len(args.photos)} photos failed", file=sys.stderr)
     return 2 if failed else 0
-
-
-def _folders(photos: list[Path], out: Path) -> Iterator[tuple[Path, Path]]:
-    """A folder for each photo; photos of one name get a number."""
-    taken: set[str] = set()
-    for photo in photos:
-        name, number = photo.stem or "photo", 2
-        while name in taken:
-            name, number = f"{photo.stem}-{number}", number + 1
-        taken.add(name)
-        yield photo, out / name
 
 
 def _prepare(photo: Path, side_px: int, *, align: bool) -> tuple[Image.Image, int]:

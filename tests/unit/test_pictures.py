@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
+from inversion_app import pictures as of_the_service
 from inversion_core.errors import (
     InversionError,
     PictureInvalid,
@@ -21,7 +22,7 @@ from inversion_core.errors import (
     PictureTooSmall,
     PictureUnsupported,
 )
-from inversion_core.pictures import centre_crop, grid, load_photo, strip, to_image, to_tensor
+from inversion_core.pictures import HEIC_REMEDY, centre_crop, grid, load_photo, strip, to_image, to_tensor
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -194,8 +195,10 @@ def test_what_is_no_picture_is_unsupported(data: bytes) -> None:
 
 
 def test_a_heic_photo_is_told_what_it_is() -> None:
-    with pytest.raises(PictureUnsupported, match="HEIC"):
+    with pytest.raises(PictureUnsupported, match="HEIC") as raised:
         load_photo(b"\0\0\0\x18ftypheic" + bytes(50))
+    assert HEIC_REMEDY in str(raised.value)
+    assert of_the_service.HEIC_REMEDY == HEIC_REMEDY
 
 
 def test_an_empty_file_says_so() -> None:

@@ -14,6 +14,7 @@ from app_fakes import FakeJobClient, picture_bytes
 from app_service import LIMIT_BYTES, Service, running
 
 from inversion_app import pictures
+from inversion_app.pictures import HEIC_REMEDY
 from inversion_app.settings import AppSettings
 from inversion_worker.contract import ArtifactKey, JobOptions, StartKind
 
@@ -128,6 +129,28 @@ class TestForm:
         assert "`stepz`" in detail
         assert "image, mask, latents, pack, optimizer, start, steps, seed, frame_every, align" in detail
 
+    @pytest.mark.parametrize("part", [(None, ""), ("", b""), ("a.png", b"x")], ids=["empty", "no file", "file"])
+    def test_unknown_field_whatever_is_in_it(self, service: Service, part: tuple[str | None, str | bytes]) -> None:
+        files = {"image": ("a.png", picture_bytes()), "photo": part}
+        assert "`photo`" in refused(service.post(URL, files=files), 422, "option-unknown")
+
+    @pytest.mark.parametrize(("field", "slug"), [("mask", "mask-invalid"), ("latents", "latents-invalid")])
+    def test_an_empty_file(self, service: Service, field: str, slug: str) -> None:
+        """Somebody chose it, so leaving it aside would do another thing than was asked for."""
+        files = {"image": ("a.png", picture_bytes()), field: ("chosen", b"")}
+        detail = refused(service.post(URL, files=files), 422, slug)
+        assert f"`{field}`" in detail
+        assert "empty" in detail
+
+    @pytest.mark.parametrize("field", ["mask", "latents"])
+    def test_no_file_chosen(self, service: Service, field: str) -> None:
+        """A browser sends a field of files that nobody used as a part without a name and without a byte."""
+        head = 'Content-Disposition: form-data; name="{}"; filename="{}"\r\n\r\n'
+        parts = [head.format("image", "a.png").encode() + picture_bytes(), head.format(field, "").encode()]
+        body = b"".join(b"--x\r\n" + part + b"\r\n" for part in parts) + b"--x--\r\n"
+        answer = service.post(URL, content=body, headers={"Content-Type": "multipart/form-data; boundary=x"})
+        assert answer.status_code == 202, answer.text
+
     def test_a_file_where_a_value_belongs(self, service: Service) -> None:
         files = {"image": ("a.png", picture_bytes()), "steps": ("b.png", b"5")}
         refused(service.post(URL, files=files), 422, "option-invalid")
@@ -224,6 +247,16 @@ class TestPicture:
     )
     def test_another_format(self, service: Service, content: bytes) -> None:
         assert "JPEG" in refused(service.upload(content), 415, "picture-unsupported")
+
+    @pytest.mark.parametrize("brands", [b"heic\0\0\0\0mif1heic", b"mif1\0\0\0\0mif1heic", b"heix\0\0\0\0mif1heix"])
+    def test_a_heic_photo_is_told_how_to_become_a_jpeg(self, service: Service, brands: bytes) -> None:
+        detail = refused(service.upload(b"\0\0\0\x18ftyp" + brands + bytes(100)), 415, "picture-unsupported")
+        assert "HEIC" in detail
+        assert HEIC_REMEDY in detail
+
+    @pytest.mark.parametrize("brands", [b"mif1\0\0\0\0mif1miaf", b"mif1\0\0\0\0avifmif1"])
+    def test_other_files_of_that_family_are_not_called_heic(self, service: Service, brands: bytes) -> None:
+        assert "HEIC" not in service.upload(b"\0\0\0\x18ftyp" + brands + bytes(100)).text
 
     @pytest.mark.parametrize("size", [(1, 1), (63, 500), (500, 63)])
     def test_too_small(self, service: Service, size: tuple[int, int]) -> None:
