@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from fastapi import Header, Request
 
 from inversion_app.bodies import Upload
 from inversion_app.errors import ProblemError
 from inversion_worker.client import Claim, JobClient, OnceBusy, OnceReused
+from inversion_worker.contract import BatchRecord, JobRecord
 
 _WAIT = re.compile(r'\s*wait\s*=\s*"?(\d{1,6})"?\s*', re.IGNORECASE)
 _BUSY_RETRY_AFTER_S = "1"
@@ -29,7 +31,8 @@ IdempotencyKey = Annotated[
         pattern=r"^[\x21-\x7e]{1,255}$",
         description="Any text of one's own for this request, a UUID for instance. The same request with the same key "
         "is answered with the same inversion (and `Idempotent-Replayed: true`) for a day; another request with it is "
-        "refused, 422; while the first is still being accepted, 409.",
+        "refused, 422; while the first is still being accepted, 409. Where what it made was deleted, or has expired, "
+        "the answer says so once, 410, and the key is free again.",
         examples=["8e03978e-40d5-43e8-bc93-6894a57f9324"],
     ),
 ]
@@ -61,19 +64,43 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-@asynccontextmanager
-async def only_once(client: JobClient, tenant: str, key: str | None, print_: str) -> AsyncGenerator[Claim | str | None]:
-    """Hold an Idempotency-Key for the block. Yields the claim, or the id of what the same request made before.
+Made = TypeVar("Made", JobRecord, BatchRecord)
 
-    None without a key. Raises: ProblemError where the key is another request's.
+
+@dataclass(frozen=True)
+class Stored(Generic[Made]):
+    """What a request makes, and how to find it by its id."""
+
+    what: Literal["inversion", "batch"]
+    get: Callable[[str], Awaitable[Made | None]]
+
+
+@dataclass(frozen=True)
+class Replayed(Generic[Made]):
+    """What the same request under the same key made before."""
+
+    made: Made
+
+
+@asynccontextmanager
+async def only_once(
+    client: JobClient, tenant: str, key: str | None, print_: str, stored: Stored[Made]
+) -> AsyncGenerator[Claim | Replayed[Made] | None]:
+    """Hold an Idempotency-Key for the block. Yields the claim, or what the same request made before.
+
+    None without a key. Raises: ProblemError where the key is another request's, or what it made is gone: then the key
+    is free again.
     """
     if key is None:
         yield None
         return
+    key = key.strip('"')
     try:
-        claimed = await client.begin_once(tenant, key.strip('"'), print_)
+        claimed = await client.begin_once(tenant, key, print_)
         try:
-            yield claimed
+            yield (
+                claimed if isinstance(claimed, Claim) else Replayed(await _found(client, tenant, key, claimed, stored))
+            )
         finally:
             if isinstance(claimed, Claim):
                 await client.release_once(claimed)
@@ -81,3 +108,11 @@ async def only_once(client: JobClient, tenant: str, key: str | None, print_: str
         raise ProblemError("idempotency-key-reused") from error
     except OnceBusy as error:
         raise ProblemError("idempotency-key-in-use", headers={"Retry-After": _BUSY_RETRY_AFTER_S}) from error
+
+
+async def _found(client: JobClient, tenant: str, key: str, made: str, stored: Stored[Made]) -> Made:
+    if (found := await stored.get(made)) is not None:
+        return found
+    ended = "expired" if await client.was_known(tenant, made) else "deleted"  # what is deleted leaves no tombstone
+    await client.forget_once(tenant, key, made)
+    raise ProblemError(f"{stored.what}-{ended}", f"This Idempotency-Key made the {stored.what} {made}, which is gone.")

@@ -218,6 +218,10 @@ class JobClient:
         """Give an Idempotency-Key back because nothing was made; harmless when something was."""
         await once_.release(self._redis, claim)
 
+    async def forget_once(self, tenant: str, key: str, made: str) -> None:
+        """Free an Idempotency-Key whose answer, `made`, is gone; harmless when it has another answer by now."""
+        await once_.forget(self._redis, tenant, key, made)
+
     async def retry(self, record: JobRecord, *, once: Claim | None = None) -> JobRecord | None:
         """A new job of the same photo and options as an ended one; None when its photo is gone.
 

@@ -1,7 +1,8 @@
 """Idempotency-Key: the first request under a key is done, the same one again is answered with what it made.
 
     (nothing) -- begin --> held by a token -- finish --> the id of what was made, for KEPT_MS
-                                |
+                                |                                        |
+                                |                                        +-- forget: it is gone --> (nothing)
                                 +-- release, or HELD_MS without an end --> (nothing)
 
 A key belongs to a tenant. What a request asks for is its `fingerprint`; another one under the same key is
@@ -48,6 +49,10 @@ _RELEASE = """
 local found = redis.call('HMGET', KEYS[1], 'token', 'answer')
 if found[1] == ARGV[1] and not found[2] then redis.call('DEL', KEYS[1]) end
 """
+# ARGV: id of what was made
+_FORGET = """
+if redis.call('HGET', KEYS[1], 'answer') == ARGV[1] then redis.call('DEL', KEYS[1]) end
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +69,7 @@ async def begin(redis: Redis, tenant: str, key: str, fingerprint: str) -> Claim 
 
     Raises: OnceBusy, OnceReused.
     """
-    digest = hashlib.sha256(key.encode()).hexdigest()  # a key may hold anything and be long
-    claim = Claim(key=f"inversion:once:{tenant}:{digest}", token=uuid.uuid4().hex)
+    claim = Claim(key=_name(tenant, key), token=uuid.uuid4().hex)
     answer: Any = await redis.eval(_BEGIN, 1, claim.key, fingerprint, claim.token, HELD_MS)
     state, made = answer
     if state == "reused":
@@ -78,3 +82,13 @@ async def begin(redis: Redis, tenant: str, key: str, fingerprint: str) -> Claim 
 async def release(redis: Redis, claim: Claim) -> None:
     """Give the key back: nothing was made. Harmless when something was."""
     await redis.eval(_RELEASE, 1, claim.key, claim.token)
+
+
+async def forget(redis: Redis, tenant: str, key: str, made: str) -> None:
+    """Free a key whose answer is gone; harmless when it has another answer by now."""
+    await redis.eval(_FORGET, 1, _name(tenant, key), made)
+
+
+def _name(tenant: str, key: str) -> str:
+    digest = hashlib.sha256(key.encode()).hexdigest()  # a key may hold anything and be long
+    return f"inversion:once:{tenant}:{digest}"

@@ -10,9 +10,9 @@ from fastapi.responses import JSONResponse
 from inversion_app import answers, schemas
 from inversion_app.bodies import receive
 from inversion_app.deps import Batch, Client, DecodeSlots, Settings, Tenant, check_room
-from inversion_app.errors import ProblemError, responses
+from inversion_app.errors import responses
 from inversion_app.forms import many_photos
-from inversion_app.preferences import IdempotencyKey, Prefer, fingerprint, only_once, wait_s
+from inversion_app.preferences import IdempotencyKey, Prefer, Replayed, Stored, fingerprint, only_once, wait_s
 from inversion_app.routes.inversions import UPLOAD_PROBLEMS
 from inversion_app.terms import Terms
 from inversion_app.uploads import check_batch
@@ -31,7 +31,7 @@ _PROBLEMS = [slug for slug in UPLOAD_PROBLEMS if not slug.startswith("inversion-
     response_model=schemas.Batch,
     responses={
         **answers.accepted_as("Accepted, all of them; `Location` is where to follow them.", schemas.Batch),
-        **responses(*_PROBLEMS, "batch-too-large", "batch-not-found"),
+        **responses(*_PROBLEMS, "batch-too-large", "batch-expired", "batch-deleted"),
     },
     openapi_extra=many_photos(),
 )
@@ -52,18 +52,19 @@ async def submit(
     """
     async with receive(request, settings.max_batch_bytes, batch=True) as body, slots:
         upload = await body.load()
-        async with only_once(client, tenant, idempotency_key, fingerprint("batch", upload)) as claim:
-            if isinstance(claim, str):
-                batch = await client.batch(claim)
-                if batch is None:
-                    raise ProblemError("batch-not-found")
+        stored = Stored("batch", client.batch)
+        async with only_once(client, tenant, idempotency_key, fingerprint("batch", upload), stored) as claim:
+            if isinstance(claim, Replayed):
+                batch = claim.made
             else:
                 submissions = await check_batch(upload, await Terms.now(client, tenant, settings))
                 batch = await client.submit_batch(submissions, tenant=tenant, once=claim)
     request.state.made = {"batch_id": batch.id}
     if (waited_s := wait_s(request, settings.max_wait_s)) is not None:
         await _wait(client, batch, waited_s)
-    return await answers.submitted_batch(client, settings, batch, waited_s=waited_s, replayed=isinstance(claim, str))
+    return await answers.submitted_batch(
+        client, settings, batch, waited_s=waited_s, replayed=isinstance(claim, Replayed)
+    )
 
 
 async def _wait(client: JobClient, batch: BatchRecord, most_s: float) -> None:

@@ -12,10 +12,10 @@ from pydantic import AwareDatetime, BeforeValidator
 
 from inversion_app import answers, examples
 from inversion_app.bodies import receive
-from inversion_app.deps import Client, DecodeSlots, Record, Settings, Tenant, check_query, check_room, require
+from inversion_app.deps import Client, DecodeSlots, Record, Settings, Tenant, check_query, check_room
 from inversion_app.errors import ProblemError, responses
 from inversion_app.forms import one_photo
-from inversion_app.preferences import IdempotencyKey, Prefer, fingerprint, only_once, wait_s
+from inversion_app.preferences import IdempotencyKey, Prefer, Replayed, Stored, fingerprint, only_once, wait_s
 from inversion_app.schemas import Inversion, Inversions, as_json
 from inversion_app.settings import AppSettings
 from inversion_app.terms import Terms
@@ -29,7 +29,7 @@ UPLOAD_PROBLEMS = (
     "not-multipart", "form-invalid", "json-invalid", "data-url-invalid", "image-missing", "body-too-large",
     "picture-unsupported", "picture-invalid", "picture-too-small", "picture-too-large",
     "option-unknown", "option-invalid", "pack-not-found", "storage-full",
-    "idempotency-key-in-use", "idempotency-key-reused", "inversion-not-found", "inversion-expired",
+    "idempotency-key-in-use", "idempotency-key-reused", "inversion-expired", "inversion-deleted",
     "rate-limited", "queue-full", "too-many-jobs",
 )  # fmt: skip
 
@@ -77,13 +77,14 @@ async def submit(
     """
     async with receive(request, settings.max_upload_bytes) as body, slots:
         upload = await body.load()
-        async with only_once(client, tenant, idempotency_key, fingerprint("inversion", upload)) as claim:
-            if isinstance(claim, str):
-                record = await require(client, tenant, claim, await client.get(claim))
+        stored = Stored("inversion", client.get)
+        async with only_once(client, tenant, idempotency_key, fingerprint("inversion", upload), stored) as claim:
+            if isinstance(claim, Replayed):
+                record = claim.made
             else:
                 submission = await check_one(upload, await Terms.now(client, tenant, settings))
                 record = await client.submit_one(submission, tenant=tenant, once=claim)
-    return await _submitted(request, client, tenant, settings, record, replayed=isinstance(claim, str))
+    return await _submitted(request, client, tenant, settings, record, replayed=isinstance(claim, Replayed))
 
 
 async def _submitted(
@@ -93,7 +94,9 @@ async def _submitted(
     request.state.made = {"job_id": record.id}
     waited_s = wait_s(request, settings.max_wait_s)
     if waited_s is not None:
-        record = await require(client, tenant, record.id, await client.wait(record.id, waited_s))
+        if (after := await client.wait(record.id, waited_s)) is None:
+            raise ProblemError("inversion-deleted", f"The inversion {record.id} was deleted while it was waited for.")
+        record = after
     return await answers.submitted(client, settings, record, waited_s=waited_s, replayed=replayed)
 
 
@@ -188,6 +191,7 @@ async def cancel(client: Client, settings: Settings, record: Record) -> JSONResp
         **responses(
             "inversion-not-found",
             "inversion-expired",
+            "inversion-deleted",
             "not-retryable",
             "option-invalid",
             "storage-full",
@@ -214,14 +218,15 @@ async def retry(
     """
     if record.status not in (JobStatus.FAILED, JobStatus.CANCELED):
         raise ProblemError("not-retryable", f"Its status is {record.status.value}.")
-    async with only_once(client, tenant, idempotency_key, f"retry {record.id}") as claim:
-        if isinstance(claim, str):
-            again = await require(client, tenant, claim, await client.get(claim))
+    stored = Stored("inversion", client.get)
+    async with only_once(client, tenant, idempotency_key, f"retry {record.id}", stored) as claim:
+        if isinstance(claim, Replayed):
+            again = claim.made
         elif (made := await client.retry(record, once=claim)) is not None:
             again = made
         else:
             raise ProblemError("inversion-not-found")
-    return await _submitted(request, client, tenant, settings, again, replayed=isinstance(claim, str))
+    return await _submitted(request, client, tenant, settings, again, replayed=isinstance(claim, Replayed))
 
 
 @router.delete(

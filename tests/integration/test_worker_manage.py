@@ -63,6 +63,19 @@ class TestOnce:
         await client.release_once(claimed)
         assert await client.begin_once("", "key", "f") == record.id
 
+    async def test_what_is_gone_frees_its_key(self, client: JobClient) -> None:
+        first = await client.submit_one(submission(), once=await claim(client))
+        await client.forget_once("", "key", "another")  # harmless: it is answered with something else
+        assert await client.begin_once("", "key", "f") == first.id
+        await client.delete(first.id)
+        assert await client.begin_once("", "key", "f") == first.id
+        await client.forget_once("", "key", first.id)
+        claimed = await client.begin_once("", "key", "other")
+        assert isinstance(claimed, Claim)
+        await client.forget_once("", "key", first.id)  # too late: it is held for a new request
+        second = await client.submit_one(submission(), once=claimed)
+        assert await client.begin_once("", "key", "other") == second.id
+
     async def test_of_many_at_once_one_is_accepted(self, client: JobClient) -> None:
         async def attempt() -> str:
             try:

@@ -170,6 +170,10 @@ class FakeJobClient:
         if self.once.get(claim.key, ("", ""))[1] == "":
             self.once.pop(claim.key, None)
 
+    async def forget_once(self, tenant: str, key: str, made: str) -> None:
+        if self.once.get(f"{tenant}:{key}", ("", ""))[1] == made:
+            del self.once[f"{tenant}:{key}"]
+
     async def retry(self, record: JobRecord, *, once: Claim | None = None) -> JobRecord | None:
         self._fail_if_out()
         photo = self.files.get(ArtifactKey.photo(record.id))

@@ -147,6 +147,37 @@ class TestIdempotency:
         job_id = self.send(service).json()["id"]
         service.jobs.expire(job_id)
         refused(self.send(service), 410, "inversion-expired")
+        again = self.send(service)  # the key went with it
+        assert (again.status_code, again.json()["id"] == job_id) == (202, False)
+
+    @pytest.mark.parametrize(("url", "what"), [(URL, "inversion"), ("/v1/batches", "batch")])
+    def test_what_was_made_was_deleted(self, service: Service, url: str, what: str) -> None:
+        """The answer says so once, and the key goes with what it made."""
+        made = self.send(service, '"k1"', url=url).json()["id"]
+        assert service.request("DELETE", f"{url}/{made}").status_code == 204
+        assert made in refused(self.send(service, url=url), 410, f"{what}-deleted")
+        again = self.send(service, url=url)
+        assert (again.status_code, again.json()["id"] == made) == (202, False)
+        assert self.send(service, url=url).headers["idempotent-replayed"] == "true"
+
+    def test_a_retry_that_was_deleted(self, service: Service) -> None:
+        job_id = service.submitted()
+        service.jobs.fail(job_id)
+        url, key = f"{URL}/{job_id}/retry", {"Idempotency-Key": "k1"}
+        made = service.post(url, headers=key).json()["id"]
+        service.request("DELETE", f"{URL}/{made}")
+        answers = [service.post(url, headers=key) for _ in range(2)]
+        refused(answers[0], 410, "inversion-deleted")
+        assert answers[1].status_code == 202
+
+    def test_deleted_while_it_is_waited_for(self, service: Service) -> None:
+        files = {"image": ("a.png", picture_bytes())}
+        waiting = service.start(URL, "POST", files=files, headers={"Prefer": "wait=10"})
+        while not service.jobs.records:
+            service.pause(0.01)
+        (job_id,) = service.jobs.records
+        assert service.request("DELETE", f"{URL}/{job_id}").status_code == 204
+        assert job_id in refused(waiting.result(10), 410, "inversion-deleted")
 
     def test_with_waiting(self, service: Service) -> None:
         job_id = self.send(service).json()["id"]
