@@ -7,7 +7,6 @@ Redirects are not followed, no proxy of the environment is used, and no connecti
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
@@ -17,10 +16,10 @@ import anyio
 import certifi
 import httpcore
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+from inversion_app.special_addresses import is_public
+
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """(host, port) -> IP addresses, in the order in which to try them. Raises: OSError."""
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".home.arpa")
 
 
@@ -32,27 +31,6 @@ async def resolve(host: str, port: int) -> list[str]:
     """The system's own answer."""
     found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(entry[4][0]) for entry in found]
-
-
-def is_public(text: str) -> bool:
-    """Whether this IP address is one of the public internet's, also when it is wrapped in another one."""
-    address = ipaddress.ip_address(text.partition("%")[0])
-    inner = _inner(address)
-    return _is_public(address if inner is None else inner)
-
-
-def _inner(address: Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 address leads to, by mapping, NAT64 or 6to4."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return None
-    if address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour
-
-
-def _is_public(address: Address) -> bool:
-    never = address.is_multicast or address.is_reserved or address.is_unspecified
-    return address.is_global and not never and not getattr(address, "is_site_local", False)
 
 
 def looks_local(host: str) -> bool:

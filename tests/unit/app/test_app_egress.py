@@ -11,7 +11,8 @@ import httpcore
 import pytest
 from anyio.from_thread import BlockingPortal
 
-from inversion_app.egress import CheckedNetwork, Forbidden, Sender, is_public
+from inversion_app.egress import CheckedNetwork, Forbidden, Sender
+from inversion_app.special_addresses import is_public
 
 pytestmark = pytest.mark.unit
 
