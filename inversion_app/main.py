@@ -120,13 +120,14 @@ def _is_not_traced(scope: MutableMapping[str, Any]) -> bool:
 
 
 def _set_up_logs(settings: AppSettings) -> None:
-    """Nothing where logging is set up already; but the server's own lines become JSON along with ours."""
-    logging.basicConfig(handlers=[logs.handler(settings.log_format, "%(levelname)s %(name)s %(message)s")])
+    """Nothing where logging is set up already; else the server's own lines are written as ours are."""
+    ours = logs.handler(settings.log_format, "%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(handlers=[ours])
     logging.getLogger("inversion_app").setLevel(settings.log_level)
-    if settings.log_format == "json":
+    if ours in logging.getLogger().handlers:
         for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
             logging.getLogger(name).handlers.clear()
-            logging.getLogger(name).propagate = name != "uvicorn.access"  # our line says more
+            logging.getLogger(name).propagate = name != "uvicorn.access"  # a request has one line: ours says more
 
 
 def _handle_errors(app: FastAPI) -> None:

@@ -57,6 +57,8 @@ class _Exchange:
     def __init__(self, scope: Scope, send: Send) -> None:
         self.scope = scope
         self.method: str = scope["method"]  # as it came: see inversion_app/heads.py
+        self.told_path: str = logs.one_line(scope["path"])
+        """The path as logs have it: decoded, it can hold line ends and terminal commands."""
         self._send = send
         self.request_id = _request_id(scope)
         self.started_s = time.perf_counter()
@@ -70,7 +72,7 @@ class _Exchange:
         try:
             await app(self.scope, receive, self.send)
         except Exception:
-            log.exception("request_id=%s %s %s failed", self.request_id, self.method, self.scope["path"])
+            log.exception("request_id=%s %s %s failed", self.request_id, self.method, self.told_path)
             if self.status is not None:
                 raise  # half an answer is out: all that is left is to cut the connection
             await problem_response(ProblemError("internal"), self.scope["path"])(self.scope, receive, self.send)
@@ -92,8 +94,9 @@ class _Exchange:
 
     def _log(self) -> None:
         took_s = time.perf_counter() - self.started_s
-        method, path = self.method, self.scope["path"]
-        facts = {"method": method, "path": path, "status": self.status, "took_ms": round(took_s * 1000, 1)}
+        method, path = self.method, self.told_path
+        took_ms = round(took_s * 1000, 1)
+        facts: dict[str, object] = {"method": method, "path": path, "status": self.status, "took_ms": took_ms}
         log.info(
             "request_id=%s %s %s %s %.0f ms", self.request_id, method, path, self.status, took_s * 1000,
             extra=facts | self._who(),

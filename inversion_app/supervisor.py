@@ -67,7 +67,7 @@ class Child:
         """Print each line of output behind the child's name; the answer is kept instead."""
         assert self.process.stdout is not None
         async for raw in self.process.stdout:
-            line = raw.decode(errors="replace").rstrip()
+            line = _printable(raw.decode(errors="replace").rstrip())
             if self._answer_pattern and not self.answer.done() and self._answer_pattern.match(line):
                 self.answer.set_result(line)
             else:
@@ -87,6 +87,11 @@ class Child:
     async def drain(self) -> None:
         """Let what the child has said be printed; a grandchild that holds the pipe open is not waited for."""
         await asyncio.wait({self._forwarding}, timeout=1.0)
+
+
+def _printable(line: str) -> str:
+    """What a terminal would act upon, as escapes: a child may repeat what it was sent."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
 
 
 class Children:
