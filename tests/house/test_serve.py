@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from privacy import careless_umask, open_to_others
 from running_service import children_of, free_port, read_until, service, status_of, wait_gone
 
 from inversion_app import serve
@@ -74,6 +75,27 @@ def test_keys_are_asked_for_as_soon_as_others_can_reach_it(host: str, auth: str 
     assert serve.child_environment(options, {"INVERSION_AUTH": "off"})["INVERSION_AUTH"] == "off"
 
 
+@pytest.mark.unit
+def test_what_was_open_to_other_users_is_closed(tmp_path: Path) -> None:
+    """Files from before; but nothing that is not the service's own, also where a link leads to it."""
+    options = serve.ServeOptions(state_dir=tmp_path / "state")
+    with careless_umask():
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir(mode=0o755)
+        (options.state_dir / "artifacts" / "job").mkdir(parents=True, mode=0o755)
+        (options.state_dir / "artifacts" / "job" / "upload").write_bytes(b"face")
+        (options.state_dir / "artifacts" / "link").symlink_to(elsewhere)
+        (options.state_dir / "valkey" / "appendonlydir").mkdir(parents=True, mode=0o755)
+        (options.state_dir / "valkey" / "appendonlydir" / "a.aof").write_bytes(b"whsec_")
+        options.note_path.write_text("unix://x")
+        (options.state_dir / "holiday.jpg").write_bytes(b"")
+        serve.keep_private(options)
+        assert os.umask(0o077) == 0o077
+    assert all(open_to_others(path) == [] for path in options.kept)
+    assert (options.state_dir / "holiday.jpg").stat().st_mode & 0o077
+    assert elsewhere.stat().st_mode & 0o077
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serves_until_it_is_asked_to_stop(tmp_path: Path, number: signal.Signals) -> None:
@@ -85,6 +107,7 @@ def test_serves_until_it_is_asked_to_stop(tmp_path: Path, number: signal.Signals
         assert status_of(port, "/") == 200
         children = children_of(process.pid)
         assert len(children) >= 4  # valkey's keeper, valkey, worker, api
+        assert open_to_others(tmp_path) == []
         process.send_signal(number)
         assert process.wait(30) == 0
         assert wait_gone(children, 1) == set()

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from privacy import careless_umask, open_to_others
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -34,6 +35,17 @@ def test_it_is_durable_private_and_refuses_to_forget(tmp_path: Path) -> None:
         assert stat.S_IMODE(socket.stat().st_mode) == 0o700
         assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
     assert not socket.parent.exists()
+
+
+def test_no_other_user_can_read_its_files(tmp_path: Path) -> None:
+    """Also in a folder that was open to everybody before."""
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o755)
+    with careless_umask(), EmbeddedValkey(folder) as server, Redis.from_url(server.url) as redis:
+        redis.set("secret", "whsec_")
+        redis.bgrewriteaof()
+    assert len(list(folder.rglob("*.aof"))) >= 1
+    assert open_to_others(folder) == []
 
 
 def test_a_second_one_on_the_same_folder_is_refused(tmp_path: Path) -> None:

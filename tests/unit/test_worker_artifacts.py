@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from privacy import careless_umask, open_to_others
 
 from inversion_worker.artifacts import ArtifactStore
 from inversion_worker.contract import ArtifactKey
@@ -115,3 +116,11 @@ def test_a_job_is_deleted_while_it_is_being_written_to(tmp_path: Path) -> None:
         writer.join()
     store.delete_job("a")
     assert store.job_ids() == []
+
+
+def test_no_other_user_can_read_it(tmp_path: Path) -> None:
+    with careless_umask():
+        store = ArtifactStore(f"file://{tmp_path}/var/artifacts")
+        for _ in range(2):
+            store.write(ArtifactKey.frame("a", 5), b"somebody's face")
+    assert open_to_others(tmp_path / "var") == []
