@@ -86,17 +86,6 @@ async def check_room(request: Request, client: Client, tenant: Tenant) -> None:
         await client.check_room(tenant)
 
 
-async def check_query(request: Request) -> None:
-    """Refuse a filter that the route does not have: left aside, it would select everything.
-
-    Raises: ProblemError, `option-unknown`.
-    """
-    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
-    for name in request.query_params:
-        if name not in known:
-            raise ProblemError("option-unknown", f"`{name[:100]}` is no filter. Known filters: {', '.join(known)}.")
-
-
 async def get_record(
     client: Client,
     tenant: Tenant,

@@ -82,9 +82,16 @@ KINDS: dict[str, ProblemKind] = {
         ProblemKind("picture-too-large", "The picture has too many pixels", 422,
                     f"Send a picture of at most {MAX_PIXELS // 1_000_000} megapixels; of formats that take much memory "
                     "to decode the answer says how many."),
+        # What is asked for
+        ProblemKind("encoding-unsupported", "The body's encoding is not supported", 415,
+                    "Send the body as it is, without `Content-Encoding`."),
+        ProblemKind("body-unexpected", "There is a body where none is taken", 400,
+                    "Send none; what may be chosen here is in the address. A retry repeats the options as they were."),
+        ProblemKind("header-unsupported", "A header field asks for what cannot be done", 400,
+                    "Leave the field out; nothing was done."),
         # The options
         ProblemKind("option-unknown", "There is no such option", 422,
-                    "Leave the field out, or correct its name; the answer lists the known ones."),
+                    "Leave it out, or correct its name; the answer lists the known ones."),
         ProblemKind("option-invalid", "An option is not valid", 422,
                     "Correct the value: /docs has the range of each, and GET /v1/packs what each pack offers."),
         ProblemKind("pack-not-found", "The pack does not exist", 422,

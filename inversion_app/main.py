@@ -9,11 +9,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from anyio import CapacityLimiter
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from inversion_app import cross_origin, errors, outages, told, uploads
+from inversion_app.asked import check_asked
 from inversion_app.egress import CheckedNetwork, Sender
 from inversion_app.guard import Guard
 from inversion_app.heads import Heads
@@ -50,6 +51,9 @@ A face photo goes in, its StyleGAN W+ code comes out, with the pictures on the w
 Photos and results are deleted when they expire, or at once with `DELETE`.
 
 **Errors** are `application/problem+json` documents whose `type` is explained under [/problems](/problems).
+
+**Nothing is left aside**: an unknown or repeated query parameter, form field or JSON key, a body where none is taken,
+and a `Content-Encoding` are refused.
 
 **Keys** go into `Authorization: Bearer inv_...`, where the service asks for one; what is another tenant's is 404.
 
@@ -102,8 +106,9 @@ def create_app(
     app.state.http_meters = HttpMeters()
     app.state.decode_slots = CapacityLimiter(settings.decode_slots)
     app.state.body_lock = asyncio.Lock()
-    for module in (inversions, batches, frames, results, events, packs, usage, session, health, metrics, page):
-        app.include_router(module.router)
+    for module in (inversions, batches, frames, results, events, packs, usage, session, health, metrics):
+        app.include_router(module.router, dependencies=[Depends(check_asked)])
+    app.include_router(page.router)  # an address that people pass on gains a parameter now and then
     page.mount_assets(app)
     _handle_errors(app)
     use_problem_documents(app, settings)

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from inversion_app.errors import responses
+from inversion_app.errors import MEDIA_TYPE, responses
 from inversion_app.guard import is_public
 from inversion_app.settings import AppSettings
 
@@ -19,6 +19,8 @@ _STOCK_ERRORS = ("HTTPValidationError", "ValidationError")
 _SCHEME = "apiKey"
 _KEY_PROBLEMS = ("key-missing", "key-invalid", "scope-missing")
 _DOOR_PROBLEMS = ("rate-limited",)
+_ASKED_PROBLEMS = ("option-unknown", "option-invalid", "header-unsupported")
+"""How every operation refuses what it does not know; see inversion_app/asked.py."""
 
 
 def operation_id(route: APIRoute) -> str:
@@ -33,11 +35,33 @@ def use_problem_documents(app: FastAPI, settings: AppSettings) -> None:
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            document = _without_stock_errors(stock())
+            document = _with_what_is_not_taken(_without_stock_errors(stock()))
             app.openapi_schema = _with_the_door(document, settings)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # the framework's documented way
+
+
+def _with_what_is_not_taken(document: dict[str, Any]) -> dict[str, Any]:
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            body = "encoding-unsupported" if "requestBody" in operation else "body-unexpected"
+            _add(operation, *_ASKED_PROBLEMS, body)
+    return document
+
+
+def _add(operation: dict[str, Any], *slugs: str) -> None:
+    """Further kinds of problems beside those that an operation has."""
+    for status, answer in responses(*slugs).items():
+        there = operation["responses"].setdefault(str(status), answer)
+        examples = there["content"][MEDIA_TYPE]["examples"]
+        examples |= {name: example for name, example in _examples(answer).items() if name not in examples}
+        there["description"] = "; ".join(example["summary"] for example in examples.values())
+
+
+def _examples(answer: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = answer["content"][MEDIA_TYPE]["examples"]
+    return found
 
 
 def _with_the_door(document: dict[str, Any], settings: AppSettings) -> dict[str, Any]:
@@ -45,8 +69,7 @@ def _with_the_door(document: dict[str, Any], settings: AppSettings) -> dict[str,
     turned_away = _DOOR_PROBLEMS if settings.auth == "off" else (*_KEY_PROBLEMS, *_DOOR_PROBLEMS)
     for path, operations in document["paths"].items():
         for operation in operations.values() if not is_public(path) else ():
-            for status, answer in responses(*turned_away).items():
-                operation["responses"].setdefault(str(status), answer)
+            _add(operation, *turned_away)
     return document if settings.auth == "off" else _with_the_key(document, settings)
 
 

@@ -1,4 +1,4 @@
-"""Frames as one picture: an animation, or a strip. Runs in the decoding process: encoding takes a while."""
+"""Frames as one picture, and a picture in another form. Runs in the decoding process: encoding takes a while."""
 
 from __future__ import annotations
 
@@ -49,6 +49,14 @@ def strip(frames: Sequence[bytes], kind: str) -> bytes:
         sheet.paste(fitting, (index * (side + _GAP_PX), 0))
     buffer = io.BytesIO()
     sheet.save(buffer, kind, quality=_QUALITY)
+    return buffer.getvalue()
+
+
+def encoded(picture: bytes, kind: str) -> bytes:
+    """A PNG as WEBP, without loss, or as JPEG, as exact as that gets."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(picture), formats=["PNG"]) as opened:
+        opened.convert("RGB").save(buffer, kind, quality=95, subsampling=0, lossless=True)
     return buffer.getvalue()
 
 

@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BeforeValidator
 
 from inversion_app import answers, examples
 from inversion_app.bodies import receive
-from inversion_app.deps import Client, DecodeSlots, Record, Settings, Tenant, check_query, check_room
+from inversion_app.deps import Client, DecodeSlots, Record, Settings, Tenant, check_room
 from inversion_app.errors import ProblemError, responses
 from inversion_app.forms import one_photo
 from inversion_app.preferences import IdempotencyKey, Prefer, Replayed, Stored, fingerprint, only_once, wait_s
@@ -105,8 +105,7 @@ async def _submitted(
     summary="List inversions",
     response_model=Inversions,
     response_description="A page of the list.",
-    dependencies=[Depends(check_query)],
-    responses=responses("option-invalid", "option-unknown"),
+    responses=responses("option-invalid"),
 )
 async def list_(
     client: Client,

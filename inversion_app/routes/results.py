@@ -10,10 +10,11 @@ import math
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Header, Query, Response
+from anyio import CapacityLimiter, to_process
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from inversion_app import codes
-from inversion_app.deps import Client, Record, Settings
+from inversion_app import codes, sheets
+from inversion_app.deps import Client, DecodeSlots, Record, Settings
 from inversion_app.errors import ProblemError, responses
 from inversion_app.negotiation import chosen
 from inversion_app.schemas import Latents, Metrics, MetricsRow, PackName
@@ -25,6 +26,7 @@ router = APIRouter(prefix="/v1/inversions/{inversion_id}", tags=["results"])
 
 CSV = "text/csv"
 _CODE_TYPES = {"npy": codes.NPY, "safetensors": codes.SAFETENSORS, "json": codes.JSON}
+_IMAGE_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 _METRICS_TYPES = {"json": codes.JSON, "csv": CSV}
 PROBLEMS = responses("inversion-not-found", "inversion-expired", "result-not-ready", "result-not-available")
 _TEXT = {"schema": {"type": "string"}}
@@ -33,9 +35,20 @@ _PACK_HEADERS = {
     "Inversion-Pack-Version": {"description": "Its version.", **_TEXT},
     "Inversion-Pack-Digest": {"description": "sha256:... of its generator's weights, where it is known.", **_TEXT},
 }
-Accept = Annotated[
-    str | None, Header(description="The form, by its media type and weight.", examples=["application/json"])
-]
+
+
+async def accept_lines(
+    request: Request,
+    accept: Annotated[
+        str | None,
+        Header(max_length=1000, description="The form, by its media type and weight.", examples=["application/json"]),
+    ] = None,
+) -> str | None:
+    """The Accept field, which may come in several lines."""
+    return ", ".join(request.headers.getlist("accept"))[:1000] if accept is not None else None
+
+
+Accept = Annotated[str | None, Depends(accept_lines)]
 
 
 def binary(media_type: str, description: str) -> dict[int | str, dict[str, Any]]:
@@ -63,12 +76,36 @@ async def aligned(client: Client, settings: Settings, record: Record) -> Respons
     "/image",
     summary="Get the reconstruction",
     response_class=Response,
-    responses={**binary("image/png", "The reconstruction, PNG."), **PROBLEMS},
+    responses={
+        200: {
+            "description": "The reconstruction.",
+            "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in _IMAGE_TYPES.values()},
+        },
+        **PROBLEMS,
+        **responses("option-invalid"),
+    },
 )
-async def image(client: Client, settings: Settings, record: Record) -> Response:
-    """The picture that the best code renders."""
+async def image(
+    client: Client,
+    settings: Settings,
+    slots: DecodeSlots,
+    record: Record,
+    format: Annotated[
+        Literal["png", "webp", "jpeg"] | None, Query(description="Goes before `Accept`.", examples=["jpeg"])
+    ] = None,
+    accept: Accept = None,
+) -> Response:
+    """The picture that the best code renders: PNG by default, or what `Accept` wants, or ?format=.
+
+    PNG and WebP are exact, JPEG is of quality 95.
+    """
     data = await _final(client, settings, record, ArtifactKey.image(record.id))
-    return Response(data, media_type="image/png", headers=named(record, "image.png"))
+    media_type = _IMAGE_TYPES[format] if format else chosen(accept, list(_IMAGE_TYPES.values()))
+    kind = media_type.removeprefix("image/")
+    if kind != "png":
+        async with slots:
+            data = await to_process.run_sync(sheets.encoded, data, kind.upper(), limiter=CapacityLimiter(1))
+    return Response(data, media_type=media_type, headers=named(record, f"image.{kind}") | {"Vary": "Accept"})
 
 
 @router.get(

@@ -209,7 +209,7 @@ function showDownloads(job) {
   if (!job.links.latents) return;
   $("get-npy").href = job.links.latents;
   $("get-json").href = `${job.links.latents}?format=json`;
-  $("get-image").href = job.links.image;
+  $("get-image").href = `${job.links.image}?format=png`;
   $("get-aligned").href = job.links.aligned;
   for (const name of ["pasted", "animation"]) {
     $(`get-${name}`).hidden = !job.links[name];

@@ -90,7 +90,7 @@ class TestList:
         service.submitted()
         answer = service.get(URL, params={"limit": 5, "state": "failed"})
         assert (answer.status_code, slug(answer)) == (422, "option-unknown")
-        assert "`state` is no filter. Known filters: status, pack," in answer.json()["detail"]
+        assert "`state` is no query parameter. Known here: created_after," in answer.json()["detail"]
 
     @pytest.mark.parametrize("time", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
     def test_times_at_the_end_of_the_calendar(self, service: Service, time: str) -> None:
