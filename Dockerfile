@@ -21,6 +21,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 
 FROM base AS app
 RUN pip install --constraint constraints.txt '.[app,s3,otel]'
+COPY inversion_pictures ./inversion_pictures
 COPY inversion_worker ./inversion_worker
 COPY inversion_app ./inversion_app
 RUN pip install --no-deps --force-reinstall .
@@ -32,6 +33,7 @@ CMD ["uvicorn", "inversion_app.main:create_app", "--factory", "--host", "0.0.0.0
 
 FROM base AS worker
 RUN pip install --constraint constraints.txt '.[worker,s3,otel]'
+COPY inversion_pictures ./inversion_pictures
 COPY inversion_core ./inversion_core
 COPY inversion_worker ./inversion_worker
 RUN pip install --no-deps --force-reinstall .

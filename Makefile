@@ -30,7 +30,7 @@ load: $(STAMP)  ## 50 clients at once on two API processes and two workers; fail
 check: $(STAMP)  ## ruff, mypy --strict and the import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy --strict -p inversion_app -p inversion_worker -p inversion_core -p inversion_client
+	@$(BIN)/mypy --strict -p inversion_app -p inversion_worker -p inversion_core -p inversion_client -p inversion_pictures
 	@$(BIN)/lint-imports
 
 format: $(STAMP)  ## rewrite the code as ruff would have it

@@ -18,7 +18,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from inversion_worker.contract import MAX_BATCH, MAX_PIXELS, MIN_SIDE_PX, Problem
+from inversion_pictures.formats import MAX_PIXELS, MIN_SIDE_PX
+from inversion_worker.contract import MAX_BATCH, Problem
 
 MEDIA_TYPE = "application/problem+json"
 

@@ -5,152 +5,53 @@ Tensors are float32 in [-1, 1]; shapes: B image (always 1 here), C channel (RGB)
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import Image
 from torch import Tensor
 
-from inversion_core.colours import WHITE, to_srgb
 from inversion_core.errors import PictureInvalid, PictureTooLarge, PictureTooSmall, PictureUnsupported
+from inversion_pictures.colours import WHITE
+from inversion_pictures.errors import PictureRefused
+from inversion_pictures.reading import PHOTO, Limits, read
 
-MIN_SIDE_PX = 64
-"""Shortest side that is taken."""
-MAX_PIXELS = 50_000_000
-"""Most pixels that are decoded."""
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-"""Pillow's names of the formats that are taken."""
-NAMED = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
-"""The same, for people."""
-
-_STARTS: dict[str, tuple[bytes, ...]] = {
-    "JPEG": (b"\xff\xd8\xff",),
-    "PNG": (b"\x89PNG\r\n\x1a\n",),
-    "GIF": (b"GIF87a", b"GIF89a"),
-    "BMP": (b"BM",),
-    "TIFF": (b"II*\0", b"MM\0*"),
-}
-_HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis")
-HEIC_REMEDY = (
-    "Save it as JPEG first: in the Photos app of an iPhone or a Mac by exporting it, elsewhere with "
-    "`heif-convert photo.heic photo.jpg`; an iPhone takes JPEG at once with Settings > Camera > Formats > Most "
-    "Compatible."
-)
-"""What to do about a photo that no free decoder takes; the service says the same."""
-
-# EXIF 2.3, tag 0x0112: what undoes each orientation.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_ERRORS = {kind.slug: kind for kind in (PictureInvalid, PictureTooLarge, PictureTooSmall, PictureUnsupported)}
 
 
-def load_photo(source: str | Path | bytes | BinaryIO) -> Image.Image:
-    """Read a picture of one of `FORMATS` as upright 8-bit sRGB; of an animation, the first frame.
+def load_photo(source: str | Path | bytes | BinaryIO, limits: Limits = PHOTO) -> Image.Image:
+    """Read a picture as upright 8-bit sRGB with nothing but pixels; of an animation, the first frame.
 
-    Its colours are what a colour-managed viewer shows (`colours.py`).
-
-    Format and size are judged from the header, so a decompression bomb is refused before anything is
-    decoded; the whole picture is then decoded, so a truncated file is found here and not later.
+    Its colours are what a colour-managed viewer shows; what is transparent lies on white. What is taken, and how:
+    `inversion_pictures/reading.py`.
 
     Args:
         source: a path, the bytes of a file, or a binary stream that is read from where it stands.
+        limits: the sizes that are taken.
     Raises:
-        PictureUnsupported: none of `FORMATS`, judged by content and not by name.
-        PictureTooSmall: a side under `MIN_SIDE_PX`.
-        PictureTooLarge: more than `MAX_PIXELS` pixels.
+        PictureUnsupported: none of the formats taken, judged by content and not by name.
+        PictureTooSmall: a side under `limits.min_side_px`.
+        PictureTooLarge: more than `limits.max_pixels` pixels.
         PictureInvalid: cannot be read, is empty, truncated or damaged.
     """
-    data = _read(source)
-    _check_format(data)
     try:
-        with Image.open(BytesIO(data), formats=FORMATS) as image:
-            _check_size(image)
-            image.load()
-            orientation = _orientation(image)
-            rgb = to_srgb(image)
-    except (PictureInvalid, MemoryError):
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureTooLarge(
-            f"The picture has far more than {MAX_PIXELS / 1e6:.0f} megapixels, the most that is taken. "
-            "Scale it down and try again."
-        ) from error
-    except Exception as error:  # Pillow's decoders leak whatever a damaged file makes them trip over
-        raise PictureInvalid(
-            f"The picture is truncated or damaged and cannot be decoded ({error}). "
-            "Open it in a picture program, save it again as JPEG or PNG, and send that file."
-        ) from error
-    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+        return read(_bytes(source), limits)
+    except PictureRefused as error:
+        raise _ERRORS[error.slug](str(error)) from error
 
 
-def _read(source: str | Path | bytes | BinaryIO) -> bytes:
+def _bytes(source: str | Path | bytes | BinaryIO) -> bytes:
     if isinstance(source, bytes):
-        data = source
-    elif isinstance(source, str | Path):
-        try:
-            data = Path(source).read_bytes()
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-            raise PictureInvalid(f"The file {str(source)!r} cannot be read: {error}. Check its path.") from error
-    else:
-        data = source.read()
-    if not data:
-        raise PictureInvalid(f"The file is empty. Send a {NAMED} picture.")
-    return data
-
-
-def _check_format(data: bytes) -> None:
-    if sniff(data) is None:
-        if _brand(data) in _HEIC:
-            raise PictureUnsupported(f"It is a HEIC photo, which cannot be decoded here. {HEIC_REMEDY}")
-        raise PictureUnsupported(
-            f"The file is not a {NAMED} picture. Save the photo in one of these formats and send that file."
-        )
-
-
-def sniff(data: bytes) -> str | None:
-    """Pillow's name of the format by the first bytes, None where it is none of `FORMATS`."""
-    found = [kind for kind, starts in _STARTS.items() if data.startswith(starts)]
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        found.append("WEBP")
-    if _brand(data) in (b"avif", b"avis"):
-        found.append("AVIF")
-    return found[0] if found else None
-
-
-def _brand(data: bytes) -> bytes:
-    """The major brand of an ISO media file."""
-    return data[8:12] if data[4:8] == b"ftyp" else b""
-
-
-def _check_size(image: Image.Image) -> None:
-    width, height = image.size
-    if min(width, height) < MIN_SIDE_PX:
-        raise PictureTooSmall(
-            f"The picture is {width}x{height} px; each side must have at least {MIN_SIDE_PX} px. Send a larger one."
-        )
-    if width * height > MAX_PIXELS:
-        raise PictureTooLarge(
-            f"The picture is {width}x{height} px ({width * height / 1e6:.1f} megapixels); "
-            f"at most {MAX_PIXELS / 1e6:.0f} megapixels are taken. Scale it down and try again."
-        )
-
-
-def _orientation(image: Image.Image) -> int:
+        return source
+    if not isinstance(source, str | Path):
+        return source.read()
     try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error, UserWarning):
-        return 1  # damaged metadata around a sound picture: common enough to be taken as upright
+        return Path(source).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise PictureInvalid(f"The file {str(source)!r} cannot be read: {error}. Check its path.") from error
 
 
 def to_tensor(image: Image.Image) -> Tensor:

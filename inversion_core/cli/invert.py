@@ -16,8 +16,9 @@ from inversion_core.errors import NoFaceFound, PictureInvalid
 from inversion_core.faces import find_and_align
 from inversion_core.inverter import STARTS, BestSteps, InvertConfig, Step, invert, make_optimizer
 from inversion_core.packs import Pack, load_pack
-from inversion_core.pictures import NAMED, centre_crop, load_photo, strip, to_image, to_tensor
+from inversion_core.pictures import centre_crop, load_photo, strip, to_image, to_tensor
 from inversion_core.progress import progress
+from inversion_pictures.formats import NAMED
 
 FILES = """For each photo a folder DIR/NAME (its file name without the ending) with:
   aligned.png         the picture that was inverted

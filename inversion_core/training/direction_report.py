@@ -14,12 +14,12 @@ from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 from torch import Tensor
 
-from inversion_core.colours import WHITE
 from inversion_core.packs import Pack
 from inversion_core.packs.directions import DIRECTIONS_FILE
 from inversion_core.pictures import to_image
 from inversion_core.training.direction_run import DirectionRun
 from inversion_core.training.effects import draw
+from inversion_pictures.colours import WHITE
 
 STRENGTHS = (-3, -2, -1, 0, 1, 2, 3)
 SHEET_FACES = 3

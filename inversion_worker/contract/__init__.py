@@ -25,7 +25,7 @@ from inversion_worker.contract.events import (
     JobQueued,
     JobStarted,
 )
-from inversion_worker.contract.limits import MAX_ATTEMPTS, MAX_BATCH, MAX_PIXELS, MIN_SIDE_PX, PHOTO_FORMATS
+from inversion_worker.contract.limits import MAX_ATTEMPTS, MAX_BATCH
 from inversion_worker.contract.message import Message, Problem
 from inversion_worker.contract.options import (
     HEAD_START_S,
@@ -50,14 +50,11 @@ __all__ = [
     "MAX_ATTEMPTS",
     "MAX_BATCH",
     "MAX_NAME_LENGTH",
-    "MAX_PIXELS",
     "MAX_SECONDS",
     "MAX_STEPS",
     "MAX_TTL_S",
     "MAX_URL_LENGTH",
-    "MIN_SIDE_PX",
     "MIN_TTL_S",
-    "PHOTO_FORMATS",
     "STEP_BUCKETS_S",
     "WEBHOOK_PATTERN",
     "ArtifactKey",

@@ -33,7 +33,7 @@ def skeleton(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The packages without their contents but the modules that the rules name."""
     folder = tmp_path_factory.mktemp("skeleton")
     shutil.copy(ROOT / "pyproject.toml", folder)
-    for package in ("inversion_app", "inversion_worker", "inversion_core", "inversion_client"):
+    for package in ("inversion_app", "inversion_worker", "inversion_core", "inversion_client", "inversion_pictures"):
         (folder / package).mkdir()
         (folder / package / "__init__.py").touch()
     for module in ("tasks", "bootstrap", "frames", "store", "client", "contract"):
@@ -66,6 +66,9 @@ def test_rules_hold() -> None:
         ("inversion_client/bad.py", "import inversion_worker.contract"),
         ("inversion_client/bad.py", "import inversion_app"),
         ("inversion_client/bad.py", "import pydantic"),
+        ("inversion_pictures/bad.py", "import inversion_core"),
+        ("inversion_pictures/bad.py", "import torch"),
+        ("inversion_client/bad.py", "import inversion_pictures"),
         ("inversion_app/bad.py", "import inversion_client"),
         ("inversion_worker/bad.py", "import inversion_client"),
         ("inversion_app/bad.py", "import torch"),

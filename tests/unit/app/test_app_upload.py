@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -14,8 +15,8 @@ from app_fakes import FakeJobClient, picture_bytes
 from app_service import LIMIT_BYTES, Service, running
 
 from inversion_app import pictures
-from inversion_app.pictures import HEIC_REMEDY
 from inversion_app.settings import AppSettings
+from inversion_pictures.formats import FORMATS, HEIC_REMEDY
 from inversion_worker.contract import ArtifactKey, JobOptions, StartKind
 
 URL = "/v1/inversions"
@@ -239,7 +240,7 @@ class TestPicture:
         "content",
         [
             b"no picture",
-            b"\0\0\0\x18ftypheic" + bytes(100),
+            b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(100),
             b"<svg xmlns='http://www.w3.org/2000/svg'/>",
             b"%PDF-1.7",
             b"\0",
@@ -249,10 +250,10 @@ class TestPicture:
         assert "JPEG" in refused(service.upload(content), 415, "picture-unsupported")
 
     @pytest.mark.parametrize("brands", [b"heic\0\0\0\0mif1heic", b"mif1\0\0\0\0mif1heic", b"heix\0\0\0\0mif1heix"])
-    def test_a_heic_photo_is_told_how_to_become_a_jpeg(self, service: Service, brands: bytes) -> None:
-        detail = refused(service.upload(b"\0\0\0\x18ftyp" + brands + bytes(100)), 415, "picture-unsupported")
-        assert "HEIC" in detail
-        assert HEIC_REMEDY in detail
+    def test_a_heic_photo_is_told_how_to_become_a_jpeg(self, brands: bytes) -> None:
+        without = replace(pictures.LIMITS, formats=FORMATS)
+        found = pictures.inspect(b"\0\0\0\x18ftyp" + brands + bytes(100), limits=without)
+        assert found == ("picture-unsupported", f"It is a HEIC photo, which cannot be decoded here. {HEIC_REMEDY}")
 
     @pytest.mark.parametrize("brands", [b"mif1\0\0\0\0mif1miaf", b"mif1\0\0\0\0avifmif1"])
     def test_other_files_of_that_family_are_not_called_heic(self, service: Service, brands: bytes) -> None:
