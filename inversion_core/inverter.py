@@ -19,50 +19,16 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from inversion_core.errors import OptionInvalid
-from inversion_core.loss import InversionLoss, LossTerms, check_focus, focus_map
+from inversion_core.loss import InversionLoss, LossTerms, focus_map
 from inversion_core.optimizers import OPTIMIZERS, build_optimizer, restore_state, state_tensors
 from inversion_core.optimizers.catalogue import SCHEDULE_SETTINGS
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance, sees
+from inversion_core.options import STARTS as STARTS
+from inversion_core.options import InvertConfig as InvertConfig
 
 if TYPE_CHECKING:
     from inversion_core.packs import Pack
-
-STARTS = ("encoder", "mean", "random")
-
-
-@dataclass(frozen=True, kw_only=True)
-class InvertConfig:
-    """What a person may choose for an inversion."""
-
-    num_steps: int = 100
-    """Updates after the start code; 0 returns the start itself."""
-    optimizer: str | None = None
-    """Name of an optimizer that the pack offers; None takes the pack's default."""
-    learning_rate: float | None = None
-    """Step size, the same at every step; None takes what the pack records for this optimizer, with its schedule.
-    A learned optimizer takes none: its weights were trained with their own."""
-    start: str | None = None
-    """One of "encoder", "mean" (w_avg), "random" (a mapped z); None: the encoder if the pack has one, else the mean."""
-    seed: int = 0
-    """Seed of the random start."""
-    regulariser_weight: float = 0.0
-    """Weight of the in-domain regulariser; IDInvert's public code uses 2.0, the paper 0."""
-    focus: float | None = None
-    """How much more the middle of the face counts than the rim, in the pixel term; 0: equation 1 as the paper has it.
-    None takes what the pack records."""
-
-    def __post_init__(self) -> None:
-        if self.num_steps < 0:
-            raise OptionInvalid(f"num_steps is {self.num_steps}; it must be 0 or more")
-        if self.start is not None and self.start not in STARTS:
-            raise OptionInvalid(f"start is {self.start!r}; choose one of {', '.join(STARTS)}")
-        if self.learning_rate is not None and not self.learning_rate > 0:
-            raise OptionInvalid(f"learning_rate is {self.learning_rate}; it must be above 0")
-        if self.regulariser_weight < 0:
-            raise OptionInvalid(f"regulariser_weight is {self.regulariser_weight}; it must be 0 or more")
-        if self.focus is not None:
-            check_focus(self.focus, OptionInvalid)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,6 @@ FOCUS_CENTRE = (0.0, 0.15)
 """x and y of what makes a person, from -1 to 1 over a picture that is aligned as FFHQ is: the nose."""
 FOCUS_WIDTH = 0.4
 """Standard deviation of the bell around it, in the same units: eyes and mouth lie within one."""
-MAX_FOCUS = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,12 +128,6 @@ def mean_square(x_BCHW: Tensor, weight_B1HW: Tensor | None = None) -> Tensor:
 def pixel_centres(side_px: int, device: torch.device | None = None) -> Tensor:
     """Where the pixels of a row or column lie, (side_px,), from -1 to 1 over the picture."""
     return (2 * torch.arange(side_px, device=device) + 1) / side_px - 1
-
-
-def check_focus(focus: float, error: type[Exception] = ValueError) -> None:
-    """Raise `error` where that is no focus."""
-    if not 0 <= focus <= MAX_FOCUS:
-        raise error(f"focus is {focus}; it must be from 0 to {MAX_FOCUS:g}")
 
 
 def focus_map(focus: float, side_px: int) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from inversion_core import Checkpoint, InversionError, InvertConfig
 from inversion_core.engine import Engine, EngineConfig, ImageStep, Precision, Request, StopRules
-from inversion_core.engine.capacity import cpu_threads, default_slots
+from inversion_core.engine.capacity import default_slots, thread_counts
 from inversion_core.errors import NoFaceFound, OptionInvalid
 from inversion_core.faces import FaceDetector, crop_mask, find_and_align, paste_back
 from inversion_core.packs import DEFAULT_PACK, Pack, list_packs, load_pack
@@ -45,7 +45,7 @@ def load(settings: WorkerSettings) -> CoreBackend:
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    threads = _thread_counts(settings, device)
+    threads = thread_counts(torch.device(device)) if settings.threads is None else ()
     default = settings.default_pack or DEFAULT_PACK
     try:
         packs = {default: load_pack(default, device)} | _others(default, device)
@@ -56,14 +56,6 @@ def load(settings: WorkerSettings) -> CoreBackend:
     backend = CoreBackend(packs, default, device, EngineConfig(slots=slots, threads=threads, precision=precision))
     backend.warm_up()
     return backend
-
-
-def _thread_counts(settings: WorkerSettings, device: str) -> tuple[int, ...]:
-    """What the engine may choose from: all CPUs, or half of them, or one, unless a number was given."""
-    if settings.threads is not None or device.startswith("cuda"):
-        return ()
-    most = cpu_threads()
-    return tuple(dict.fromkeys((most, max(1, most // 2), 1)))
 
 
 def _others(default: str, device: str) -> dict[str, Pack]:

@@ -1,6 +1,6 @@
-"""The command line: `inversion invert|submit|pack|train|benchmark`. One file a group, each with `add_parser(commands)`.
+"""The command line: `inversion invert|submit|pack|train|benchmark`. `commands.py` lists the commands.
 
-A group's parsers set `run`, a function that takes the arguments and returns the exit status. What the library
+A command's parser sets `run`, a function that takes the arguments and returns the exit status. What the library
 refuses ends as one line on stderr and exit status 2, as a wrong option does.
 """
 
@@ -10,8 +10,10 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
-from inversion_core.cli import benchmark, invert, pack, submit, train
+from inversion_core.cli import submit
+from inversion_core.cli.commands import add_commands
 from inversion_core.errors import InversionError
 
 EXIT_REFUSED = 2
@@ -44,7 +46,6 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="`inversion COMMAND --help` tells more. Exit status: 0 done, 2 refused (one line on "
         "stderr says why and what to do).",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for group in (invert, submit, pack, train, benchmark):
-        group.add_parser(commands)
+    parser.add_argument("--version", action="version", version=f"inversion {version('stylegan-inversion')}")
+    add_commands(parser)
     return parser

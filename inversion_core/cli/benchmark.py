@@ -1,4 +1,4 @@
-"""`inversion benchmark speed|quality|groups|samples|optimizers`."""
+"""`inversion benchmark speed|quality|groups`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from inversion_core.benchmark.groups import GroupsConfig, measure_groups
 from inversion_core.benchmark.methods import ADAM
 from inversion_core.benchmark.quality import QualityConfig, measure_quality
 from inversion_core.benchmark.speed import SpeedConfig, measure_speed
-from inversion_core.cli import benchmark_optimizers, benchmark_samples
 from inversion_core.engine import Precision
 from inversion_core.errors import OptionInvalid
 
@@ -22,20 +21,8 @@ QUALITY_FILES = """The folder DIR gets:
   sheet.png     the first pictures: photo, aligned, start, and the pictures on the way"""
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register `benchmark` and its sub-commands."""
-    parser = commands.add_parser("benchmark", help="measure, and write tables for docs/benchmarks")
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
-    _add_speed(kinds)
-    _add_quality(kinds)
-    _add_groups(kinds)
-    benchmark_optimizers.add_parser(kinds)
-
-
-def _add_speed(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    speed = kinds.add_parser(
-        "speed", help="seconds per iteration and images per second, beside the same loop as others write it"
-    )
+def fill_speed(speed: argparse.ArgumentParser) -> None:
+    """The arguments of `benchmark speed`."""
     speed.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for speed.json and speed.md")
     speed.add_argument("--pack", metavar="PACK", help="the first pack to time (default: the default pack)")
     speed.add_argument("--small-only", action="store_true", help="leave the 256 px pack of random weights out")
@@ -53,14 +40,11 @@ def _add_speed(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )  # fmt: skip
     speed.add_argument("--device", default="cpu", help="(default: cpu)")
     speed.set_defaults(run=_run_speed)
-    benchmark_samples.add_parser(kinds)
 
 
-def _add_quality(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = kinds.add_parser(
-        "quality", help="how well a pack draws photographs", epilog=QUALITY_FILES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+def fill_quality(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `benchmark quality`."""
+    parser.epilog, parser.formatter_class = QUALITY_FILES, argparse.RawDescriptionHelpFormatter
     parser.add_argument("pack", metavar="PACK", help="a pack's name or folder")
     parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="pictures, or folders of them")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
@@ -84,10 +68,8 @@ def _add_quality(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.set_defaults(run=_run_quality)
 
 
-def _add_groups(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = kinds.add_parser(
-        "groups", help="who is badly served: reconstruction of held-out pictures by people's ratings of them"
-    )
+def fill_groups(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `benchmark groups`."""
     parser.add_argument("pack", metavar="PACK", help="a pack's name or folder")
     parser.add_argument("data", type=Path, metavar="DATA.npz", help="archive made by `inversion train data`")
     parser.add_argument(

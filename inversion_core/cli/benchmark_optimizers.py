@@ -31,12 +31,9 @@ COUNTS = {
 """Options that are whole numbers and fields of OptimizersConfig."""
 
 
-def add_parser(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register `optimizers`."""
-    parser = kinds.add_parser(
-        "optimizers", help="iterations and seconds that each optimizer needs to reach what Adam and SGD reach",
-        epilog=FILES, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+def fill(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `benchmark optimizers`."""
+    parser.epilog, parser.formatter_class = FILES, argparse.RawDescriptionHelpFormatter
     parser.add_argument("pack", metavar="PACK", help="a pack's name or folder")
     parser.add_argument(
         "photos", nargs="+", type=Path, metavar="PHOTO",

@@ -14,9 +14,8 @@ from inversion_core.training.data import load_pictures
 from inversion_core.training.identity import load_identity
 
 
-def add_parser(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register `samples`."""
-    parser = kinds.add_parser("samples", help="KID and FID of random faces against real ones, and a sheet of 64")
+def fill(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `benchmark samples`."""
     parser.add_argument("pack", metavar="PACK", help="name or folder")
     parser.add_argument("data", type=Path, metavar="DATA.npz", help="archive made by `inversion train data`")
     parser.add_argument("--lpips", type=Path, required=True, metavar="FILE", help="LPIPS squeeze weights: the features")

@@ -14,9 +14,8 @@ from inversion_core.training.direction_run import DirectionTraining, train_direc
 from inversion_core.training.ratings import load_study
 
 
-def add_directions(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register `train directions`."""
-    parser = kinds.add_parser("directions", help="find semantic directions of a pack, from ratings of pictures")
+def fill(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `train directions`."""
     parser.add_argument("pack", metavar="PACK", help="name or folder; it must have an encoder")
     parser.add_argument("data", type=Path, metavar="DATA", help="archive made by `inversion train data`")
     parser.add_argument(

@@ -18,9 +18,8 @@ from inversion_core.training.optimizer_run import put_best
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 
 
-def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
-    """Register `pack` and its sub-commands."""
-    parser = commands.add_parser("pack", help="list, check, convert and change packs")
+def fill(parser: argparse.ArgumentParser) -> None:
+    """The sub-commands of `pack`."""
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     kinds.add_parser("list", help="packs that can be had by name").set_defaults(run=_run_list)
     for name, run, text in (

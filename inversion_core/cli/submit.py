@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 NAME = "submit"
 NEEDED = ("httpx", "tqdm", "inversion_client")
-
-
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register `submit`, so that the list of commands has it; its arguments are the client's."""
-    commands.add_parser(NAME, help="send photos to a running service", add_help=False)
 
 
 def run(argv: Sequence[str]) -> int:

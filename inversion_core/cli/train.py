@@ -1,4 +1,4 @@
-"""`inversion train data|generator|encoder|features|export|directions|optimizer`: from pictures to a pack."""
+"""`inversion train data|export`: from pictures to an archive, from a run to a pack."""
 
 from __future__ import annotations
 
@@ -8,38 +8,22 @@ from pathlib import Path
 
 import torch
 
-from inversion_core.cli import train_networks
-from inversion_core.cli.directions import add_directions
-from inversion_core.cli.train_features import add_features
-from inversion_core.cli.train_optimizer import add_optimizer
 from inversion_core.packs import find_pack
 from inversion_core.training.calibration import calibrate
 from inversion_core.training.data import load_pictures, pack_pictures
 from inversion_core.training.export import assemble, write
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register `train` and its sub-commands."""
-    train = commands.add_parser("train", help="train generators and encoders, and make packs of them")
-    kinds = train.add_subparsers(dest="kind", required=True, metavar="KIND")
-    _add_data(kinds)
-    train_networks.add_parsers(kinds)
-    add_features(kinds)
-    _add_export(kinds)
-    add_directions(kinds)
-    add_optimizer(kinds)
-
-
-def _add_data(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = kinds.add_parser("data", help="pack folders of aligned face pictures into one archive")
+def fill_data(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `train data`."""
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="pictures, aligned as FFHQ does it")
     parser.add_argument("--size", type=int, default=64, metavar="PX", help="side of the pictures (default: 64)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
     parser.set_defaults(run=_run_data)
 
 
-def _add_export(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = kinds.add_parser("export", help="make a pack of a generator run")
+def fill_export(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `train export`."""
     parser.add_argument("run_folder", type=Path, metavar="RUN")
     parser.add_argument("data", type=Path, metavar="DATA", help="archive the run was trained on, for the calibration")
     parser.add_argument("--out", type=Path, required=True, metavar="PACK", help="folder of the pack")

@@ -18,10 +18,9 @@ from inversion_core.training.run import RunFolder
 UNTIL_PX = 8
 
 
-def add_features(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register `train features`."""
+def fill(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `train features`."""
     defaults = FeatureTraining
-    parser = kinds.add_parser("features", help="train a perceptual network for a pack; goes on where it stopped")
     parser.add_argument("data", type=Path, metavar="DATA", help="archive made by `inversion train data`")
     parser.add_argument("--pack", help="pack whose generator and encoder are used, a name or a folder")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder: checkpoint, log, samples")

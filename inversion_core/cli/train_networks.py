@@ -38,19 +38,9 @@ ADAPTIVE_TARGET = 0.6
 FADE_IMAGES = 200_000
 NEW = "new"
 
-Kinds = argparse._SubParsersAction  # argparse has no public name for it
 
-
-def add_parsers(kinds: Kinds[argparse.ArgumentParser]) -> None:
-    """Register `generator` and `encoder`."""
-    _add_generator(kinds)
-    _add_encoder(kinds)
-
-
-def _add_generator(kinds: Kinds[argparse.ArgumentParser]) -> None:
-    parser = kinds.add_parser(
-        "generator", help="train a generator with its encoder and discriminator; goes on where it stopped"
-    )
+def fill_generator(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `train generator`."""
     _add_common(parser, GeneratorTraining.generator_rate, GeneratorTraining.adversarial_weight)
     defaults = GeneratorTraining
     parser.add_argument(
@@ -97,8 +87,8 @@ def _add_generator(kinds: Kinds[argparse.ArgumentParser]) -> None:
     parser.set_defaults(run=_run_generator)
 
 
-def _add_encoder(kinds: Kinds[argparse.ArgumentParser]) -> None:
-    parser = kinds.add_parser("encoder", help="train an encoder for a pack's generator; goes on where it stopped")
+def fill_encoder(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `train encoder`."""
     _add_common(parser, EncoderTraining.rate, EncoderTraining.adversarial_weight)
     parser.add_argument("--pack", help="pack whose generator and perceptual network are used, a name or a folder")
     parser.add_argument(

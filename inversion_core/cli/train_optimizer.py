@@ -59,9 +59,8 @@ WEIGHTS = {
 """Options that are numbers and fields of OptimizerTraining."""
 
 
-def add_optimizer(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register `train optimizer`."""
-    parser = kinds.add_parser("optimizer", help="train a learned optimizer for a pack; goes on where it stopped")
+def fill(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `train optimizer`."""
     parser.add_argument("pack", metavar="PACK", help="name or folder")
     parser.add_argument("--design", choices=sorted(DESIGNS), default="learned", help="(default: learned)")
     parser.add_argument(

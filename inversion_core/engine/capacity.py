@@ -80,6 +80,14 @@ def cpu_threads() -> int:
     return min(torch.get_num_threads(), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 64)
 
 
+def thread_counts(device: torch.device) -> tuple[int, ...]:
+    """What an engine may choose from: all CPUs, half of them, or one. None on CUDA: torch's own number stays."""
+    if device.type == "cuda":
+        return ()
+    most = cpu_threads()
+    return tuple(dict.fromkeys((most, max(1, most // 2), 1)))
+
+
 def _weights(pack: Pack) -> Iterable[Tensor]:
     for network in (pack.generator, pack.perceptual):
         yield from network.parameters()

@@ -21,7 +21,7 @@ from inversion_core.engine.buckets import default_buckets
 from inversion_core.engine.graphs import make_step
 from inversion_core.engine.precision import Precision, choose_precision
 from inversion_core.engine.slots import Batch, Slot, stacked
-from inversion_core.engine.step import Evaluate, Evaluation, Parts, Want, seen_rows
+from inversion_core.engine.step import Evaluate, Evaluation, Losses, Parts, Want, seen_rows
 from inversion_core.engine.stop import StopReason, advanced, stop_reason
 from inversion_core.engine.threads import ThreadGovernor
 from inversion_core.engine.ticket import ImageStep
@@ -239,20 +239,21 @@ class Core:
 
     def _deliver(self, parts: Parts, batch: Batch, evaluation: Evaluation) -> list[tuple[Slot, StopReason]]:
         """A Step to each caller; returns whose last one it was."""
-        losses = evaluation.loss_B.tolist()  # the one copy, and the one wait for the device
+        losses = evaluation.losses()
         now_s = self._config.clock()
-        reasons = [_judge(slot, loss, now_s) for slot, loss in zip(batch.slots, losses, strict=True)]
+        reasons = [_judge(slot, loss.total, now_s) for slot, loss in zip(batch.slots, losses, strict=True)]
         image_BCHW, last = evaluation.image_BCHW, [row for row, reason in enumerate(reasons) if reason is not None]
         if (exact := _judged(parts, batch, last)) is not None:
             image_BCHW = image_BCHW.index_copy(0, torch.tensor(last, device=image_BCHW.device), exact.image_BCHW)
-            losses = _replaced(losses, last, exact.loss_B.tolist())
+            losses = _replaced(losses, last, exact.losses())
         frames = _frames(batch.slots, reasons, image_BCHW)
         row = 0
         for cohort in batch.cohorts:
             for cohort_row, slot in enumerate(cohort.slots):
                 slot.ticket.put(
                     ImageStep(
-                        index=slot.progress.index, loss=losses[row], reason=reasons[row], frame_HWC=frames.get(row),
+                        index=slot.progress.index, loss=losses[row].total, pixel=losses[row].pixel,
+                        perceptual=losses[row].perceptual, reason=reasons[row], frame_HWC=frames.get(row),
                         image_row=row, cohort_row=cohort_row, w_BLD=cohort.w_BLD,
                         image_BCHW=image_BCHW, state=cohort.state,
                     )
@@ -294,7 +295,7 @@ def _judged(parts: Parts, batch: Batch, rows: Sequence[int]) -> Evaluation | Non
         return None
 
 
-def _replaced(values: Sequence[float], rows: Sequence[int], others: Sequence[float]) -> list[float]:
+def _replaced(values: Sequence[Losses], rows: Sequence[int], others: Sequence[Losses]) -> list[Losses]:
     at_rows = dict(zip(rows, others, strict=True))
     return [at_rows.get(row, value) for row, value in enumerate(values)]
 

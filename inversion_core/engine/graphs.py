@@ -93,6 +93,8 @@ def kept(outputs: Evaluation) -> Evaluation:
     return Evaluation(
         image_BCHW=outputs.image_BCHW.clone(),
         loss_B=outputs.loss_B.clone(),
+        pixel_B=outputs.pixel_B.clone(),
+        perceptual_B=outputs.perceptual_B.clone(),
         grad_BLD=None if outputs.grad_BLD is None else outputs.grad_BLD.clone(),
         seen=None if seen is None else joined_seen([seen]),
     )

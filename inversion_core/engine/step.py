@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,22 +53,40 @@ class Inputs:
         return {name: rows_B for name, rows_B in vars(self).items() if rows_B is not None}
 
 
+class Losses(NamedTuple):
+    """One image's loss and its two terms."""
+
+    total: float
+    pixel: float
+    perceptual: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """A batch's pictures, losses and gradients at its codes."""
 
     image_BCHW: Tensor
     loss_B: Tensor
+    pixel_B: Tensor
+    """The loss's pixel term."""
+    perceptual_B: Tensor
+    """Its perceptual term, unweighted."""
     grad_BLD: Tensor | None = None
     """Of each row's own loss; None where it was not asked for."""
     seen: Seen | None = None
     """What an optimizer may look at; None where it was not asked for."""
+
+    def losses(self) -> list[Losses]:
+        """Of each row, in one copy: the one wait for the device."""
+        return [Losses(*row) for row in torch.stack([self.loss_B, self.pixel_B, self.perceptual_B], dim=1).tolist()]
 
     def rows(self, count: int) -> Evaluation:
         """The first rows."""
         return Evaluation(
             image_BCHW=self.image_BCHW[:count],
             loss_B=self.loss_B[:count],
+            pixel_B=self.pixel_B[:count],
+            perceptual_B=self.perceptual_B[:count],
             grad_BLD=None if self.grad_BLD is None else self.grad_BLD[:count],
             seen=None if self.seen is None else seen_rows(self.seen, 0, count),
         )
@@ -104,7 +123,12 @@ class PackStep:
             image_BCHW = self._networks.synthesize(w_BLD)
             loss = self._loss(inputs)
             terms = loss.terms(image_BCHW, w_BLD)
-            evaluation = Evaluation(image_BCHW=image_BCHW.detach(), loss_B=terms.total_B.detach())
+            evaluation = Evaluation(
+                image_BCHW=image_BCHW.detach(),
+                loss_B=terms.total_B.detach(),
+                pixel_B=terms.pixel_B.detach(),
+                perceptual_B=terms.perceptual_B.detach(),
+            )
             if want is Want.LOSS:
                 return evaluation
             grad_BLD, seen = differentiate(loss, terms, w_BLD, image_BCHW, with_seen=want is Want.SEEN)
@@ -177,6 +201,8 @@ def _joined(parts: Sequence[Evaluation]) -> Evaluation:
     return Evaluation(
         image_BCHW=torch.cat([part.image_BCHW for part in parts]),
         loss_B=torch.cat([part.loss_B for part in parts]),
+        pixel_B=torch.cat([part.pixel_B for part in parts]),
+        perceptual_B=torch.cat([part.perceptual_B for part in parts]),
         grad_BLD=torch.cat(grads) if grads else None,
         seen=joined_seen(seen) if seen else None,
     )

@@ -29,6 +29,10 @@ class ImageStep:
     index: int
     """Updates done before it; 0 is the start."""
     loss: float
+    pixel: float
+    """The loss's pixel term, with the focus where there is one."""
+    perceptual: float
+    """Its perceptual term, unweighted."""
     reason: StopReason | None
     """Why it is the last one; None while more are to come, and for one after which the request is canceled."""
     frame_HWC: Tensor | None

@@ -12,10 +12,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from inversion_core.errors import PackInvalid
-from inversion_core.loss import PERCEPTUAL_WEIGHT, check_focus
+from inversion_core.loss import PERCEPTUAL_WEIGHT
 from inversion_core.models import EncoderConfig, GeneratorConfig
 from inversion_core.optimizers import CLASSIC, OPTIMIZERS, build_optimizer
 from inversion_core.optimizers.designs import DESIGNS
+from inversion_core.options import check_focus
 from inversion_core.packs.by_start import TRAINED_STARTS, is_by_start
 from inversion_core.packs.directions import DIRECTIONS_FILE, DirectionSpec, read_spec
 from inversion_core.packs.learned import Variant, read_variants, variants

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from inversion_core.inverter import BestSteps, differentiate, iterate
-from inversion_core.loss import InversionLoss, check_focus, focus_map
+from inversion_core.loss import InversionLoss, focus_map
 from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance, sees
+from inversion_core.options import check_focus
 from inversion_core.packs import Pack
 from inversion_core.progress import progress
 from inversion_core.training.options import check_counts, check_precision

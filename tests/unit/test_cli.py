@@ -7,7 +7,9 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from PIL import Image
 from inversion_core.benchmark.reference import ReferenceLoop
 from inversion_core.benchmark.speed import SpeedConfig, time_loops
 from inversion_core.cli import build_parser, main
+from inversion_core.cli.inverting import Outcome, PhotoRun, Plan
+from inversion_core.engine import Engine, EngineConfig, StopRules
 from inversion_core.inverter import InvertConfig, invert
 from inversion_core.packs import Pack, load_pack
 from inversion_core.packs.load import PATH_VARIABLE
@@ -54,6 +58,23 @@ def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixtur
         main([*command, "--help"])
     assert caught.value.code == 0
     assert "usage: inversion" in capsys.readouterr().out
+
+
+def test_help_and_version_are_quick() -> None:
+    """They import no PyTorch, which takes seconds."""
+    code = "import sys; sys.modules['torch'] = None; from inversion_core.cli import main; main(sys.argv[1:])"
+    for argv in (["--help"], ["--version"], ["invert", "--help"], ["train", "--help"], ["benchmark", "--help"]):
+        done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), argv
+    assert (
+        f"inversion {version('stylegan-inversion')}"
+        in subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True, check=True).stdout
+    )
+
+
+def test_out_that_is_a_file_is_refused_at_once(pack: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["invert", str(photo), "--out", str(photo), "--pack", "tiny", "--steps", "1000000"]) == 2
+    assert f"--out {photo} is a file; name a folder" in capsys.readouterr().err
 
 
 def test_the_installed_program_answers() -> None:
@@ -169,6 +190,21 @@ def test_a_face_is_found_and_aligned(pack: Path, tmp_path: Path) -> None:
         assert aligned.size == (16, 16)
 
 
+def test_one_of_several_faces_is_chosen(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    face, two = draw_face(), Image.new("RGB", (900, 420), (120, 140, 160))
+    two.paste(face.resize((400, 400)), (10, 10))
+    two.paste(face.resize((300, 300)), (560, 60))
+    two.save(tmp_path / "two.png")
+    argv = ["invert", str(tmp_path / "two.png"), "--pack", "tiny", "--steps", "0"]
+    for name, more in (("0", []), ("1", ["--face", "1"])):
+        assert main([*argv, *more, "--out", str(tmp_path / name)]) == 0
+    assert "2 faces, the largest was taken" in capsys.readouterr().err
+    one, other = (Image.open(tmp_path / name / "two" / "aligned.png").tobytes() for name in "01")
+    assert one != other
+    assert main([*argv, "--face", "2", "--out", str(tmp_path / "2")]) == 2
+    assert "the photo has 2" in capsys.readouterr().err
+
+
 def test_one_bad_photo_does_not_stop_the_rest(
     pack: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,6 +257,14 @@ def test_photos_of_one_name_do_not_overwrite_each_other(pack: Path, photo: Path,
         (["--pack", "none"], "There is no pack 'none'"),
         (["--frame-every", "0"], "--frame-every is 0"),
         (["--device", "toaster"], "device is 'toaster'"),
+        (["--batch", "0"], "--batch is 0"),
+        (["--face", "-1"], "it counts from 0"),
+        (["--face", "0", "--no-align"], "does not go with --no-align"),
+        (["--threads", "0"], "--threads is 0"),
+        (["--learning-rate", "0"], "learning_rate is 0"),
+        (["--regulariser", "nan"], "regulariser_weight is nan"),
+        (["--start-code", __file__], "Give a code of this pack"),
+        (["--start-code", "none.npy"], "none.npy"),
     ],
 )
 def test_wrong_options_of_invert(
@@ -233,6 +277,99 @@ def test_wrong_options_of_invert(
     assert error.startswith("error: ")
     assert words in error
     assert not (tmp_path / "out").exists()
+
+
+class StoppingBar:
+    """A progress bar in whose stead somebody presses Ctrl-C after so many steps."""
+
+    def __init__(self, stop: Event, after: int) -> None:
+        self._stop, self._left, self.said = stop, after, []
+
+    def update(self, steps: int = 1) -> None:
+        self._left -= steps
+        if self._left == 0:
+            self._stop.set()
+
+    def set_postfix(self, **_: object) -> None: ...
+
+    def write(self, text: str, file: object = None) -> None:
+        self.said.append(text)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_a_stopped_photo_is_kept_and_goes_on(pack: Path, photo: Path, tmp_path: Path, optimizer: str) -> None:
+    def run(name: str, *, stop_after: int = 0, resume: bool = False) -> Outcome:
+        stop = Event()
+        plan = Plan(
+            pack=load_pack("tiny"), config=InvertConfig(num_steps=12, optimizer=optimizer), rules=StopRules(),
+            start_LD=None, align=False, face=None, frame_every=5, resume=resume,
+        )  # fmt: skip
+        with Engine(EngineConfig(slots=1)) as engine:
+            return PhotoRun(engine, plan, stop, StoppingBar(stop, stop_after))(photo, tmp_path / name)
+
+    assert run("whole") is Outcome.DONE
+    assert run("parts", stop_after=7) is Outcome.STOPPED
+    half = (tmp_path / "parts" / "losses.csv").read_text().splitlines()
+    assert 7 <= len(half) - 1 < 13
+    assert np.load(tmp_path / "parts" / "latents.npy").shape == (6, 12)
+    assert run("parts", resume=True) is Outcome.DONE
+    for name in ("losses.csv", "latents.npy", "reconstruction.png", "strip.png"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert not (tmp_path / "parts" / "checkpoint.safetensors").exists()
+    before = (tmp_path / "parts" / "latents.npy").stat().st_mtime_ns
+    assert run("parts", resume=True) is Outcome.DONE, "nothing is left to do"
+    assert (tmp_path / "parts" / "latents.npy").stat().st_mtime_ns == before
+
+
+def test_what_an_earlier_run_wrote_must_be_whole_to_go_on(
+    pack: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["invert", str(photo), "--out", str(tmp_path / "out"), "--pack", "tiny", "--steps", "2", "--no-align"]
+    assert main(argv) == 0
+    (tmp_path / "out" / "photo" / "losses.csv").write_text("step,loss\n1,x\n")
+    assert main([*argv, "--resume"]) == 2
+    assert "Leave --resume out" in capsys.readouterr().err
+
+
+def test_the_number_at_once_changes_no_code(pack: Path, photo: Path, tmp_path: Path) -> None:
+    photos = [str(photo)]
+    for number in range(3):
+        Image.effect_noise((80, 80), 40 + number).convert("RGB").save(tmp_path / f"{number}.png")
+        photos.append(str(tmp_path / f"{number}.png"))
+    argv = [
+        "invert",
+        *photos,
+        "--pack",
+        "tiny",
+        "--steps",
+        "4",
+        "--no-align",
+        "--start",
+        "random",
+        "--optimizer",
+        "adam",
+    ]
+    for batch in ("1", "4"):
+        assert main([*argv, "--out", str(tmp_path / batch), "--batch", batch]) == 0
+    for folder in (tmp_path / "1").iterdir():
+        assert (folder / "latents.npy").read_bytes() == (tmp_path / "4" / folder.name / "latents.npy").read_bytes()
+
+
+def test_invert_takes_what_the_library_takes(pack: Path, photo: Path, tmp_path: Path) -> None:
+    argv = ["invert", str(photo), "--pack", "tiny", "--no-align"]
+    assert (
+        main(
+            [*argv, "--out", str(tmp_path / "first"), "--steps", "3", "--optimizer", "adam", "--learning-rate", "0.02"]
+        )
+        == 0
+    )
+    code = tmp_path / "first" / "photo" / "latents.npy"
+    assert main([*argv, "--out", str(tmp_path / "on"), "--steps", "0", "--start-code", str(code)]) == 0
+    assert np.array_equal(np.load(code), np.load(tmp_path / "on" / "photo" / "latents.npy"))
+    assert (
+        main([*argv, "--out", str(tmp_path / "soon"), "--steps", "50", "--target-loss", "1e9", "--threads", "1"]) == 0
+    )
+    assert len((tmp_path / "soon" / "photo" / "losses.csv").read_text().splitlines()) == 2, "the start is good enough"
 
 
 # -- pack ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ import torch
 
 from inversion_core.errors import OptionInvalid
 from inversion_core.inverter import BestSteps, Checkpoint, InvertConfig, Step, invert
-from inversion_core.loss import MAX_FOCUS, InversionLoss, LossTerms, focus_map
+from inversion_core.loss import InversionLoss, LossTerms, focus_map
+from inversion_core.options import MAX_FOCUS
 from tests.tiny import tiny_pack, tiny_targets
 
 PACK = tiny_pack()

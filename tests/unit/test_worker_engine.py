@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from inversion_core import InvertConfig, invert, loss
+from inversion_core import InvertConfig, invert
+from inversion_core import options as core_options
 from inversion_core.engine import EngineConfig
 from inversion_core.pictures import to_image, to_tensor
 from inversion_worker.__main__ import settings
@@ -67,7 +68,7 @@ def test_a_job_that_names_no_optimizer_gets_the_packs_own() -> None:
 
 
 def test_a_job_that_names_no_focus_gets_the_packs_own() -> None:
-    assert options.MAX_FOCUS == loss.MAX_FOCUS
+    assert options.MAX_FOCUS == core_options.MAX_FOCUS
     with closing(CoreBackend({"tiny": PACK.changed(focus=6.0)}, "tiny", "cpu", EngineConfig(slots=1))) as backend:
         (info,) = backend.packs()
         assert info.focus == 6

@@ -1,0 +1,51 @@
+"""What a person may choose for an inversion. It needs no PyTorch, so a command line can show it at once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from inversion_core.errors import OptionInvalid
+
+MAX_FOCUS = 100.0
+STARTS = ("encoder", "mean", "random")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvertConfig:
+    """What a person may choose for an inversion."""
+
+    num_steps: int = 100
+    """Updates after the start code; 0 returns the start itself."""
+    optimizer: str | None = None
+    """Name of an optimizer that the pack offers; None takes the pack's default."""
+    learning_rate: float | None = None
+    """Step size, the same at every step; None takes what the pack records for this optimizer, with its schedule.
+    A learned optimizer takes none: its weights were trained with their own."""
+    start: str | None = None
+    """One of "encoder", "mean" (w_avg), "random" (a mapped z); None: the encoder if the pack has one, else the mean."""
+    seed: int = 0
+    """Seed of the random start."""
+    regulariser_weight: float = 0.0
+    """Weight of the in-domain regulariser; IDInvert's public code uses 2.0, the paper 0."""
+    focus: float | None = None
+    """How much more the middle of the face counts than the rim, in the pixel term; 0: equation 1 as the paper has it.
+    None takes what the pack records."""
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 0:
+            raise OptionInvalid(f"num_steps is {self.num_steps}; it must be 0 or more")
+        if self.start is not None and self.start not in STARTS:
+            raise OptionInvalid(f"start is {self.start!r}; choose one of {', '.join(STARTS)}")
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise OptionInvalid(f"learning_rate is {self.learning_rate}; it must be above 0, and finite")
+        if not 0 <= self.regulariser_weight < math.inf:
+            raise OptionInvalid(f"regulariser_weight is {self.regulariser_weight}; it must be 0 or more, and finite")
+        if self.focus is not None:
+            check_focus(self.focus, OptionInvalid)
+
+
+def check_focus(focus: float, error: type[Exception] = ValueError) -> None:
+    """Raise `error` where that is no focus."""
+    if not 0 <= focus <= MAX_FOCUS:
+        raise error(f"focus is {focus}; it must be from 0 to {MAX_FOCUS:g}")
