@@ -61,8 +61,8 @@ def to_safetensors(w_LD: Floats, pack: PackName) -> bytes:
     return safetensors.save({_TENSOR: np.ascontiguousarray(w_LD, np.float32)}, metadata)
 
 
-def to_json(w_LD: Floats, pack: PackName) -> bytes:
-    return Latents(shape=list(w_LD.shape), pack=pack, latents=w_LD.tolist()).model_dump_json().encode()
+def to_json(w_LD: Floats, pack: PackName, step: int | None = None) -> bytes:
+    return Latents(shape=list(w_LD.shape), pack=pack, step=step, latents=w_LD.tolist()).model_dump_json().encode()
 
 
 # ---- in

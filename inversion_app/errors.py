@@ -121,10 +121,12 @@ KINDS: dict[str, ProblemKind] = {
                     "Ask again after `Retry-After` seconds, or follow the inversion's events."),
         ProblemKind("result-not-available", "There is no such result", 404,
                     "Look at the inversion's `status`, `error` and `links`: only what `links` names exists."),
+        ProblemKind("result-failed", "The result could not be made", 404,
+                    "Take another one of `links`: the code is there, and `missing` says what is not."),
         ProblemKind("frame-not-found", "There is no frame of that step", 404,
                     "GET the inversion's frames for the steps that have one."),
         ProblemKind("already-final", "The inversion has already ended", 409,
-                    "There is nothing left to cancel; DELETE removes the inversion and its results."),
+                    "There is nothing left to cancel or to finish; DELETE removes the inversion and its results."),
         ProblemKind("not-retryable", "The inversion cannot be retried", 409,
                     "Only one that failed or was canceled is repeated. To do it again, submit the photo again."),
         # Why a job failed: these come in the inversion's `error`

@@ -28,6 +28,8 @@ INVERSION: dict[str, Any] = {
     "best_loss": 0.0212,
     "optimizer": "learned-residual",
     "stopped_by": "steps",
+    "result_step": 98,
+    "missing": [],
     "queue_position": None,
     "attempts": 1,
     "created_at": TIME,
@@ -62,7 +64,7 @@ BATCH = {
 }
 FRAMES = {"frames": [{"step": step, "url": f"{_OWN}/frames/{step}"} for step in (0, 5)]}
 METRICS = {"metrics": [{"step": 0, "loss": 0.0621, "seconds": 0.04}, {"step": 1, "loss": 0.0583, "seconds": 0.08}]}
-LATENTS = {"shape": [2, 3], "pack": _PACK, "latents": [[0.12, -1.5, 0.33], [0.4, -1.02, 0.71]]}
+LATENTS = {"shape": [2, 3], "pack": _PACK, "step": 98, "latents": [[0.12, -1.5, 0.33], [0.4, -1.02, 0.71]]}
 _USED = {"submitted": 3, "succeeded": 2, "failed": 1, "canceled": 0, "seconds": 9.25}
 USAGE = {"total": _USED, "days": [{"date": "2026-11-22", **_USED}]}
 PACKS = {

@@ -16,6 +16,7 @@ from inversion_worker.contract import (
     JobOptions,
     JobRecord,
     JobStatus,
+    MissingResult,
     PackInfo,
     Problem,
     StopReason,
@@ -53,6 +54,9 @@ class Links(Answer):
     events: str = Field(description="Its events, as Server-Sent Events.")
     frames: str = Field(description="The list of its frames.")
     cancel: str | None = Field(None, description="POST; while the inversion has not ended.")
+    finish: str | None = Field(
+        None, description="POST; while it has not ended: it then ends with the best that it has found."
+    )
     retry: str | None = Field(None, description="POST; once it has failed or was canceled.")
     batch: str | None = Field(None, description="The batch that it came in.")
     retry_of: str | None = Field(None, description="The inversion that it repeats.")
@@ -79,6 +83,16 @@ class Inversion(Answer):
     best_loss: float | None = Field(None, description="Its loss.")
     optimizer: str | None = Field(None, description="The one that is used; known once a worker has taken it.")
     stopped_by: StopReason | None = Field(None, description="Which rule ended the loop of one that succeeded.")
+    result_step: int | None = Field(
+        None,
+        description="The step whose code and picture `links` give: the best so far while it runs, the best in the end, "
+        "also of one that was canceled or failed on the way. Bytes that are fetched say their own in `Inversion-Step`.",
+    )
+    missing: list[MissingResult] = Field(
+        default_factory=list,
+        description="Results that could not be made, although the code was found; their addresses answer "
+        "`result-failed`.",
+    )
     queue_position: int | None = Field(
         None, description="Inversions ahead of this one, 0 when it is next; none once it runs, and in lists."
     )
@@ -128,12 +142,12 @@ def links_of(record: JobRecord) -> Links:
     own = address(record.id)
     found: dict[str, str] = {}
     if not record.status.is_final:
-        found["cancel"] = f"{own}/cancel"
+        found |= {"cancel": f"{own}/cancel", "finish": f"{own}/finish"}
     if record.pack_name is not None:  # known together with the crop, before the start code
         found["aligned"] = f"{own}/aligned"
     if record.frames:
         found |= {"animation": f"{own}/animation", "strip": f"{own}/strip"}
-    if record.status is JobStatus.SUCCEEDED:
+    if record.status is JobStatus.SUCCEEDED or record.result_step is not None:
         found |= {"image": f"{own}/image", "latents": f"{own}/latents", "metrics": f"{own}/metrics"}
     if record.pasted:
         found["pasted"] = f"{own}/pasted"
@@ -143,6 +157,9 @@ def links_of(record: JobRecord) -> Links:
         found["batch"] = batch_address(record.batch)
     if record.retry_of is not None:
         found["retry_of"] = address(record.retry_of)
+    for missing in record.missing:
+        if missing.result != "frames":  # those that could be stored are there
+            found.pop(missing.result, None)
     return Links(self=own, events=f"{own}/events", frames=f"{own}/frames", **found)
 
 
@@ -279,6 +296,7 @@ class Latents(Answer):
 
     shape: list[int] = Field(description="Layers and dimensions.", examples=[[12, 256]])
     pack: PackName = Field(description="The pack that it belongs to.")
+    step: int | None = Field(None, description="Updates after which it was found.", examples=[98])
     latents: list[list[float]] = Field(description="The code itself, float32.")
 
 

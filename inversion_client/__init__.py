@@ -22,7 +22,18 @@ from inversion_client.errors import (
     ServiceUnreachable,
     WaitTimedOut,
 )
-from inversion_client.models import Batch, Direction, Event, Face, Frame, Inversion, Pack, PackName, Problem
+from inversion_client.models import (
+    Batch,
+    Direction,
+    Event,
+    Face,
+    Frame,
+    Inversion,
+    MissingResult,
+    Pack,
+    PackName,
+    Problem,
+)
 from inversion_client.plan import Retries
 
 __all__ = [
@@ -40,6 +51,7 @@ __all__ = [
     "InversionClient",
     "InversionFailed",
     "KeyRefused",
+    "MissingResult",
     "NotFound",
     "Pack",
     "PackName",

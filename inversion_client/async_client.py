@@ -203,6 +203,10 @@ class AsyncInversionClient:
         """Stop it; a running one stops after the step at hand."""
         return await self._run(managing.cancel(self._retries, Inversion, inversion_path(inversion)))
 
+    async def finish(self, inversion: Inversion | str) -> Inversion:
+        """Good enough: it succeeds with the best code so far, after the step at hand."""
+        return await self._run(managing.finish(self._retries, inversion_path(inversion)))
+
     async def cancel_batch(self, batch: Batch | str) -> Batch:
         """Stop all of it that has not ended."""
         return await self._run(managing.cancel(self._retries, Batch, batch_path(batch)))

@@ -231,6 +231,14 @@ class InversionClient:
         """Stop it; a running one stops after the step at hand."""
         return self._run(managing.cancel(self._retries, Inversion, inversion_path(inversion)))
 
+    def finish(self, inversion: Inversion | str) -> Inversion:
+        """Good enough: let it succeed with the best code so far, after the step at hand.
+
+        The answer is the inversion as it is then; `wait` for its end. One that has succeeded already stays as it is.
+        Raises: ProblemError `already-final` for one that failed or was canceled.
+        """
+        return self._run(managing.finish(self._retries, inversion_path(inversion)))
+
     def cancel_batch(self, batch: Batch | str) -> Batch:
         """Stop all of it that has not ended."""
         return self._run(managing.cancel(self._retries, Batch, batch_path(batch)))

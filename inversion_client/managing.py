@@ -45,6 +45,11 @@ def cancel(retries: Retries, kind: type[T], path: str) -> Plan[T]:
     return (yield from send_and_read(kind, Call(method="POST", path=f"{path}/cancel"), retries))
 
 
+def finish(retries: Retries, path: str) -> Plan[Inversion]:
+    """End an inversion with the best so far; doing it twice changes nothing."""
+    return (yield from send_and_read(Inversion, Call(method="POST", path=f"{path}/finish"), retries))
+
+
 def retry(retries: Retries, path: str, *, idempotency_key: str | None) -> Plan[Inversion]:
     """Queue a new inversion in the place of one that failed."""
     call = Call(method="POST", path=f"{path}/retry", headers=under_key(idempotency_key))

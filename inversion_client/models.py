@@ -47,6 +47,15 @@ class Face:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MissingResult:
+    """A result that could not be made."""
+
+    result: str
+    """Which: the name of its link, or `frames` for some of them."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inversion:
     """One inversion, as it stood when the service was asked."""
 
@@ -68,7 +77,11 @@ class Inversion:
     optimizer: str | None = None
     """The one that is used; known once a worker has taken the inversion."""
     stopped_by: str | None = None
-    """Which rule ended the loop: steps, target_loss, max_seconds, plateau or not_finite."""
+    """Which rule ended the loop: steps, target_loss, max_seconds, plateau, not_finite or request."""
+    result_step: int | None = None
+    """The step whose code and picture can be had by now: the best so far while it runs."""
+    missing: tuple[MissingResult, ...] = ()
+    """Results that could not be made, although the code was found."""
     queue_position: int | None = None
     """Inversions ahead of this one, 0 when it is next."""
     attempts: int = 0

@@ -13,22 +13,25 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Event
+from typing import Any
 
 import numpy as np
 from PIL import Image
+from redis.exceptions import RedisError
 
 from inversion_worker import tracing
 from inversion_worker.artifacts import ArtifactStore
 from inversion_worker.backend import Backend, BackendStep, Before, Extras, Prepared
 from inversion_worker.checkpoint import Best, Checkpoint, better
 from inversion_worker.contract import ArtifactKey, JobDone, JobRecord, JobStarted, JobStatus, StartKind, StopReason
-from inversion_worker.errors import CancelAsked, JobRefused, Stopping
+from inversion_worker.errors import CancelAsked, JobRefused, LeaseLost, Stopping
 from inversion_worker.frames import FrameWriter, jpeg, npy, png
 from inversion_worker.meters import Meters
 from inversion_worker.metrics import Metrics
+from inversion_worker.missing import MissingResults
 from inversion_worker.problems import NOT_FINITE, PHOTO_MISSING
 from inversion_worker.store import JobStore
-from inversion_worker.transitions import Lease
+from inversion_worker.transitions import Asked, Lease
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +48,18 @@ class Context:
     checkpoint_s: float
     report_s: float = 0.1
     """Seconds between two reports of a job's progress; also the longest that a cancel waits for, beside a Step."""
+    best_s: float = 1.0
+    """Seconds between two writes of the best so far with its picture, for whoever looks while the job runs."""
     meters: Meters = field(default_factory=Meters)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Progress:
+    """How far an attempt has come."""
+
+    prepared: Prepared
+    best: Best | None
+    metrics: Metrics
 
 
 class Attempt:
@@ -58,6 +72,10 @@ class Attempt:
         self._began = time.monotonic() - (record.seconds or 0.0)
         self._checkpointed = time.monotonic()
         self._reported = -math.inf
+        self._kept = time.monotonic()
+        self._kept_step: int | None = None
+        self._is_to_finish = False
+        self._missing = MissingResults(lease.job_id)
 
     def run(self) -> None:
         """Do the whole job, from its checkpoint where there is one."""
@@ -71,18 +89,28 @@ class Attempt:
         if saved is not None:
             log.info("resuming job=%s step=%d", self._lease.job_id, saved.step)
         with self._writer() as writer:
-            for step in self._context.meters.timed(prepared.steps(self._before(saved, metrics))):
-                best = better(best, step)
-                metrics.add(step.index, step.loss, self._seconds())
-                if time.monotonic() - self._reported >= self._context.report_s:
+            try:
+                for step in self._context.meters.timed(prepared.steps(self._before(saved, metrics))):
+                    best = better(best, step)
+                    metrics.add(step.index, step.loss, self._seconds())
+                    if time.monotonic() - self._reported >= self._context.report_s:
+                        self._report(step, best)
+                    reason = step.stopped_by
+                    self._write(writer, step, _Progress(prepared=prepared, best=best, metrics=metrics))
+                    if self._is_to_finish and reason is None and best is not None:
+                        reason = StopReason.REQUEST
+                        break
+                if step is not None:
                     self._report(step, best)
-                reason = step.stopped_by
-                self._write(writer, step, best, metrics)
-            if step is not None:
-                self._report(step, best)
-                if math.isfinite(step.loss):
-                    writer.frame(step)
-            writer.metrics(metrics.to_bytes())
+                    if math.isfinite(step.loss):
+                        writer.frame(step)
+                writer.metrics(metrics.to_bytes())
+            except (LeaseLost, Stopping, RedisError):
+                raise
+            except Exception:  # canceled, or broken on the way: what was found until then stays
+                self._keep(writer, _Progress(prepared=prepared, best=best, metrics=metrics))
+                raise
+        self._missing.add(writer.failed)
         with tracing.span("finish"):
             self._finish(prepared, best, reason or StopReason.NOT_FINITE)
 
@@ -90,11 +118,16 @@ class Attempt:
         photo = self._required(ArtifactKey.photo)
         prepared = self._context.backend.prepare(photo, self._record.options, self._extras())
         key = ArtifactKey.aligned(self._lease.job_id)
-        self._store(key, png(prepared.aligned))
+        self._missing.tried("aligned", lambda: self._store(key, png(prepared.aligned)))
         started = JobStarted(attempt=self._record.attempts, steps=self._record.options.steps, aligned_key=key)
         pack = {"pack_name": prepared.pack_name, "pack_version": prepared.pack_version}
         self._update(
-            started, **pack, pack_digest=prepared.pack_digest or None, optimizer=prepared.optimizer, face=prepared.face
+            started,
+            **pack,
+            pack_digest=prepared.pack_digest or None,
+            optimizer=prepared.optimizer,
+            face=prepared.face,
+            missing=self._missing.noted(),
         )
         return prepared
 
@@ -143,28 +176,56 @@ class Attempt:
         self._update(None, step=step.index, loss=loss, seconds=self._seconds(), **found)
         self._reported = time.monotonic()
 
-    def _write(self, writer: FrameWriter, step: BackendStep, best: Best | None, metrics: Metrics) -> None:
+    def _write(self, writer: FrameWriter, step: BackendStep, progress: _Progress) -> None:
         if step.index % self._record.options.frame_every == 0 and math.isfinite(step.loss):
             writer.frame(step)
             self._context.meters.frame()
-        stopping = self._context.stopping.is_set()
-        if stopping or time.monotonic() - self._checkpointed >= self._context.checkpoint_s:
-            writer.checkpoint(Checkpoint(step=step.index, state=step.checkpoint(), best=best), metrics.to_bytes())
+        now, stopping = time.monotonic(), self._context.stopping.is_set()
+        if stopping or now - self._kept >= self._context.best_s:
+            self._write_best(writer, progress)
+        if stopping or now - self._checkpointed >= self._context.checkpoint_s:
+            checkpoint = Checkpoint(step=step.index, state=step.checkpoint(), best=progress.best)
+            writer.checkpoint(checkpoint, progress.metrics.to_bytes())
             self._checkpointed = time.monotonic()
         if stopping:
             writer.drain()
             raise Stopping
 
+    def _write_best(self, writer: FrameWriter, progress: _Progress) -> None:
+        best = progress.best
+        if best is not None and best.step != self._kept_step:
+            writer.best(best, lambda: picture_of(progress.prepared, best))
+            self._kept_step = best.step
+        self._kept = time.monotonic()
+
+    def _keep(self, writer: FrameWriter, progress: _Progress) -> None:
+        """What can be had of a job that will not succeed: its best code and picture, and the metrics."""
+        self._write_best(writer, progress)
+        writer.metrics(progress.metrics.to_bytes())
+        writer.drain()
+        self._missing.add(writer.failed)
+        best = progress.best
+        found: dict[str, Any] = {"best_step": best.step, "best_loss": best.loss} if best else {}
+        self._context.store.update(self._lease, seconds=self._seconds(), missing=self._missing.noted(), **found)
+
     def _finish(self, prepared: Prepared, best: Best | None, reason: StopReason) -> None:
+        """The code first, since nothing that comes after it may cost it."""
         if best is None:
             raise JobRefused(NOT_FINITE)
-        image = best.source.image() if best.source else prepared.render(best.code())
-        self._store(ArtifactKey.image(self._lease.job_id), png(image))
         self._store(ArtifactKey.latents(self._lease.job_id), npy(best.code()))
-        pasted = self._paste(prepared, image)
+        image = self._missing.tried("image", lambda: self._store_image(prepared, best))
+        if self._record.options.paste and image is None:
+            self._missing.add(["pasted"] if prepared.face is not None else [])
+        pasted = image is not None and self._missing.tried("pasted", lambda: self._paste(prepared, image))
         done = JobDone(step=best.step, loss=best.loss)
-        found = {"best_step": best.step, "best_loss": best.loss, "stopped_by": reason, "pasted": pasted}
+        found = {"best_step": best.step, "best_loss": best.loss, "result_step": best.step, "stopped_by": reason}
+        found |= {"pasted": bool(pasted), "missing": self._missing.noted()}
         self._context.store.finish(self._lease, JobStatus.SUCCEEDED, done, seconds=self._seconds(), **found)
+
+    def _store_image(self, prepared: Prepared, best: Best) -> Image.Image:
+        image = picture_of(prepared, best)
+        self._store(ArtifactKey.image(self._lease.job_id), png(image))
+        return image
 
     def _paste(self, prepared: Prepared, image: Image.Image) -> bool:
         photo = prepared.pasted(image) if self._record.options.paste else None
@@ -177,8 +238,15 @@ class Attempt:
         self._context.artifacts.write(key, data)
 
     def _update(self, event: JobStarted | None, **fields: object) -> None:
-        if self._context.store.update(self._lease, event, **fields):
+        asked = self._context.store.update(self._lease, event, **fields)
+        if asked is Asked.CANCEL:
             raise CancelAsked
+        self._is_to_finish = self._is_to_finish or asked is Asked.FINISH
 
     def _seconds(self) -> float:
         return round(time.monotonic() - self._began, 3)
+
+
+def picture_of(prepared: Prepared, best: Best) -> Image.Image:
+    """What the best code renders."""
+    return best.source.image() if best.source else prepared.render(best.code())

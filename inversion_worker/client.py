@@ -39,6 +39,7 @@ from inversion_worker.contract import (
 )
 from inversion_worker.errors import OnceBusy, OnceReused, QueueFull, StorageFull, TooManyJobs, WorkerError
 from inversion_worker.figures import Figures
+from inversion_worker.found import Found
 from inversion_worker.listing import Filters, Page, Place
 from inversion_worker.once import FINISH, KEPT_MS, Claim
 from inversion_worker.outbox import Outbox, Unsent
@@ -51,6 +52,7 @@ __all__ = [
     "ClientSettings",
     "Figures",
     "Filters",
+    "Found",
     "JobClient",
     "OnceBusy",
     "OnceReused",
@@ -307,6 +309,19 @@ class JobClient:
         if await self._run(transitions.cancel(job_id)) == 1:
             await asyncio.to_thread(self._artifacts.delete, ArtifactKey.checkpoint(job_id))
         return await self.get(job_id)
+
+    async def finish(self, job_id: str) -> JobRecord | None:
+        """Let a job end with the best that it has found, after its next Step; a finished one stays as it is.
+
+        Returns the record as it is then; None when there is no such job.
+        """
+        await self._run(transitions.end_early(job_id))
+        return await self.get(job_id)
+
+    async def found(self, job_id: str) -> Found | None:
+        """The best code so far of a job that has not succeeded, with its picture; None where there is none."""
+        data = await self.read(ArtifactKey.best(job_id))
+        return Found.from_bytes(data) if data is not None else None
 
     async def delete(self, job_id: str) -> bool:
         """Delete a job and all of its files; a worker that runs it stops. Says whether there was one.

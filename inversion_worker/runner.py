@@ -123,7 +123,7 @@ class JobRunner:
         log.info("failed job=%s problem=%s", lease.job_id, problem.type)
 
     def _tidy(self, job_id: str) -> None:
-        """No checkpoint outlives its job, and no file at all outlives its record.
+        """No checkpoint outlives its job, no best so far the final one, and no file at all outlives its record.
 
         What cannot be done now is done by a sweep.
         """
@@ -133,5 +133,7 @@ class JobRunner:
                 self._context.artifacts.delete_job(job_id)
             elif record.status.is_final:
                 self._context.artifacts.delete(ArtifactKey.checkpoint(job_id))
+                if record.status is JobStatus.SUCCEEDED:
+                    self._context.artifacts.delete(ArtifactKey.best(job_id))
         except (RedisError, OSError) as error:
             log.warning("not tidied job=%s error=%s", job_id, error)

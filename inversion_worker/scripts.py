@@ -3,6 +3,7 @@
     inversion:job:{id}      hash: the record, a JSON value in each field, and fields of our own
         _fence     fencing token: how often the job has been claimed; only its newest holder may write
         _cancel    there when somebody asked a running job to be canceled
+        _finish    there when somebody asked the job to end with the best that it has found
         _order     place in the line of queued jobs; kept when a job is handed back: when it came (us, Redis's
                    clock), and later by HEAD_START_S for each priority above its own
         _came_ms   when it came
@@ -142,7 +143,7 @@ local function count(what)
 end
 local function finish(status, finished_at, event)
   redis.call('HSET', job, 'status', '"' .. status .. '"', 'finished_at', finished_at)
-  redis.call('HDEL', job, '_cancel')
+  redis.call('HDEL', job, '_cancel', '_finish')
   redis.call('ZREM', queued, id)
   redis.call('ZREM', running, id)
   count(status)
@@ -197,13 +198,14 @@ redis.call('ZADD', running, now_ms() + ARGV[2], id)
 return redis.call('HINCRBY', job, '_fence', 1)
 """
 
-# ARGV: id, fence, lease (ms), event or '', fields. Returns -1 for a lost lease, else whether to cancel.
+# ARGV: id, fence, lease (ms), event or '', fields. Returns -1 for a lost lease, else what was asked for (see Asked).
 UPDATE = """
 if not holds(ARGV[2]) then return -1 end
 set_fields(5)
 if ARGV[4] ~= '' then say(ARGV[4]) end
 redis.call('ZADD', running, now_ms() + ARGV[3], id)
-return redis.call('HEXISTS', job, '_cancel')
+if redis.call('HEXISTS', job, '_cancel') == 1 then return 1 end
+return 2 * redis.call('HEXISTS', job, '_finish')
 """
 
 # ARGV: id, fence, final status, now, event, fields. Returns -1 for a lost lease.
@@ -267,4 +269,11 @@ end
 if not is('running') then return 0 end
 redis.call('HSET', job, '_cancel', 1)
 return 2
+"""
+
+# ARGV: id. Returns 1 when the job will end with the best that it finds, 0 for one that has ended or is gone.
+END_EARLY = """
+if not is('queued') and not is('running') then return 0 end
+redis.call('HSET', job, '_finish', 1)
+return 1
 """

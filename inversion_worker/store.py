@@ -13,7 +13,7 @@ from inversion_worker.connection import connect
 from inversion_worker.contract import JobEvent, JobRecord, JobStatus, WorkerFigures, WorkerInfo
 from inversion_worker.errors import LeaseLost
 from inversion_worker.scripts import Call
-from inversion_worker.transitions import Lease
+from inversion_worker.transitions import Asked, Lease
 
 _LOST_AT_ONCE = 100
 _HEAD_OF_LINE = 16
@@ -53,15 +53,15 @@ class JobStore:
     def exists(self, job_id: str) -> bool:
         return bool(self._redis.exists(scripts.job_key(job_id)))
 
-    def update(self, lease: Lease, event: JobEvent | None = None, **fields: Any) -> bool:
-        """Write fields of the record, say an event, renew the lease; says whether to cancel.
+    def update(self, lease: Lease, event: JobEvent | None = None, **fields: Any) -> Asked:
+        """Write fields of the record, say an event, renew the lease; says what somebody wants of the job.
 
         Raises: LeaseLost, and then nothing was written.
         """
         answer = int(self._run(transitions.update(lease, self._lease_ms, event, fields)))
         if answer < 0:
             raise LeaseLost(lease.job_id)
-        return answer > 0
+        return Asked(answer)
 
     def finish(self, lease: Lease, status: JobStatus, event: JobEvent, **fields: Any) -> None:
         """End the job. Raises: LeaseLost, and then nothing was written."""

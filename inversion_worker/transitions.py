@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import IntEnum
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -33,6 +34,15 @@ class Lease:
 
     job_id: str
     fence: int
+
+
+class Asked(IntEnum):
+    """What somebody wants of a running job, as scripts.UPDATE answers."""
+
+    NOTHING = 0
+    CANCEL = 1
+    FINISH = 2
+    """End with the best so far."""
 
 
 _FIELDS = {name: TypeAdapter[Any](field.rebuild_annotation()) for name, field in JobRecord.model_fields.items()}
@@ -132,6 +142,11 @@ def mark_sent(job_id: str, after_ms: int) -> Call:
 def cancel(job_id: str) -> Call:
     """Cancel a queued job, ask the worker of a running one, leave a finished one alone."""
     return Call(scripts.CANCEL, job_id, (_now_json(), encode_event(JobCanceled())))
+
+
+def end_early(job_id: str) -> Call:
+    """Let a job end with the best that it has found; leave a finished one alone."""
+    return Call(scripts.END_EARLY, job_id)
 
 
 def _flat(fields: Mapping[str, str]) -> Iterable[str]:

@@ -122,5 +122,5 @@ async def _read(client: JobClient, settings: AppSettings, record: JobRecord, mos
     steps = sheets.evenly(record.frames, most)
     found = [await client.read(ArtifactKey.frame(record.id, step)) for step in steps]
     there = [data for data in found if data is not None]
-    require(there[0] if there else None, record, settings)
+    require(there[0] if there else None, record, settings, "frames")
     return there

@@ -168,11 +168,32 @@ async def look(request: Request, client: Client, settings: Settings, record: Rec
 async def cancel(client: Client, settings: Settings, record: Record) -> JSONResponse:
     """Stop it: at once while it is queued, after the step at hand while it runs (`status` tells).
 
-    Frames written so far stay until `expires_at`. Canceling a canceled inversion changes nothing.
+    What it has found by then stays until `expires_at`: frames, the best code and its picture. Canceling a canceled
+    inversion changes nothing.
     """
     if (after := await client.cancel(record.id)) is None:
         raise ProblemError("inversion-not-found")
     if after.status.is_final and after.status is not JobStatus.CANCELED:
+        raise ProblemError("already-final", f"Its status is {after.status.value}.")
+    return await answers.inversion(client, settings, after)
+
+
+@router.post(
+    "/{inversion_id}/finish",
+    summary="End an inversion with what it has found",
+    response_model=Inversion,
+    response_description="The inversion as it is then.",
+    responses=responses("inversion-not-found", "inversion-expired", "already-final"),
+)
+async def finish(client: Client, settings: Settings, record: Record) -> JSONResponse:
+    """Good enough: after the step at hand it succeeds with the best code so far, `stopped_by` is `request`.
+
+    One that is still queued ends with its start code once a worker takes it. Finishing one that has succeeded changes
+    nothing.
+    """
+    if (after := await client.finish(record.id)) is None:
+        raise ProblemError("inversion-not-found")
+    if after.status in (JobStatus.FAILED, JobStatus.CANCELED):
         raise ProblemError("already-final", f"Its status is {after.status.value}.")
     return await answers.inversion(client, settings, after)
 

@@ -1,13 +1,14 @@
 """What an inversion leaves: the aligned crop, the reconstruction, the photo with it, the code, the metrics.
 
-A result of an inversion that has not ended is 409 `result-not-ready`; one that will never be is 404.
+Code and picture of one that has not succeeded are those of its best step so far; `Inversion-Step` says which it is.
+A result that is not there yet is 409 `result-not-ready`; one that will never be is 404.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from anyio import CapacityLimiter, to_process
@@ -19,17 +20,27 @@ from inversion_app.errors import ProblemError, responses
 from inversion_app.negotiation import chosen
 from inversion_app.schemas import Latents, Metrics, MetricsRow, PackName
 from inversion_app.settings import AppSettings
-from inversion_worker.client import JobClient
+from inversion_worker.client import Found, JobClient
 from inversion_worker.contract import ArtifactKey, JobRecord, JobStatus
 
 router = APIRouter(prefix="/v1/inversions/{inversion_id}", tags=["results"])
+
+T = TypeVar("T")
 
 CSV = "text/csv"
 _CODE_TYPES = {"npy": codes.NPY, "safetensors": codes.SAFETENSORS, "json": codes.JSON}
 _IMAGE_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 _METRICS_TYPES = {"json": codes.JSON, "csv": CSV}
-PROBLEMS = responses("inversion-not-found", "inversion-expired", "result-not-ready", "result-not-available")
+PROBLEMS = responses(
+    "inversion-not-found", "inversion-expired", "result-not-ready", "result-not-available", "result-failed"
+)
 _TEXT = {"schema": {"type": "string"}}
+_STEP_HEADERS = {
+    "Inversion-Step": {
+        "description": "Updates after which the code was found that this is, or is the picture of.",
+        "schema": {"type": "integer"},
+    }
+}
 _PACK_HEADERS = {
     "Inversion-Pack": {"description": "Name of the pack that the code belongs to.", **_TEXT},
     "Inversion-Pack-Version": {"description": "Its version.", **_TEXT},
@@ -69,7 +80,8 @@ async def aligned(client: Client, settings: Settings, record: Record) -> Respons
     Where it lies in the upright photo, the inversion's `face.quad` tells.
     """
     data = await client.read(ArtifactKey.aligned(record.id))
-    return Response(require(data, record, settings), media_type="image/png", headers=named(record, "aligned.png"))
+    data = require(data, record, settings, "aligned")
+    return Response(data, media_type="image/png", headers=named(record, "aligned.png"))
 
 
 @router.get(
@@ -79,6 +91,7 @@ async def aligned(client: Client, settings: Settings, record: Record) -> Respons
     responses={
         200: {
             "description": "The reconstruction.",
+            "headers": _STEP_HEADERS,
             "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in _IMAGE_TYPES.values()},
         },
         **PROBLEMS,
@@ -97,15 +110,17 @@ async def image(
 ) -> Response:
     """The picture that the best code renders: PNG by default, or what `Accept` wants, or ?format=.
 
-    PNG and WebP are exact, JPEG is of quality 95.
+    PNG and WebP are exact, JPEG is of quality 95. While it runs, and of one that was canceled or failed on the way, it
+    is the picture of the best code so far.
     """
-    data = await _final(client, settings, record, ArtifactKey.image(record.id))
+    data, step = await _image(client, settings, record)
     media_type = _IMAGE_TYPES[format] if format else chosen(accept, list(_IMAGE_TYPES.values()))
     kind = media_type.removeprefix("image/")
     if kind != "png":
         async with slots:
             data = await to_process.run_sync(sheets.encoded, data, kind.upper(), limiter=CapacityLimiter(1))
-    return Response(data, media_type=media_type, headers=named(record, f"image.{kind}") | {"Vary": "Accept"})
+    headers = named(record, f"image.{kind}") | {"Vary": "Accept"} | _of_step(step)
+    return Response(data, media_type=media_type, headers=headers)
 
 
 @router.get(
@@ -119,7 +134,8 @@ async def pasted(client: Client, settings: Settings, record: Record) -> Response
 
     There is none with align=false or paste=false.
     """
-    data = await _final(client, settings, record, ArtifactKey.pasted(record.id))
+    data = await client.read(ArtifactKey.pasted(record.id)) if record.status is JobStatus.SUCCEEDED else None
+    data = require(data, record, settings, "pasted")
     return Response(data, media_type="image/jpeg", headers=named(record, "pasted.jpg"))
 
 
@@ -131,7 +147,7 @@ async def pasted(client: Client, settings: Settings, record: Record) -> Response
         200: {
             "description": "The W+ code of the best step: (layers, dimensions), float32; its pack stands in "
             "the header fields, in the metadata of safetensors (`pack`, `version`, `digest`), and in JSON.",
-            "headers": _PACK_HEADERS,
+            "headers": _PACK_HEADERS | _STEP_HEADERS,
             "content": {
                 codes.NPY: {"schema": {"type": "string", "format": "binary"}},
                 codes.SAFETENSORS: {"schema": {"type": "string", "format": "binary"}},
@@ -152,17 +168,20 @@ async def latents(
     ] = None,
     accept: Accept = None,
 ) -> Response:
-    """The W+ code: npy by default, or what `Accept` wants, or ?format=. Any of them can be sent back as a start."""
-    w_LD = codes.from_npy(await _final(client, settings, record, ArtifactKey.latents(record.id)))
+    """The W+ code: npy by default, or what `Accept` wants, or ?format=. Any of them can be sent back as a start.
+
+    While it runs, and of one that was canceled or failed on the way, it is the best code so far.
+    """
+    w_LD, step = await _code(client, settings, record)
     media_type = _CODE_TYPES[format] if format else chosen(accept, list(_CODE_TYPES.values()))
     pack = _pack(record)
     if media_type == codes.JSON:
-        body, ending = codes.to_json(w_LD, pack), "json"
+        body, ending = codes.to_json(w_LD, pack, step), "json"
     elif media_type == codes.SAFETENSORS:
         body, ending = codes.to_safetensors(w_LD, pack), "safetensors"
     else:
         body, ending = codes.to_npy(w_LD), "npy"
-    headers = named(record, f"latents.{ending}") | {"Vary": "Accept"}
+    headers = named(record, f"latents.{ending}") | {"Vary": "Accept"} | _of_step(step)
     headers |= {"Inversion-Pack": pack.name, "Inversion-Pack-Version": pack.version}
     headers |= {"Inversion-Pack-Digest": pack.digest} if pack.digest else {}
     return Response(body, media_type=media_type, headers=headers)
@@ -194,7 +213,7 @@ async def metrics(
     accept: Accept = None,
 ) -> Response:
     """JSON by default, or what `Accept` wants, or ?format=. While it runs they may be half a second old."""
-    rows = _rows(require(await client.read(ArtifactKey.metrics(record.id)), record, settings))
+    rows = _rows(require(await client.read(ArtifactKey.metrics(record.id)), record, settings, "metrics"))
     media_type = _METRICS_TYPES[format] if format else chosen(accept, list(_METRICS_TYPES.values()))
     if media_type == CSV:
         lines = ["step,loss,seconds", *(f"{r.step},{'' if r.loss is None else r.loss},{r.seconds}" for r in rows)]
@@ -214,20 +233,44 @@ def _rows(data: bytes) -> list[MetricsRow]:
 
 
 def _pack(record: JobRecord) -> PackName:
-    assert record.pack_name is not None, "a succeeded inversion has a pack"
-    assert record.pack_version is not None, "a succeeded inversion has a pack"
+    assert record.pack_name is not None, "an inversion that has found something has a pack"
+    assert record.pack_version is not None, "an inversion that has found something has a pack"
     return PackName(name=record.pack_name, version=record.pack_version, digest=record.pack_digest)
 
 
-async def _final(client: JobClient, settings: AppSettings, record: JobRecord, key: str) -> bytes:
-    data = await client.read(key) if record.status is JobStatus.SUCCEEDED else None
-    return require(data, record, settings)
+async def _code(client: JobClient, settings: AppSettings, record: JobRecord) -> tuple[codes.Floats, int | None]:
+    """The code, and the step that it is of. Raises: as `require`."""
+    if record.status is JobStatus.SUCCEEDED:
+        data = require(await client.read(ArtifactKey.latents(record.id)), record, settings)
+        return codes.from_npy(data), record.best_step
+    found = require(await _found(client, record), record, settings)
+    return found.code, found.step
 
 
-def require(data: bytes | None, record: JobRecord, settings: AppSettings) -> bytes:
-    """The bytes of a result. Raises: ProblemError where there are none, yet or ever."""
-    if data is not None:
-        return data
+async def _image(client: JobClient, settings: AppSettings, record: JobRecord) -> tuple[bytes, int | None]:
+    """The picture as PNG, and the step that it is of. Raises: as `require`."""
+    if record.status is JobStatus.SUCCEEDED:
+        return require(await client.read(ArtifactKey.image(record.id)), record, settings, "image"), record.best_step
+    found = require(await _found(client, record), record, settings)
+    return require(found.picture, record, settings, "image"), found.step
+
+
+async def _found(client: JobClient, record: JobRecord) -> Found | None:
+    """What an inversion has found that has not succeeded."""
+    return await client.found(record.id) if record.result_step is not None else None
+
+
+def _of_step(step: int | None) -> dict[str, str]:
+    return {"Inversion-Step": str(step)} if step is not None else {}
+
+
+def require(found: T | None, record: JobRecord, settings: AppSettings, result: str = "") -> T:
+    """A result. Raises: ProblemError where it is not there, yet or ever; `result` is its name in `missing`."""
+    if found is not None:
+        return found
+    for missing in record.missing:
+        if missing.result == result:
+            raise ProblemError("result-failed", missing.detail)
     if not record.status.is_final:
         wait = {"Retry-After": str(settings.retry_after_s)}
         raise ProblemError("result-not-ready", f"The inversion is {record.status.value}.", wait)

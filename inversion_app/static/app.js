@@ -127,7 +127,7 @@ async function finish(own) {
   setTimeout(() => own.stream.close(), POLL_MS);
   if (own !== current) return;
   const best = player.steps.indexOf(own.job.best_step);
-  if (own.job.status === "succeeded" && best >= 0) player.seek(best);
+  if (own.job.links.latents && best >= 0) player.seek(best);
 }
 
 function advance(own, step) {
@@ -165,9 +165,12 @@ function headline(job) {
 
 function remark(job) {
   const parts = [];
+  if (job.status === "canceled" && job.links.latents) parts.push(`Best by then: step ${job.best_step}, loss ${short(job.best_loss)}.`);
   if (job.status === "succeeded") parts.push(`Best at step ${job.best_step}, loss ${short(job.best_loss)}${job.seconds ? `, ${job.seconds.toFixed(1)} s` : ""}.`);
   if (job.stopped_by === "target_loss") parts.push("Stopped at the loss that was asked for.");
   if (job.stopped_by === "max_seconds") parts.push("Stopped when its time was up.");
+  if (job.stopped_by === "request") parts.push("Ended early, as it was asked to.");
+  for (const { detail } of job.missing ?? []) parts.push(detail);
   if (job.stopped_by === "plateau") parts.push("Stopped when more steps gained nothing.");
   if (job.face?.found > 1) parts.push(`${job.face.found} faces in the photo; the largest is taken.`);
   if (job.masked) parts.push("What was painted over is the network's own.");
@@ -190,10 +193,10 @@ function show(job) {
   if (job.batch) $("to-batch").firstElementChild.href = `#${BATCH}${job.batch}`;
   $("cancel").hidden = final;
   $("retry").hidden = !job.links.retry;
-  $("go-on").hidden = !job.links.latents;
+  $("go-on").hidden = !final || !job.links.latents;
   $("again").hidden = !final;
   $("expiry").textContent = `Photo and results are deleted on ${new Date(job.expires_at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })}.`;
-  showDownloads(job);
+  showDownloads(job, final);
   if (job.error) showProblem(job.error);
   document.title = `${headline(job)} · StyleGAN inversion`;
 }
@@ -204,16 +207,14 @@ function showProgress(job, final) {
   else $("progress").removeAttribute("value");
 }
 
-function showDownloads(job) {
-  $("downloads").hidden = !job.links.latents;
-  if (!job.links.latents) return;
+function showDownloads(job, final) {
+  $("downloads").hidden = !final || !job.links.latents;
+  if ($("downloads").hidden) return;
   $("get-npy").href = job.links.latents;
   $("get-json").href = `${job.links.latents}?format=json`;
-  $("get-image").href = `${job.links.image}?format=png`;
-  $("get-aligned").href = job.links.aligned;
-  for (const name of ["pasted", "animation"]) {
+  for (const name of ["image", "aligned", "pasted", "animation"]) {
     $(`get-${name}`).hidden = !job.links[name];
-    if (job.links[name]) $(`get-${name}`).href = job.links[name];
+    if (job.links[name]) $(`get-${name}`).href = name === "image" ? `${job.links.image}?format=png` : job.links[name];
   }
 }
 

@@ -40,7 +40,15 @@ from inversion_worker.contract.options import (
     Priority,
     StartKind,
 )
-from inversion_worker.contract.records import BatchRecord, FaceInfo, JobRecord, JobStatus, StopReason, UsageDay
+from inversion_worker.contract.records import (
+    BatchRecord,
+    FaceInfo,
+    JobRecord,
+    JobStatus,
+    MissingResult,
+    StopReason,
+    UsageDay,
+)
 from inversion_worker.contract.workers import STEP_BUCKETS_S, DirectionInfo, PackInfo, WorkerFigures, WorkerInfo
 
 __all__ = [
@@ -73,6 +81,7 @@ __all__ = [
     "JobStarted",
     "JobStatus",
     "Message",
+    "MissingResult",
     "PackInfo",
     "Priority",
     "Problem",

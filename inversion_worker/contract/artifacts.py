@@ -51,5 +51,10 @@ class ArtifactKey:
         return f"{job_id}/latents.npy"
 
     @staticmethod
+    def best(job_id: str) -> str:
+        """`inversion_worker.best.Best`: the best code so far with its picture; after a success the two above stay."""
+        return f"{job_id}/best.safetensors"
+
+    @staticmethod
     def checkpoint(job_id: str) -> str:
         return f"{job_id}/checkpoint.safetensors"

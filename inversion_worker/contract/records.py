@@ -32,6 +32,8 @@ class StopReason(StrEnum):
     MAX_SECONDS = "max_seconds"
     PLATEAU = "plateau"
     NOT_FINITE = "not_finite"
+    REQUEST = "request"
+    """Somebody asked for what was found by then."""
 
 
 class FaceInfo(Message):
@@ -43,6 +45,13 @@ class FaceInfo(Message):
         description="Corners of the aligned crop in the upright photo, in pixels: top left, bottom left, bottom right, "
         "top right.",
     )
+
+
+class MissingResult(Message):
+    """A result that could not be made, beside those that could."""
+
+    result: str = Field(description="Which: the name of its link, or `frames` for some of them.", examples=["pasted"])
+    detail: str = Field(description="What went wrong, and what there is instead.")
 
 
 class JobRecord(Message):
@@ -72,6 +81,12 @@ class JobRecord(Message):
     pack_digest: str | None = Field(None, description="`PackInfo.digest` of the pack that was used.")
     optimizer: str | None = Field(None, description="The optimizer that was used.")
     stopped_by: StopReason | None = Field(None, description="Which rule ended the loop of one that succeeded.")
+    result_step: int | None = Field(
+        None,
+        description="The step whose code and picture can be had by now: the best so far while it runs, and the best "
+        "in the end, also of one that was canceled or failed on the way.",
+    )
+    missing: list[MissingResult] = Field(default_factory=list, description="Results that could not be made.")
     pasted: bool = Field(False, description="The reconstruction pasted back into the photo is there.")
     face: FaceInfo | None = None
     seconds: float | None = Field(None, description="Seconds of work, without the time in the queue.")

@@ -181,6 +181,8 @@ def test_the_line_and_cancel(page: Page, photo: Path) -> None:
     expect(third.locator("#status")).to_have_text("Waiting, 1 ahead")
     page.click("#cancel")
     expect(page.locator("#status")).to_have_text("Canceled")
+    expect(page.locator("#get-npy")).to_be_visible()  # what was found by then stays
+    expect(page.locator("#status-note")).to_contain_text("Best by then: step")
     see_result(second)
     see_result(third)
 

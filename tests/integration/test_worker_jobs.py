@@ -24,6 +24,7 @@ from inversion_worker.contract import (
     JobStarted,
     JobStatus,
     Priority,
+    StopReason,
 )
 from inversion_worker.settings import WorkerSettings
 
@@ -158,6 +159,10 @@ async def test_cancel_stops_queued_and_running_jobs_and_nothing_else(
     assert record.status is JobStatus.CANCELED
     assert record.step is not None
     assert record.step < 1000
+    found = await client.found(running.id)
+    assert found is not None
+    assert found.step == record.result_step == record.best_step
+    assert record.step - 1 <= found.step <= record.step
     with anyio.fail_after(5):  # the worker tidies up right after the end
         while "checkpoint.safetensors" in files(artifacts_dir, running.id):
             await anyio.sleep(0.01)
@@ -165,6 +170,29 @@ async def test_cancel_stops_queued_and_running_jobs_and_nothing_else(
     assert await client.cancel(running.id) == record
     assert await client.get(queued.id) == canceled
     assert await client.cancel("0" * 32) is None
+
+
+async def test_good_enough_ends_a_running_job_with_its_best_code(
+    client: JobClient, start_worker: StartWorker, photo: bytes
+) -> None:
+    job = await client.submit(photo, JobOptions(steps=1000))
+    start_worker(FAKE_STEP_S=0.02)
+    await until(client, job.id, lambda record: record.result_step is not None)
+    found = await client.found(job.id)
+    assert found is not None
+    assert found.code.shape == (4, 8)
+    began = time.monotonic()
+    running = await client.finish(job.id)
+    assert running is not None
+    assert running.status is JobStatus.RUNNING
+    record = await finished(client, job.id)
+    assert time.monotonic() - began < 5
+    assert (record.status, record.stopped_by) == (JobStatus.SUCCEEDED, StopReason.REQUEST)
+    assert record.result_step == record.best_step
+    assert record.best_step is not None
+    assert found.step <= record.best_step < 1000
+    assert await client.finish(job.id) == record
+    assert await client.finish("0" * 32) is None
 
 
 async def test_a_deleted_job_leaves_nothing_behind(
@@ -185,15 +213,15 @@ async def test_a_deleted_job_leaves_nothing_behind(
     assert await client._redis.keys("inversion:*:" + job.id) == []
 
 
-async def test_a_full_disk_fails_the_job_and_leaves_no_partial_file(
+async def test_a_file_without_room_costs_itself_alone_and_leaves_no_part(
     client: JobClient, start_worker: StartWorker, large_photo: bytes, photo: bytes, artifacts_dir: Path
 ) -> None:
     start_worker(FAKE_FILE_LIMIT_BYTES=100_000)
     too_large = await client.submit(large_photo, JobOptions(steps=1))
     record = await finished(client, too_large.id)
-    assert record.error is not None
-    assert (record.error.type, record.error.status) == ("/problems/storage-full", 507)
-    assert files(artifacts_dir, record.id) == ["photo"]
+    assert record.status is JobStatus.SUCCEEDED  # the code is small
+    assert [missing.result for missing in record.missing] == ["aligned"]
+    assert not [name for name in files(artifacts_dir, record.id) if "aligned" in name or name.endswith(".part")]
 
     small = await client.submit(photo, JobOptions(steps=1))
     assert (await finished(client, small.id)).status is JobStatus.SUCCEEDED

@@ -26,7 +26,7 @@ from inversion_worker.errors import LeaseLost, StorageFull
 from inversion_worker.problems import INTERNAL, WORKER_LOST
 from inversion_worker.settings import WorkerSettings
 from inversion_worker.store import JobStore
-from inversion_worker.transitions import Lease
+from inversion_worker.transitions import Asked, Lease
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
@@ -122,7 +122,7 @@ async def test_a_slow_worker_keeps_its_job_while_nobody_has_taken_it(client: Job
     job_id = await submit(client)
     lease = claim(silent, job_id)
     time.sleep(0.01)  # its lease has ended, but no reaper came by
-    assert silent.update(lease, step=3) is False
+    assert silent.update(lease, step=3) is Asked.NOTHING
     record = await client.get(job_id)
     assert record is not None
     assert record.step == 3
@@ -158,9 +158,11 @@ async def test_a_cancel_outlives_the_worker_that_was_asked(
 ) -> None:
     asked, lost, handed_back = [await submit(client) for _ in range(3)]
     lease = claim(store, asked)
-    assert store.update(lease) is False
+    assert store.update(lease) is Asked.NOTHING
+    await client.finish(asked)
+    assert store.update(lease) is Asked.FINISH
     await client.cancel(asked)
-    assert store.update(lease) is True
+    assert store.update(lease) is Asked.CANCEL
 
     stale = claim(silent, lost)
     await client.cancel(lost)

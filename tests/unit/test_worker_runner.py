@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_worker import LAYERS, WIDTH, FakeBackend
+from fake_worker import LAYERS, WIDTH, FakeBackend, FakePrepared
 from PIL import Image
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from inversion_worker.attempt import Context
+from inversion_worker.backend import NO_EXTRAS, Extras, Prepared
 from inversion_worker.contract import (
     ArtifactKey,
     FrameReady,
@@ -28,11 +30,12 @@ from inversion_worker.contract import (
     StopReason,
 )
 from inversion_worker.errors import LeaseLost, StorageFull
+from inversion_worker.found import Found
 from inversion_worker.frames import npy, png
 from inversion_worker.leases import LeaseKeeper
 from inversion_worker.metrics import Metrics
 from inversion_worker.runner import JobRunner
-from inversion_worker.transitions import Lease, now
+from inversion_worker.transitions import Asked, Lease, now
 
 pytestmark = pytest.mark.unit
 
@@ -49,7 +52,7 @@ class Memory:
         )
         self.files = {ArtifactKey.photo(JOB): photo}
         self.log: list[str | JobEvent] = []
-        self.cancel_asked = False
+        self.asked = Asked.NOTHING
         self.before_update: Hook = lambda: None
         self.before_write: Callable[[str], None] = lambda key: None
 
@@ -64,12 +67,12 @@ class Memory:
     def get(self, job_id: str) -> JobRecord | None:
         return self.record
 
-    def update(self, lease: Lease, event: JobEvent | None = None, **fields: Any) -> bool:
+    def update(self, lease: Lease, event: JobEvent | None = None, **fields: Any) -> Asked:
         self.before_update()
         self._set(**fields)
         if event is not None:
             self.log.append(event)
-        return self.cancel_asked
+        return self.asked
 
     def finish(self, lease: Lease, status: JobStatus, event: JobEvent, **fields: Any) -> None:
         self.update(lease, event, status=status, **fields)
@@ -109,13 +112,18 @@ class House:
     def __init__(self, options: JobOptions) -> None:
         self.stopping = Event()
         self.memory = Memory(options, noise())
+        self.context()
+
+    def context(self, **changes: Any) -> None:
+        """Run with this Context from now on."""
         context = Context(
             store=self.memory,  # type: ignore[arg-type]
             artifacts=self.memory,  # type: ignore[arg-type]
-            backend=FakeBackend(step_s=0),
+            backend=changes.pop("backend", FakeBackend(step_s=0)),
             stopping=self.stopping,
             checkpoint_s=1e-9,  # one at every Step
             report_s=0,
+            **changes,
         )
         self.runner = JobRunner(context, LeaseKeeper(self.memory, self.stopping))  # type: ignore[arg-type]
 
@@ -157,7 +165,7 @@ def test_everything_is_stored_before_it_is_said() -> None:
             assert event.frame_key in log[:index]
     assert [event.step for event in log if isinstance(event, FrameReady)] == [0, 3, 6, 7]
     assert isinstance(log[-1], JobDone)
-    assert log[-4:-1] == [ArtifactKey.image(JOB), ArtifactKey.latents(JOB), ArtifactKey.pasted(JOB)]
+    assert log[-4:-1] == [ArtifactKey.latents(JOB), ArtifactKey.image(JOB), ArtifactKey.pasted(JOB)]
     assert ArtifactKey.checkpoint(JOB) in log
     assert ArtifactKey.checkpoint(JOB) not in house.memory.files
 
@@ -245,7 +253,7 @@ def test_cancel_ends_within_a_step() -> None:
     house = House(JobOptions(steps=20))
 
     def ask() -> None:
-        house.memory.cancel_asked = True
+        house.memory.asked = Asked.CANCEL
 
     house.memory.before_update = at_step(house.memory, 5, ask)
     assert house.run()
@@ -253,6 +261,59 @@ def test_cancel_ends_within_a_step() -> None:
     assert house.record.step is not None
     assert house.record.step <= 6
     assert ArtifactKey.checkpoint(JOB) not in house.memory.files
+    found = Found.from_bytes(house.memory.files[ArtifactKey.best(JOB)])
+    assert found.step == house.record.result_step == house.record.best_step == house.record.step
+    whole = House(JobOptions(steps=found.step))
+    whole.run()
+    np.testing.assert_array_equal(found.code, np.load(io.BytesIO(whole.memory.files[ArtifactKey.latents(JOB)])))
+    assert found.picture == whole.memory.files[ArtifactKey.image(JOB)]
+
+
+def test_finish_ends_within_a_step_with_the_best_so_far() -> None:
+    house = House(JobOptions(steps=20))
+
+    def ask() -> None:
+        house.memory.asked = Asked.FINISH
+
+    house.memory.before_update = at_step(house.memory, 5, ask)
+    assert house.run()
+    assert (house.record.status, house.record.stopped_by) == (JobStatus.SUCCEEDED, StopReason.REQUEST)
+    assert house.record.best_step is not None
+    assert 5 <= house.record.best_step <= 6
+    whole = House(JobOptions(steps=house.record.best_step))
+    whole.run()
+    for key in (ArtifactKey.latents(JOB), ArtifactKey.image(JOB), ArtifactKey.pasted(JOB)):
+        assert house.memory.files[key] == whole.memory.files[key]
+    assert ArtifactKey.best(JOB) not in house.memory.files
+
+
+def test_one_that_is_to_finish_before_it_starts_ends_with_its_start_code() -> None:
+    house = House(JobOptions(steps=20))
+    house.memory.asked = Asked.FINISH
+    assert house.run()
+    assert (house.record.status, house.record.best_step) == (JobStatus.SUCCEEDED, 0)
+
+
+def test_the_best_so_far_can_be_had_while_the_job_runs() -> None:
+    house = House(JobOptions(steps=6))
+    seen: list[tuple[int, int | None]] = []
+
+    def look() -> None:
+        if (data := house.memory.files.get(ArtifactKey.best(JOB))) is not None:
+            seen.append((Found.from_bytes(data).step, house.record.result_step))
+
+    house.memory.before_update = look
+    house.context(best_s=0)
+    assert house.run()
+    assert seen
+    assert all(step == said or said is None or step > said for step, said in seen)  # said once it is there
+
+
+def test_what_was_found_before_it_broke_stays() -> None:
+    house = House(JobOptions(optimizer="broken"))  # in the middle of step 3
+    house.run()
+    assert house.record.status is JobStatus.FAILED
+    assert Found.from_bytes(house.memory.files[ArtifactKey.best(JOB)]).step == house.record.result_step == 2
 
 
 def test_a_deleted_job_leaves_no_file() -> None:
@@ -276,12 +337,11 @@ def test_a_deleted_job_leaves_no_file() -> None:
         (JobOptions(steps=5), PermissionError("/secret/path"), "internal"),
     ],
 )
-@pytest.mark.parametrize("failing", [ArtifactKey.aligned(JOB), ArtifactKey.frame(JOB, 5), ArtifactKey.latents(JOB)])
-def test_failures_become_problems(options: JobOptions, error: Exception | None, slug: str, failing: str) -> None:
+def test_failures_become_problems(options: JobOptions, error: Exception | None, slug: str) -> None:
     house = House(options)
 
     def write(key: str) -> None:
-        if error is not None and key == failing:
+        if error is not None and key == ArtifactKey.latents(JOB):
             raise error
 
     house.memory.before_write = write
@@ -291,6 +351,64 @@ def test_failures_become_problems(options: JobOptions, error: Exception | None, 
     assert house.record.error.type == f"/problems/{slug}"
     assert "secret" not in house.record.model_dump_json()
     assert ArtifactKey.checkpoint(JOB) not in house.memory.files
+
+
+@pytest.mark.parametrize(
+    ("key", "result"),
+    [
+        (ArtifactKey.aligned(JOB), "aligned"),
+        (ArtifactKey.frame(JOB, 5), "frames"),
+        (ArtifactKey.metrics(JOB), "metrics"),
+        (ArtifactKey.image(JOB), "image"),
+        (ArtifactKey.pasted(JOB), "pasted"),
+        (ArtifactKey.checkpoint(JOB), None),
+        (ArtifactKey.best(JOB), None),
+    ],
+)
+@pytest.mark.parametrize("error", [StorageFull(), PermissionError("/secret/path"), ValueError("Comment is too long")])
+def test_no_other_file_costs_the_code(key: str, result: str | None, error: Exception) -> None:
+    house = House(JobOptions(steps=6))
+    house.context(best_s=0)
+
+    def write(written: str) -> None:
+        if written == key:
+            raise error
+
+    house.memory.before_write = write
+    assert house.run()
+    assert house.record.status is JobStatus.SUCCEEDED
+    named = {missing.result for missing in house.record.missing}
+    assert named == {result} - {None} | ({"pasted"} if result == "image" else set())
+    assert ArtifactKey.latents(JOB) in house.memory.files
+    assert key not in house.memory.files
+    assert "secret" not in house.record.model_dump_json()
+    assert house.record.pasted is (ArtifactKey.pasted(JOB) in house.memory.files)
+    assert house.record.frames == [0, 6] if result == "frames" else [0, 5, 6]
+
+
+class Unencodable(Image.Image):
+    """A picture that no encoder takes, as one with a comment that is too long for its format."""
+
+    def save(self, *_: object, **__: object) -> None:
+        raise ValueError("Comment is too long")
+
+
+def test_pictures_that_cannot_be_encoded_cost_nothing_else() -> None:
+    class Backend(FakeBackend):
+        def prepare(self, photo: bytes, options: JobOptions, extras: Extras = NO_EXTRAS) -> Prepared:
+            prepared = super().prepare(photo, options, extras)
+            return Pasting(**{field.name: getattr(prepared, field.name) for field in fields(FakePrepared)})
+
+    class Pasting(FakePrepared):
+        def pasted(self, image: Image.Image) -> Image.Image | None:
+            return Unencodable()
+
+    house = House(JobOptions(steps=2))
+    house.context(backend=Backend(step_s=0))
+    assert house.run()
+    assert (house.record.status, house.record.pasted) == (JobStatus.SUCCEEDED, False)
+    assert [missing.result for missing in house.record.missing] == ["pasted"]
+    assert ArtifactKey.image(JOB) in house.memory.files
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from inversion_worker.client import Claim, Figures, Filters, OnceBusy, OnceReused, Page, Place, Submission
+from inversion_worker.client import Claim, Figures, Filters, Found, OnceBusy, OnceReused, Page, Place, Submission
 from inversion_worker.contract import (
     ArtifactKey,
     BatchRecord,
@@ -98,6 +98,8 @@ class FakeJobClient:
         self.no_room: Exception | None = None
         """Raised to whoever wants to submit while it is set."""
         self.counted = Figures(queued=0, running=0, oldest_queued_s=0, webhooks=0, totals={}, workers=[])
+        self.to_finish: set[str] = set()
+        """Jobs that are to end with what they have found."""
         self.sweeps = 0
         self.closed = False
 
@@ -257,6 +259,16 @@ class FakeJobClient:
             self.change(job_id, JobCanceled(), status=JobStatus.CANCELED)
         return self.records.get(job_id)
 
+    async def finish(self, job_id: str) -> JobRecord | None:
+        self._fail_if_out()
+        self.to_finish.add(job_id)
+        return self.records.get(job_id)
+
+    async def found(self, job_id: str) -> Found | None:
+        self._fail_if_out()
+        data = self.files.get(ArtifactKey.best(job_id))
+        return Found.from_bytes(data) if data is not None else None
+
     async def delete(self, job_id: str) -> bool:
         self._fail_if_out()
         self.files = {key: data for key, data in self.files.items() if not key.startswith(ArtifactKey.prefix(job_id))}
@@ -325,6 +337,13 @@ class FakeJobClient:
         frames = [*self.records[job_id].frames, step]
         self.change(job_id, FrameReady(step=step, loss=loss, frame_key=key), step=step, loss=loss, frames=frames)
 
+    def find(self, job_id: str, step: int) -> None:
+        """The best so far is of this step: its code has that number everywhere."""
+        code = np.full((10, 128), step, np.float32)
+        found = Found(step=step, code=code, picture=picture_bytes(size=(64, 64)))
+        self.files[ArtifactKey.best(job_id)] = found.to_bytes()
+        self.change(job_id, result_step=step, best_step=step, best_loss=0.25)
+
     def succeed(self, job_id: str) -> None:
         """The last Step is done, and the results are written."""
         record = self.records[job_id]
@@ -339,6 +358,7 @@ class FakeJobClient:
             status=JobStatus.SUCCEEDED,
             best_step=record.step,
             best_loss=record.loss,
+            result_step=record.step,
             finished_at=datetime.now(UTC),
             seconds=1.5,
             stopped_by=StopReason.STEPS,

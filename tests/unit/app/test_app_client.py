@@ -216,6 +216,21 @@ def test_waiting_for_one_that_fails(client: AnyClient, service: Service) -> None
         client.wait(again)
 
 
+def test_good_enough(client: AnyClient, service: Service, line: Line) -> None:
+    inversion = client.submit(picture_bytes())
+    service.jobs.start(inversion.id)
+    service.jobs.find(inversion.id, 28)
+    line.faults = [LOST]
+    running = client.finish(inversion)
+    assert (running.status, running.result_step) == ("running", 28)
+    assert service.jobs.to_finish == {inversion.id}
+    assert (client.code(inversion) == 28).all()  # while it runs
+    service.jobs.step(inversion.id, 30, 0.2)
+    service.jobs.succeed(inversion.id)
+    service.jobs.change(inversion.id, missing=[{"result": "pasted", "detail": "It broke."}])
+    assert client.wait(inversion).missing == (ic.MissingResult(result="pasted", detail="It broke."),)
+
+
 def test_repeating_once_more_after_a_lost_answer(client: AnyClient, line: Line, service: Service) -> None:
     inversion = client.submit(picture_bytes())
     service.jobs.fail(inversion.id)

@@ -11,7 +11,7 @@ from app_fakes import FACES
 from app_service import Service
 from PIL import Image
 
-from inversion_worker.contract import JobStatus
+from inversion_worker.contract import ArtifactKey, JobStatus
 
 URL = "/v1/inversions"
 BELOW = (
@@ -47,7 +47,7 @@ class TestLook:
         assert body["pack"] == {"name": FACES.name, "version": FACES.version, "digest": FACES.digest}
         assert (body["options"]["optimizer"], body["optimizer"]) == ("adam", "adam")
         assert body["face"]["found"] == 2
-        assert set(body["links"]) == {"self", "events", "frames", "cancel", "aligned", "animation", "strip"}
+        assert set(body["links"]) == {"self", "events", "frames", "cancel", "finish", "aligned", "animation", "strip"}
         assert answer.headers["retry-after"] == "3"
 
     def test_at_the_end(self, service: Service) -> None:
@@ -112,6 +112,82 @@ class TestCancel:
     @pytest.mark.parametrize("wrong", NO_IDS)
     def test_wrong_ids(self, service: Service, wrong: str) -> None:
         assert service.post(f"{URL}/{wrong}/cancel").status_code == 404
+
+
+class TestFinish:
+    def test_one_that_runs(self, service: Service) -> None:
+        job_id = service.submitted()
+        service.jobs.start(job_id)
+        answer = service.post(service.get(f"{URL}/{job_id}").json()["links"]["finish"])
+        assert (answer.status_code, answer.json()["status"]) == (200, "running")
+        assert service.jobs.to_finish == {job_id}
+
+    def test_one_that_has_succeeded_stays_as_it_is(self, service: Service) -> None:
+        job_id = finished(service)
+        before = service.get(f"{URL}/{job_id}").json()
+        answer = service.post(f"{URL}/{job_id}/finish")
+        assert (answer.status_code, answer.json()) == (200, before)
+        assert "finish" not in before["links"]
+
+    def test_one_that_was_canceled(self, service: Service) -> None:
+        job_id = service.submitted()
+        service.post(f"{URL}/{job_id}/cancel")
+        answer = service.post(f"{URL}/{job_id}/finish")
+        assert (answer.status_code, slug(answer)) == (409, "already-final")
+
+    @pytest.mark.parametrize("wrong", NO_IDS)
+    def test_wrong_ids(self, service: Service, wrong: str) -> None:
+        assert service.post(f"{URL}/{wrong}/finish").status_code == 404
+
+
+class TestFound:
+    """The best code so far, of an inversion that has not succeeded."""
+
+    @pytest.mark.parametrize("then", ["running", "canceled", "failed"])
+    def test_code_and_picture_say_their_step(self, service: Service, then: str) -> None:
+        job_id = service.submitted()
+        service.jobs.start(job_id)
+        service.jobs.find(job_id, 28)
+        if then == "canceled":
+            service.post(f"{URL}/{job_id}/cancel")
+        elif then == "failed":
+            service.jobs.fail(job_id)
+        body = service.get(f"{URL}/{job_id}").json()
+        assert (body["status"], body["result_step"]) == (then, 28)
+        code = service.get(body["links"]["latents"])
+        assert (code.headers["inversion-step"], code.headers["inversion-pack"]) == ("28", FACES.name)
+        assert (np.load(io.BytesIO(code.content)) == 28).all()
+        assert service.get(body["links"]["latents"], params={"format": "json"}).json()["step"] == 28
+        picture = service.get(body["links"]["image"])
+        assert picture.headers["inversion-step"] == "28"
+        assert Image.open(io.BytesIO(picture.content)).size == (64, 64)
+
+    def test_a_result_says_its_step_too(self, service: Service) -> None:
+        job_id = finished(service)
+        for name in ("image", "latents"):
+            assert service.get(f"{URL}/{job_id}/{name}").headers["inversion-step"] == "5"
+
+    @pytest.mark.parametrize("name", ["image", "latents"])
+    def test_before_there_is_one(self, service: Service, name: str) -> None:
+        job_id = service.submitted()
+        service.jobs.start(job_id)
+        service.jobs.step(job_id, 0, 0.5)
+        assert slug(service.get(f"{URL}/{job_id}/{name}")) == "result-not-ready"
+
+
+@pytest.mark.parametrize("name", ["pasted", "image", "aligned", "metrics"])
+def test_a_result_that_could_not_be_made_is_named_and_its_address_says_why(service: Service, name: str) -> None:
+    job_id = finished(service)
+    key = {"pasted": ArtifactKey.pasted, "image": ArtifactKey.image, "aligned": ArtifactKey.aligned}
+    del service.jobs.files[key.get(name, ArtifactKey.metrics)(job_id)]
+    service.jobs.change(job_id, missing=[{"result": name, "detail": "It broke."}])
+    body = service.get(f"{URL}/{job_id}").json()
+    assert (body["status"], body["missing"]) == ("succeeded", [{"result": name, "detail": "It broke."}])
+    assert name not in body["links"]
+    assert "latents" in body["links"]
+    answer = service.get(f"{URL}/{job_id}/{name}")
+    assert (answer.status_code, slug(answer)) == (404, "result-failed")
+    assert "It broke." in answer.json()["detail"]
 
 
 class TestDelete:

@@ -52,7 +52,7 @@ class TestAccepted:
         assert answer.headers["location"] == body["links"]["self"] == f"{URL}/{body['id']}"
         assert answer.headers["retry-after"] == "3"
         assert (body["status"], body["queue_position"]) == ("queued", 0)
-        assert set(body["links"]) == {"self", "events", "frames", "cancel"}
+        assert set(body["links"]) == {"self", "events", "frames", "cancel", "finish"}
         assert service.jobs.files[ArtifactKey.photo(body["id"])] == photo
 
     @pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "P", "CMYK", "1", "I;16"])
