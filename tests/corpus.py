@@ -93,14 +93,15 @@ def adam7(image: Image.Image) -> bytes:
     return png(*image.size, rows, interlaced=True)
 
 
-def icc(red: tuple[float, ...], green: tuple[float, ...], blue: tuple[float, ...], gamma: float = 2.2) -> bytes:
+def icc(red: tuple[float, ...], green: tuple[float, ...], blue: tuple[float, ...], gamma: float = 2.2,
+        name: bytes = b"Test") -> bytes:  # fmt: skip
     """A matrix profile (ICC.1:2001-04) with these columns, XYZ under D50."""
 
     def xyz(values: tuple[float, ...]) -> bytes:
         return b"XYZ \0\0\0\0" + b"".join(struct.pack(">i", round(value * 65536)) for value in values)
 
     curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
-    text = b"desc\0\0\0\0" + struct.pack(">I", 5) + b"Test\0" + bytes(4 + 4 + 2 + 1 + 67 + 4)
+    text = b"desc\0\0\0\0" + struct.pack(">I", len(name) + 1) + name + bytes(1 + 4 + 4 + 2 + 1 + 67 + 4)
     tags = {
         b"desc": text, b"cprt": b"text\0\0\0\0None\0\0\0\0", b"wtpt": xyz((0.9642, 1.0, 0.8249)), b"rXYZ": xyz(red),
         b"gXYZ": xyz(green), b"bXYZ": xyz(blue), b"rTRC": curve, b"gTRC": curve, b"bTRC": curve,
@@ -120,6 +121,94 @@ _R, _G, _B = (0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606
 """sRGB's columns: with them in another order a profile turns colours into others."""
 SWAPPED = icc(_G, _R, _B)
 """What is stored as red is green, and the other way round."""
+
+
+def rows_of(image: Image.Image) -> bytes:
+    """Unfiltered rows of a PNG."""
+    return b"".join(b"\0" + row.tobytes() for row in np.asarray(image))
+
+
+def png_saying(image: Image.Image, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of 8 bits with these chunks before its data."""
+    colour = {"L": 0, "RGB": 2}[image.mode]
+    return png(*image.size, rows_of(image), colour=colour, before=b"".join(png_chunk(*chunk) for chunk in chunks))
+
+
+def iccp(profile: bytes) -> tuple[bytes, bytes]:
+    return b"iCCP", b"x\0\0" + zlib.compress(profile)
+
+
+def gama(exponent: float) -> tuple[bytes, bytes]:
+    return b"gAMA", struct.pack(">I", round(exponent * 100_000))
+
+
+def chrm(*values: float) -> tuple[bytes, bytes]:
+    """x and y of white, red, green and blue."""
+    return b"cHRM", struct.pack(">8I", *(round(value * 100_000) for value in values))
+
+
+def tiff(image: Image.Image, strip: bytes, *, bits: int, colour: int = 1, more: dict[int, int] | None = None,
+         is_big: bool = False) -> bytes:  # fmt: skip
+    """A little-endian TIFF (or BigTIFF) of one grey strip."""
+    tags = {256: image.width, 257: image.height, 258: bits, 259: 1, 262: colour, 273: 0, 277: 1, 278: image.height,
+            279: len(strip), **(more or {})}  # fmt: skip
+    head, entry, count, after = (16, "<HHQQ", "<Q", "<Q") if is_big else (8, "<HHII", "<H", "<I")
+    start = head + struct.calcsize(count) + len(tags) * struct.calcsize(entry) + struct.calcsize(after)
+    directory = b"".join(struct.pack(entry, tag, 4, 1, start if tag == 273 else tags[tag]) for tag in sorted(tags))
+    first = b"II+\0\x08\0\0\0" + struct.pack("<Q", 16) if is_big else b"II*\0" + struct.pack("<I", 8)
+    return first + struct.pack(count, len(tags)) + directory + struct.pack(after, 0) + strip
+
+
+def packed_12_bit(shades_HW: np.ndarray) -> bytes:
+    """Two samples in three bytes."""
+    pairs = shades_HW.reshape(-1, 2).astype(np.uint32)
+    both = pairs[:, 0] << 12 | pairs[:, 1]
+    return np.stack([both >> 16, both >> 8 & 255, both & 255], axis=1).astype(np.uint8).tobytes()
+
+
+def bmp(image: Image.Image, *, header: int, alpha: int, space: bytes = b"BGRs", calibrated: bytes = b"",
+        profile: bytes = b"") -> bytes:  # fmt: skip
+    """32 bits a pixel with masks, in a header of V4 (108 bytes) or V5 (124)."""
+    rgba = image.convert("RGBA")
+    rgba.putalpha(alpha)
+    red, green, blue, opacity = rgba.transpose(Image.Transpose.FLIP_TOP_BOTTOM).split()
+    pixels = Image.merge("RGBA", (blue, green, red, opacity)).tobytes()
+    info = struct.pack("<IiiHHIIiiII", header, *image.size, 1, 32, 3, len(pixels), 2835, 2835, 0, 0)
+    info += struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + space + calibrated
+    info = info.ljust(108, b"\0")
+    if header == 124:
+        info += struct.pack("<4I", 4, header + len(pixels), len(profile), 0)
+    start = 14 + header
+    return b"BM" + struct.pack("<IHHI", start + len(pixels) + len(profile), 0, 0, start) + info + pixels + profile
+
+
+def with_nclx(avif: bytes, primaries: int, transfer: int) -> bytes:
+    """An AVIF whose box of colours says otherwise."""
+    at = avif.index(b"nclx")
+    return avif[: at + 4] + struct.pack(">HH", primaries, transfer) + avif[at + 8 :]
+
+
+def with_brands(avif: bytes, major: bytes) -> bytes:
+    return avif[:8] + major + avif[12:]
+
+
+def as_p3(colour: RGB) -> RGB:
+    """A colour of sRGB as Display P3 has it."""
+    light = np.where(
+        np.array(colour) <= 10, np.array(colour) / 255 / 12.92, ((np.array(colour) / 255 + 0.055) / 1.055) ** 2.4
+    )
+    matrix = np.array([[0.8225, 0.1774, 0.0], [0.0332, 0.9669, 0.0], [0.0171, 0.0724, 0.9108]])
+    found = matrix @ light
+    shown = np.where(found <= 0.0031308, found * 12.92, 1.055 * found.clip(0) ** (1 / 2.4) - 0.055)
+    red, green, blue = (int(value) for value in (shown * 255).round())
+    return red, green, blue
+
+
+def as_pq(shade: int) -> int:
+    """A grey of sRGB as PQ has it, with white at 203 nits."""
+    light = (shade / 255 / 12.92 if shade <= 10 else ((shade / 255 + 0.055) / 1.055) ** 2.4) * 203 / 10_000
+    power = light**0.1593017578125
+    return round(255 * ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375)
 
 
 def with_orientation(kind: str, orientation: int, **options: Any) -> bytes:
@@ -181,6 +270,9 @@ def _sound() -> Iterator[tuple[str, bytes, dict[str, Any]]]:
     yield from _transparent(image, grey)
     yield from _several(image)
     yield from _profiles(image, grey)
+    yield from _signals(image, grey)
+    yield from _named_otherwise(image)
+    yield from _with_more_than_pixels(image, grey)
     for compression in ("tiff_lzw", "tiff_deflate", "packbits", "tiff_adobe_deflate"):
         yield f"TIFF with {compression}", encode(image, "TIFF", compression=compression), {}
     yield "TIFF with jpeg", encode(image, "TIFF", compression="jpeg", quality=95), lossy
@@ -223,6 +315,32 @@ def _transparent(image: Image.Image, grey: Image.Image) -> Iterator[tuple[str, b
     yield "grey PNG with alpha", encode(both, "PNG"), {"quarters": GREYS}
     yield "PNG with a transparent key", encode(image, "PNG", transparency=(9, 9, 9)), {}
 
+    sixteen_HW = (np.asarray(grey).astype(np.uint16) * 257).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in sixteen_HW)
+    for key in (255, 65_535):  # which no pixel has, and which the white quarter has
+        before = png_chunk(b"tRNS", struct.pack(">H", key))
+        yield (
+            f"16-bit grey PNG with {key} transparent",
+            png(*SIZE, rows, depth=16, colour=0, before=before),
+            {"quarters": GREYS},
+        )
+    two_bits = np.repeat(np.array([[0x00, 0x55], [0xAA, 0xFF]], np.uint8), 12, axis=1).repeat(32, axis=0)
+    rows = b"".join(b"\0" + row.tobytes() for row in two_bits)
+    before = png_chunk(b"tRNS", struct.pack(">H", 1))
+    yield (
+        "2-bit grey PNG with the second shade transparent",
+        png(*SIZE, rows, depth=2, colour=0, before=before),
+        {"quarters": (GREYS[0], WHITE, GREYS[2], WHITE)},
+    )
+    deep_HWC = (np.asarray(image).astype(np.uint16) * 257).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in deep_HWC)
+    before = png_chunk(b"tRNS", struct.pack(">HHH", 65_535, 0, 0))
+    yield (
+        "16-bit colour PNG with red transparent",
+        png(*SIZE, rows, depth=16, before=before),
+        {"quarters": (WHITE, GREEN, BLUE, WHITE)},
+    )
+
 
 def _several(image: Image.Image) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
     """The first of several pictures counts."""
@@ -231,6 +349,17 @@ def _several(image: Image.Image) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
         data = encode(image, kind, save_all=True, append_images=others, duration=50, **options)
         yield f"animated {kind}", data, {"tolerance": 12}
     yield "TIFF of several pages", encode(image, "TIFF", save_all=True, append_images=others), {}
+    thumbnail = Image.new("RGB", (24, 16))
+    for tag, value in ((254, 1), (255, 2)):
+        data = encode(thumbnail, "TIFF", save_all=True, append_images=[image], tiffinfo={tag: value})
+        yield f"TIFF whose first page is a thumbnail by tag {tag}", data, {}
+    yield "PNG whose default picture is no part of its animation", hidden_default(image, SIZE), {}
+    corner = (SIZE[0] // 2, SIZE[1] // 2)
+    yield (
+        "PNG whose hidden animation begins with a part of it",
+        hidden_default(image.crop((0, 0, *corner)), SIZE),
+        {"quarters": (RED, WHITE, WHITE, WHITE)},
+    )
 
 
 def _profiles(image: Image.Image, grey: Image.Image) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
@@ -243,8 +372,11 @@ def _profiles(image: Image.Image, grey: Image.Image) -> Iterator[tuple[str, byte
     rgba = image.convert("RGBA")
     rgba.paste((0, 0, 0, 0), (SIZE[0] // 2, SIZE[1] // 2, *SIZE))
     yield "PNG with alpha and a profile", encode(rgba, "PNG", icc_profile=SWAPPED), swapped
-    linear = {"quarters": ((0, 0, 0), (156, 156, 156), (213, 213, 213), WHITE), "tolerance": 4}
-    yield "PNG of linear light", encode(quarters(GREYS), "PNG", icc_profile=icc(_R, _G, _B, gamma=1.0)), linear
+    yield "PNG of linear light", encode(quarters(GREYS), "PNG", icc_profile=icc(_R, _G, _B, gamma=1.0)), LINEAR
+    called_srgb = icc(_R, _G, _B, gamma=1.0, name=b"GIMP built-in Linear sRGB")
+    yield "PNG of linear light called sRGB", encode(quarters(GREYS), "PNG", icc_profile=called_srgb), LINEAR
+    exchanged = icc(_G, _R, _B, name=b"sRGB IEC61966-2.1")
+    yield "JPEG of exchanged channels called sRGB", encode(image, "JPEG", icc_profile=exchanged, quality=95), swapped
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     yield "JPEG with sRGB's own profile", encode(image, "JPEG", icc_profile=srgb, quality=95), {"tolerance": 12}
     yield "PNG with a damaged profile", encode(image, "PNG", icc_profile=b"no profile"), {}
@@ -255,6 +387,135 @@ def _profiles(image: Image.Image, grey: Image.Image) -> Iterator[tuple[str, byte
     )
     assert lab is not None
     yield "Lab TIFF", encode(lab, "TIFF"), {"tolerance": 24}
+
+
+LINEAR: dict[str, Any] = {"quarters": ((0, 0, 0), (156, 156, 156), (213, 213, 213), WHITE), "tolerance": 4}
+"""GREYS that are amounts of light."""
+
+
+def _signals(image: Image.Image, grey: Image.Image) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
+    """Colours that a header tells, not a profile."""
+    greys = quarters(GREYS)
+    shades = {"quarters": GREYS}
+    swapped = {"quarters": (GREEN, RED, BLUE, WHITE), "tolerance": 16}
+    srgb, white = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06), (0.3127, 0.3290)
+    exchanged = chrm(*white, *srgb[2:4], *srgb[:2], *srgb[4:])
+    linear_icc = icc(_R, _G, _B, gamma=1.0)
+    yield "PNG of gamma 1", png_saying(greys, gama(1)), LINEAR
+    yield "grey PNG of gamma 1", png_saying(grey, gama(1)), LINEAR
+    yield "PNG of gamma 1 with sRGB's primaries", png_saying(greys, gama(1), chrm(*white, *srgb)), LINEAR
+    yield "PNG of sRGB's gamma", png_saying(greys, gama(0.45455)), shades
+    yield (
+        "PNG of gamma 1/1.8",
+        png_saying(greys, gama(1 / 1.8)),
+        {"quarters": ((0, 0, 0), (105, 105, 105), (182, 182, 182), WHITE), "tolerance": 4},
+    )
+    yield "PNG of exchanged primaries", png_saying(image, gama(0.45455), exchanged), swapped
+    yield "PNG of primaries on a line", png_saying(image, gama(0.45455), chrm(*white, *srgb[:2] * 3)), {}
+    yield "PNG of gamma 0", png_saying(greys, gama(0)), shades
+    yield "PNG of sRGB, whose gamma 1 does not count", png_saying(greys, (b"sRGB", b"\0"), gama(1)), shades
+    yield "PNG whose profile counts before sRGB", png_saying(greys, (b"sRGB", b"\0"), iccp(linear_icc)), LINEAR
+    yield "PNG whose gamma counts where its profile is damaged", png_saying(greys, iccp(b"no"), gama(1)), LINEAR
+    yield "grey PNG whose profile is of colours, and its gamma 1", png_saying(grey, iccp(SWAPPED), gama(1)), LINEAR
+    yield "PNG of code points for linear light", png_saying(greys, (b"cICP", bytes((1, 8, 0, 1)))), LINEAR
+    yield (
+        "PNG whose code points count before its profile",
+        png_saying(image, (b"cICP", bytes((1, 13, 0, 1))), iccp(SWAPPED)),
+        {},
+    )
+    yield "PNG of unknown code points and gamma 1", png_saying(greys, (b"cICP", bytes((1, 99, 0, 1))), gama(1)), LINEAR
+    p3 = quarters(tuple(as_p3(colour) for colour in QUARTERS))
+    yield "PNG of P3 by code points", png_saying(p3, (b"cICP", bytes((12, 13, 0, 1)))), {"tolerance": 4}
+    narrow = quarters(tuple((round(16 + shade * 219 / 255),) * 3 for shade, _, _ in GREYS))
+    yield "PNG of a narrow range", png_saying(narrow, (b"cICP", bytes((1, 13, 0, 0)))), shades
+    pq = quarters(tuple((as_pq(shade),) * 3 for shade, _, _ in GREYS))
+    yield "PNG of PQ", png_saying(pq, (b"cICP", bytes((9, 16, 0, 1)))), {"quarters": GREYS, "tolerance": 6}
+    yield (
+        "grey PNG of PQ",
+        png_saying(pq.convert("L"), (b"cICP", bytes((9, 16, 0, 1)))),
+        {"quarters": GREYS, "tolerance": 6},
+    )
+    hlg = quarters(((0, 0, 0), (191, 191, 191), (191, 191, 191), (191, 191, 191)))  # white is at 75 %
+    yield (
+        "PNG of HLG",
+        png_saying(hlg, (b"cICP", bytes((9, 18, 0, 1)))),
+        {"quarters": ((0, 0, 0), WHITE, WHITE, WHITE), "tolerance": 5},
+    )
+    avif = encode(greys, "AVIF", quality=100, subsampling="4:4:4")
+    yield "AVIF of linear light", with_nclx(avif, 1, 8), {**LINEAR, "tolerance": 12}
+    avif = encode(p3, "AVIF", quality=100, subsampling="4:4:4")
+    yield "AVIF of P3", with_nclx(avif, 12, 13), {"tolerance": 12}
+    avif = encode(pq, "AVIF", quality=100, subsampling="4:4:4")
+    yield "AVIF of PQ", with_nclx(avif, 9, 16), {"quarters": GREYS, "tolerance": 12}
+    for header in (108, 124):
+        for alpha in (0, 255):
+            yield f"BMP with {header} bytes of header and alpha {alpha}", bmp(image, header=header, alpha=alpha), {}
+    yield "BMP with a profile", bmp(image, header=124, alpha=0, space=b"DEBM", profile=SWAPPED), swapped
+    points = [int(value * 2**30) for colour in ((0.3576, 0.7152, 0.1192), (0.4124, 0.2126, 0.0193), (0.1805, 0.0722, 0.9505)) for value in colour]  # fmt: skip
+    calibrated = struct.pack("<12I", *points, *[int(2.2 * 65536)] * 3)
+    yield "BMP of exchanged primaries", bmp(image, header=108, alpha=0, space=bytes(4), calibrated=calibrated), swapped
+
+
+def hidden_default(first: Image.Image, size: tuple[int, int]) -> bytes:
+    """An animation whose default picture, black, stands for those who show none."""
+    still = Image.new("RGB", size)
+    frames = [(first, (0, 0)), (Image.new("RGB", size, "grey"), (0, 0))]
+    body, number = png_chunk(b"acTL", struct.pack(">II", len(frames), 0)) + png_chunk(b"IDAT", zlib.compress(rows_of(still))), 0  # fmt: skip
+    for frame, place in frames:
+        body += png_chunk(b"fcTL", struct.pack(">5IHHBB", number, *frame.size, *place, 1, 10, 0, 0))
+        body += png_chunk(b"fdAT", struct.pack(">I", number + 1) + zlib.compress(rows_of(frame)))
+        number += 2
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + body + png_chunk(b"IEND", b"")
+
+
+def _named_otherwise(image: Image.Image) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
+    """Formats by their less common beginnings."""
+    lossy = {"tolerance": 12}
+    avif = encode(image, "AVIF", quality=95)
+    for major in (b"mif1", b"miaf"):
+        yield f"AVIF of brand {major.decode()}", with_brands(avif, major), lossy
+    shades = {"quarters": GREYS}
+    grey = quarters(GREYS).convert("L")
+    grey_HW = np.asarray(grey).astype(np.uint32)
+    twelve = packed_12_bit(grey_HW * 4095 // 255)
+    yield "12-bit TIFF", tiff(grey, twelve, bits=12), shades
+    yield "BigTIFF", tiff(grey, grey.tobytes(), bits=8, is_big=True), shades
+    yield "16-bit TIFF of which 0 is white", tiff(grey, ((255 - grey_HW) * 257).astype("<u2").tobytes(), bits=16, colour=0), shades  # fmt: skip
+    yield "16-bit TIFF with a sign", tiff(grey, (grey_HW * 32767 // 255).astype("<i2").tobytes(), bits=16, more={339: 2}), shades  # fmt: skip
+    yield "32-bit TIFF of its whole range", tiff(grey, (grey_HW * 0x01010101).astype("<u4").tobytes(), bits=32), shades
+    yield "floating point TIFF of 0 to 255", encode(Image.fromarray(grey_HW.astype(np.float32)), "TIFF"), shades
+
+
+def _with_more_than_pixels(image: Image.Image, grey: Image.Image) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
+    """What stands beside the pixels is long, wrong or missing."""
+    lossy = {"tolerance": 12}
+    long = zlib.compress(bytes(3_000_000))
+    yield "PNG with a long compressed text", png_saying(image, (b"zTXt", b"key\0\0" + long)), {}
+    yield "PNG with long compressed XMP", png_saying(image, (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + long)), {}
+    yield "PNG with long XMP", png_saying(image, (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + b"x" * 1_500_000)), {}
+    yield "PNG with many long texts", png_saying(image, *[(b"zTXt", b"key%d\0\0" % n + long) for n in range(30)]), {}
+    turned = image.transpose(Image.Transpose.ROTATE_90)
+    xmp = b"XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation='1' tiff:Orientation=\"6\"/>"
+    yield "PNG turned by XMP", png_saying(turned, (b"iTXt", xmp)), {}
+    for kind, body in (
+        (b"tEXt", b"key\0text"),
+        (b"gAMA", gama(1)[1]),
+        (b"eXIf", b"II*\0"),
+        (b"iCCP", iccp(SWAPPED)[1]),
+    ):
+        wrong = png_chunk(kind, body)[:-4] + b"\0\0\0\0"
+        data = png(*SIZE, rows_of(image), before=wrong)
+        yield f"PNG with a wrong checksum of {kind.decode()}", data, {}
+    plain = png(*SIZE, rows_of(image))
+    yield "PNG without an end", plain[:-12], {}
+    yield "PNG without the checksum of its data", plain[:-16], {}
+    for progressive in (False, True):
+        jpeg = encode(image, "JPEG", quality=95, progressive=progressive)
+        name = "progressive JPEG" if progressive else "JPEG"
+        yield f"{name} without an end", jpeg[:-2], lossy
+        yield f"{name} with half an end", jpeg[:-1], lossy
+        yield f"{name} of a motion photo", jpeg + b"ftypmp42" + b"\xff\xda\xff\xd9" * 200, lossy
 
 
 # ---- broken
