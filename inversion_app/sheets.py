@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from inversion_pictures.colours import bare
+
 MAX_ANIMATED = 120
 """Most frames of an animation."""
 MAX_STRIP = 32
@@ -56,9 +58,9 @@ def encoded(picture: bytes, kind: str) -> bytes:
     """A PNG as WEBP, without loss, or as JPEG, as exact as that gets."""
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(picture), formats=["PNG"]) as opened:
-        opened.convert("RGB").save(buffer, kind, quality=95, subsampling=0, lossless=True)
+        bare(opened.convert("RGB")).save(buffer, kind, quality=95, subsampling=0, lossless=True)
     return buffer.getvalue()
 
 
 def _opened(frame: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(frame), formats=["WEBP"]).convert("RGB")
+    return bare(Image.open(io.BytesIO(frame), formats=["WEBP"]).convert("RGB"))

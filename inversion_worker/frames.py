@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from redis.exceptions import RedisError
 
+from inversion_pictures.colours import bare
 from inversion_worker.artifacts import ArtifactStore
 from inversion_worker.backend import BackendStep, Code
 from inversion_worker.checkpoint import Best, Checkpoint
@@ -152,5 +153,5 @@ def npy(code: Code) -> bytes:
 
 def _encoded(image: Image.Image, form: str, **options: int) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, form, **options)
+    bare(image).save(buffer, form, **options)  # nothing of an upload but its pixels goes out
     return buffer.getvalue()

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from inversion_core.errors import OptionInvalid
 from inversion_core.inverter import Checkpoint
 from inversion_core.pictures import strip
+from inversion_pictures.colours import bare
 
 CODE, LOSSES, STRIP, RECONSTRUCTION = "latents.npy", "losses.csv", "strip.png", "reconstruction.png"
 CHECKPOINT = "checkpoint.safetensors"
@@ -82,7 +83,7 @@ class Kept:
     def write(self, folder: Path, checkpoint: Checkpoint | None) -> None:
         """Write every file; `checkpoint` where it was stopped, None where it is done."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.frames.images[0].save(folder / "aligned.png")
+        bare(self.frames.images[0]).save(folder / "aligned.png")
         self.best.image.save(folder / RECONSTRUCTION)
         with (folder / LOSSES).open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([Row._fields, *self.rows])

@@ -10,6 +10,7 @@ from PIL import Image, ImageFilter
 
 from inversion_core.faces.face import Face
 from inversion_core.faces.frame import Floats
+from inversion_pictures.colours import bare
 
 Affine = tuple[float, float, float, float, float, float]
 """(a, b, c, d, e, f) as Pillow takes it: the point (u, v) of the result shows (au + bv + c, du + ev + f)."""
@@ -136,7 +137,7 @@ def paste_back(photo: Image.Image, aligned_edit: Image.Image, quad: Floats) -> I
         aligned_edit: square, of any size.
         quad: (4, 2), as `align` gave it.
     """
-    result = photo.copy()
+    result = bare(photo)  # without what came along with the photo
     quad = np.asarray(quad, dtype=np.float64)
     size = np.array(photo.size)
     start = np.clip(np.floor(quad.min(axis=0)), 0, size).astype(int)

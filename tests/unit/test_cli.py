@@ -27,6 +27,7 @@ from inversion_core.packs.load import PATH_VARIABLE
 from inversion_core.pictures import to_image
 from tests.drawn_face import draw_face
 from tests.tiny import rough_pack, save_networks, tiny_targets
+from tests.told import assert_bare, photos
 
 COMMANDS = [
     [], ["invert"], ["submit"], ["pack"], ["pack", "list"], ["pack", "show"], ["pack", "verify"], ["pack", "convert-idinvert"],
@@ -165,6 +166,17 @@ def test_invert_repeats_itself_and_the_seed_counts(pack: Path, photo: Path, tmp_
         codes.append(np.load(out / "photo" / "latents.npy"))
     assert np.array_equal(codes[0], codes[1])
     assert not np.array_equal(codes[0], codes[2])
+
+
+def test_nothing_of_a_photo_but_pixels_is_written(pack: Path, tmp_path: Path) -> None:
+    for kind, data in photos().items():
+        (tmp_path / kind).write_bytes(data)
+        argv = ["invert", str(tmp_path / kind), "--out", str(tmp_path / "out"), "--pack", "tiny", "--steps", "1"]
+        assert main([*argv, "--no-align", "--device", "cpu"]) == 0
+        written = list((tmp_path / "out" / kind).glob("*.png"))
+        assert len(written) == 3
+        for file in written:
+            assert_bare(file.read_bytes())
 
 
 def test_a_face_is_found_and_aligned(pack: Path, tmp_path: Path) -> None:
