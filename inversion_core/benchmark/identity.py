@@ -18,8 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from inversion_core.errors import OptionInvalid, PackInvalid
-from inversion_core.faces.alignment import OVERSAMPLING, Affine
+from inversion_core.faces.alignment import OVERSAMPLING
 from inversion_core.faces.frame import Floats
+from inversion_core.faces.mapping import Map
 
 INPUT_PX = 112
 TEMPLATE = np.array(
@@ -96,7 +97,7 @@ def identity_crop(image: Image.Image, landmarks: Floats) -> Image.Image:
     return warped.resize((INPUT_PX, INPUT_PX), Image.Resampling.LANCZOS)
 
 
-def similarity(source: Floats, target: Floats) -> Affine:
+def similarity(source: Floats, target: Floats) -> Map:
     """The turn, scale and shift that bring points (N, 2) nearest to others (N, 2), by least squares (Umeyama 1991).
 
     As complex numbers: the s and t of the smallest sum of |s * source + t - target|^2; s turns and scales.

@@ -10,10 +10,8 @@ from PIL import Image, ImageFilter
 
 from inversion_core.faces.face import Face
 from inversion_core.faces.frame import Floats
+from inversion_core.faces.mapping import from_quad, side, to_quad, transformed
 from inversion_pictures.colours import bare
-
-Affine = tuple[float, float, float, float, float, float]
-"""(a, b, c, d, e, f) as Pillow takes it: the point (u, v) of the result shows (au + bv + c, du + ev + f)."""
 
 OVERSAMPLING = 4
 """Most samples along a side of one resulting pixel: their mean is the antialiasing."""
@@ -44,19 +42,17 @@ def align(image: Image.Image, face_or_quad: Face | Floats, out_px: int) -> Align
 
 
 def crop_quad(image: Image.Image, quad: Floats, out_px: int) -> Image.Image:
-    """The square under a quad (4, 2), resampled with antialiasing to out_px by out_px.
+    """What lies under a quad (4, 2), resampled with antialiasing to out_px by out_px; it need be no square.
 
     Raises:
         ValueError: the quad does not touch the picture.
     """
     if not ((quad.max(axis=0) > 0) & (quad.min(axis=0) < image.size)).all():
         raise ValueError(f"the quad {quad.tolist()} lies beside the picture of {image.width}x{image.height} px")
-    patch, quad = _reduced(image, quad, factor=int(np.ceil(_side(quad) / (OVERSAMPLING * out_px))))
+    patch, quad = _reduced(image, quad, factor=int(np.ceil(side(quad) / (OVERSAMPLING * out_px))))
     patch, quad = _padded(patch, quad)
-    fine_px = out_px * int(np.clip(np.ceil(_side(quad) / out_px), 1, OVERSAMPLING))
-    fine = patch.transform(
-        (fine_px, fine_px), Image.Transform.AFFINE, _from_quad(quad, fine_px), Image.Resampling.BICUBIC
-    )
+    fine_px = out_px * int(np.clip(np.ceil(side(quad) / out_px), 1, OVERSAMPLING))
+    fine = transformed(patch, (fine_px, fine_px), from_quad(quad, fine_px), Image.Resampling.BICUBIC)
     return fine.resize((out_px, out_px), Image.Resampling.LANCZOS)
 
 
@@ -66,23 +62,13 @@ def crop_mask(mask: Image.Image, quad: Floats, out_px: int) -> Image.Image:
     `crop_quad` mirrors the photo there: what is made up must not be agreed with.
     """
     fine_px = out_px * OVERSAMPLING
-    fine = mask.transform((fine_px, fine_px), Image.Transform.AFFINE, _from_quad(quad, fine_px))
+    fine = transformed(mask, (fine_px, fine_px), from_quad(quad, fine_px))
     return fine.resize((out_px, out_px), Image.Resampling.BOX)
-
-
-def _side(quad: Floats) -> float:
-    return float(np.hypot(*(quad[3] - quad[0])))
-
-
-def _from_quad(quad: Floats, px: int) -> Affine:
-    """The map from a px by px square to the quad's place in the picture."""
-    across, down = (quad[3] - quad[0]) / px, (quad[1] - quad[0]) / px
-    return (across[0], down[0], quad[0, 0], across[1], down[1], quad[0, 1])
 
 
 def _reduced(image: Image.Image, quad: Floats, factor: int) -> tuple[Image.Image, Floats]:
     """The part of the picture around the quad, each factor by factor pixels averaged to one; the quad in it."""
-    border = 0.1 * _side(quad)
+    border = 0.1 * side(quad)
     size = np.array(image.size)
     start = np.clip(np.floor(quad.min(axis=0) - border), 0, size - 1).astype(int)
     stop = np.clip(np.ceil(quad.max(axis=0) + border), start + 1, size).astype(int)
@@ -92,17 +78,17 @@ def _reduced(image: Image.Image, quad: Floats, factor: int) -> tuple[Image.Image
 
 def _padded(image: Image.Image, quad: Floats) -> tuple[Image.Image, Floats]:
     """Mirror the picture around itself and fade it out there, if the quad leaves it; else as it is."""
-    side = _side(quad)
+    side_px = side(quad)
     beyond = np.concatenate([-quad.min(axis=0), quad.max(axis=0) - image.size])  # left, top, right, bottom
     if beyond.max() <= 0:
         return image, quad
-    left, top, right, bottom = (int(pad) for pad in np.ceil(np.maximum(beyond + 0.1 * side, 0.3 * side)))
+    left, top, right, bottom = (int(pad) for pad in np.ceil(np.maximum(beyond + 0.1 * side_px, 0.3 * side_px)))
     rows, columns = (
         _mirrored(-top, image.height + bottom, image.height),
         _mirrored(-left, image.width + right, image.width),
     )
     mirrored_HWC = np.asarray(image)[rows[:, None], columns]
-    faded = _faded(mirrored_HWC, (left, top, right, bottom), blur_px=0.02 * side)
+    faded = _faded(mirrored_HWC, (left, top, right, bottom), blur_px=0.02 * side_px)
     return faded, quad + np.array([left, top])
 
 
@@ -144,22 +130,14 @@ def paste_back(photo: Image.Image, aligned_edit: Image.Image, quad: Floats) -> I
     stop = np.clip(np.ceil(quad.max(axis=0)), 0, size).astype(int)
     if (stop <= start).any():
         return result
-    px = min(aligned_edit.width, max(1, round(_side(quad))))  # an edit larger than its place is antialiased first
+    px = min(aligned_edit.width, max(1, round(side(quad))))  # an edit larger than its place is antialiased first
     edit = aligned_edit.convert("RGB").resize((px, px), Image.Resampling.LANCZOS)
-    place = _to_quad(quad - start, px)
+    place = to_quad(quad - start, px)
     shape = (int(stop[0] - start[0]), int(stop[1] - start[1]))
-    patch = edit.transform(shape, Image.Transform.AFFINE, place, Image.Resampling.BICUBIC)
-    mask = _soft_mask(px).transform(shape, Image.Transform.AFFINE, place, Image.Resampling.BILINEAR)
+    patch = transformed(edit, shape, place, Image.Resampling.BICUBIC)
+    mask = transformed(_soft_mask(px), shape, place, Image.Resampling.BILINEAR)
     result.paste(patch, (int(start[0]), int(start[1])), mask)
     return result
-
-
-def _to_quad(quad: Floats, px: int) -> Affine:
-    """The inverse of `_from_quad`: from a place in the picture to the px by px square."""
-    a, b, c, d, e, f = _from_quad(quad, px)
-    linear = np.linalg.inv(np.array([[a, b], [d, e]]))
-    offset = -linear @ np.array([c, f])
-    return (linear[0, 0], linear[0, 1], offset[0], linear[1, 0], linear[1, 1], offset[1])
 
 
 def _soft_mask(px: int) -> Image.Image:

@@ -1,8 +1,9 @@
 """The square that FFHQ's alignment cuts out around five landmarks (Karras 2019, appendix A). Arithmetic alone.
 
 A quad is a (4, 2) array of the crop's corners in the upright photo: top left, bottom left, bottom right,
-top right; always a square, turned and scaled. Coordinates are continuous and in pixels: the pixel in
-column i covers [i, i + 1), so a whole picture is the quad (0, 0), (0, H), (W, H), (W, 0).
+top right. A face's is a square, turned and scaled; a caller's own may be any convex one. Coordinates are
+continuous and in pixels: the pixel in column i covers [i, i + 1), so a whole picture is the quad (0, 0),
+(0, H), (W, H), (W, 0).
 """
 
 from __future__ import annotations
