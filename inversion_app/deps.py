@@ -47,6 +47,12 @@ async def get_decode_slots(request: Request) -> CapacityLimiter:
     return slots
 
 
+async def get_look_slots(request: Request) -> CapacityLimiter:
+    """The limit on photos that wait at once for a worker to look at them."""
+    slots: CapacityLimiter = request.app.state.look_slots
+    return slots
+
+
 async def get_caller(request: Request) -> Caller:
     """On whose behalf the request is; inversion_app/guard.py has found that out before any route."""
     caller: Caller = request.state.caller
@@ -61,6 +67,7 @@ async def get_tenant(request: Request) -> str:
 Client = Annotated[JobClient, Depends(get_client)]
 Settings = Annotated[AppSettings, Depends(get_settings)]
 DecodeSlots = Annotated[CapacityLimiter, Depends(get_decode_slots)]
+LookSlots = Annotated[CapacityLimiter, Depends(get_look_slots)]
 Tenant = Annotated[str, Depends(get_tenant)]
 CurrentCaller = Annotated[Caller, Depends(get_caller)]
 

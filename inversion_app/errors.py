@@ -70,6 +70,9 @@ KINDS: dict[str, ProblemKind] = {
                     f"Send at most {MAX_BATCH} photos in a batch."),
         ProblemKind("mask-invalid", "The mask cannot be used", 422,
                     "Send a picture as large as the upright photo: white where the face must agree with it."),
+        ProblemKind("quad-invalid", "The quad cannot be used", 422,
+                    "Send four corners in pixels of the upright photo: top left, bottom left, bottom right, top right; "
+                    "those of POST /v1/faces will do."),
         ProblemKind("latents-invalid", "The start code cannot be used", 422,
                     "Send a code of the same pack, (layers, dimensions), as npy, safetensors or JSON."),
         ProblemKind("body-too-large", "The request body is too large", 413,
@@ -132,6 +135,8 @@ KINDS: dict[str, ProblemKind] = {
         # Why a job failed: these come in the inversion's `error`
         ProblemKind("no-face-found", "No face was found in the photo", 422,
                     "Send a photo with a clear face, or set align=false to use the picture as it is."),
+        ProblemKind("no-such-face", "The photo has no such face", 422,
+                    "Send a smaller `face`: they are counted from 0, and POST /v1/faces shows them."),
         ProblemKind("pack-invalid", "The pack is broken", 500,
                     "Choose another pack, and tell whoever runs this service."),
         ProblemKind("inversion-error", "The inversion could not be done", 500,
@@ -156,6 +161,8 @@ KINDS: dict[str, ProblemKind] = {
                     "See /docs for what is expected."),
         ProblemKind("not-ready", "The service is not ready", 503,
                     "Wait: a worker has to start and load its pack first."),
+        ProblemKind("no-worker-answers", "No worker answers", 503,
+                    "Ask again after `Retry-After` seconds: all workers are busy, or none is alive."),
         ProblemKind("service-unavailable", "The service cannot be reached for a moment", 503,
                     "Send the request again after `Retry-After` seconds."),
         ProblemKind("internal", "Something went wrong on our side", 500,
@@ -175,6 +182,12 @@ class ProblemError(Exception):
         self.detail = f"{detail} {self.kind.remedy}" if detail else self.kind.remedy
         self.headers = dict(headers or {})
         super().__init__(self.detail)
+
+
+def of_worker(problem: Problem) -> ProblemError:
+    """What a worker refused, as this service's own refusal; of a kind that is not known here: our fault."""
+    slug = problem.type.removeprefix("/problems/")
+    return ProblemError(slug, problem.detail) if slug in KINDS else ProblemError("internal")
 
 
 def problem_response(error: ProblemError, instance: str) -> JSONResponse:

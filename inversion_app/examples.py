@@ -16,6 +16,28 @@ _OWN = f"/v1/inversions/{ID}"
 _PACK = {"name": "faces-128", "version": "1.2", "digest": PACK_DIGEST}
 _PARTS = ("aligned", "image", "latents", "pasted", "metrics", "animation", "strip")
 
+_PHOTO = {"width": 1280, "height": 853}
+_FACE = {
+    "box": [334.1, 210.6, 530.9, 472.3],
+    "landmarks": [[380.2, 301.0], [478.9, 300.2], [431.0, 351.8], [389.5, 405.1], [471.6, 404.4]],
+    "score": 0.9987,
+    "quad": [[210.0, 96.0], [208.5, 540.2], [652.7, 541.7], [654.2, 97.5]],
+    "warnings": [],
+}
+_CUT = {
+    "box": [1120.4, 380.2, 1296.7, 610.5],
+    "landmarks": [[1170.3, 460.1], [1247.8, 462.9], [1207.4, 502.6], [1175.0, 546.2], [1240.1, 548.0]],
+    "score": 0.9712,
+    "quad": [[1029.6, 299.4], [1017.1, 643.6], [1361.3, 656.1], [1373.8, 311.9]],
+    "warnings": [
+        {
+            "kind": "cut-by-border",
+            "detail": "The photo's border cuts the face: what is missing is mirrored and blurred in the crop. Use a "
+            "photo that shows the whole head.",
+        }
+    ],
+}
+FACES = {"photo": _PHOTO, "faces": [_FACE, _CUT]}
 INVERSION: dict[str, Any] = {
     "id": ID,
     "batch": None,
@@ -40,7 +62,11 @@ INVERSION: dict[str, Any] = {
     "options": JobOptions.model_construct().model_dump(mode="json"),
     "masked": False,
     "pack": _PACK,
-    "face": {"found": 1, "quad": [[210.0, 96.0], [208.5, 540.2], [652.7, 541.7], [654.2, 97.5]]},
+    "photo": _PHOTO,
+    "faces": [_FACE],
+    "face_index": 0,
+    "face": {"found": 1, "quad": _FACE["quad"]},
+    "warnings": [],
     "error": None,
     "links": {"self": _OWN, "events": f"{_OWN}/events", "frames": f"{_OWN}/frames"}
     | {part: f"{_OWN}/{part}" for part in _PARTS},
@@ -65,7 +91,7 @@ BATCH = {
 FRAMES = {"frames": [{"step": step, "url": f"{_OWN}/frames/{step}"} for step in (0, 5)]}
 METRICS = {"metrics": [{"step": 0, "loss": 0.0621, "seconds": 0.04}, {"step": 1, "loss": 0.0583, "seconds": 0.08}]}
 LATENTS = {"shape": [2, 3], "pack": _PACK, "step": 98, "latents": [[0.12, -1.5, 0.33], [0.4, -1.02, 0.71]]}
-_USED = {"submitted": 3, "succeeded": 2, "failed": 1, "canceled": 0, "seconds": 9.25}
+_USED = {"submitted": 3, "succeeded": 2, "failed": 1, "canceled": 0, "seconds": 9.25, "looked": 4}
 USAGE = {"total": _USED, "days": [{"date": "2026-11-22", **_USED}]}
 PACKS = {
     "packs": [

@@ -28,6 +28,7 @@ CODE_TEXT = (
     "A code to start from, of the same pack: (layers, dimensions), as npy, safetensors or JSON, just as `latents` was "
     "given. What it says of its pack is checked."
 )
+_NUMBER = r"-?[0-9]{1,7}(\.[0-9]{1,6})?"
 _EXAMPLE_OPTIONS = {"steps": 50, "optimizer": "adam", "align": False, "seed": 1}
 
 
@@ -83,6 +84,25 @@ def many_photos() -> Schema:
     )
 
 
+def only_photo() -> Schema:
+    """The request body of a look."""
+    return _body(
+        {
+            "type": "object",
+            "properties": {IMAGE: _file(PHOTO)},
+            "required": [IMAGE],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {IMAGE: _data_url(PHOTO)},
+            "required": [IMAGE],
+            "additionalProperties": False,
+        },
+        {IMAGE: _PIXEL},
+    )
+
+
 def _body(form: Schema, value: Schema, example: Schema, encoding: Schema | None = None) -> Schema:
     multipart = {"schema": form, "encoding": encoding} if encoding else {"schema": form}
     content = {"multipart/form-data": multipart, "application/json": {"schema": value, "example": example}}
@@ -117,7 +137,16 @@ def _options() -> Schema:
     """The options as the contract has them, with what it refers to written out."""
     schema = JobOptions.model_json_schema()
     found: Schema = _resolved(schema["properties"], schema["$defs"])
+    found["quad"] |= _points()
     return found
+
+
+def _points() -> Schema:
+    """A quad, as four points or as eight numbers."""
+    number = {"type": "number"}
+    point = {"type": "array", "items": number, "minItems": 2, "maxItems": 2}
+    points = {"type": "array", "items": point, "minItems": 4, "maxItems": 4}
+    return {"anyOf": [points, {"type": "array", "items": number, "minItems": 8, "maxItems": 8}, {"type": "null"}]}
 
 
 def _resolved(node: Any, definitions: Schema) -> Any:
@@ -132,7 +161,12 @@ def _resolved(node: Any, definitions: Schema) -> Any:
 
 
 def _form_options() -> Schema:
-    return {name: _form_field(field) for name, field in _options().items()}
+    fields = {name: _form_field(field) for name, field in _options().items() if name != "quad"}
+    fields["quad"] = {
+        "type": "string", "description": _options()["quad"]["description"], "default": "",
+        "pattern": f"^$|^ *{_NUMBER}( *, *{_NUMBER}){{7}} *$",
+    }  # fmt: skip
+    return fields
 
 
 def _form_field(field: Schema) -> Schema:

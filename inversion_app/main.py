@@ -24,6 +24,7 @@ from inversion_app.openapi import operation_id, use_problem_documents
 from inversion_app.routes import (
     batches,
     events,
+    faces,
     frames,
     health,
     inversions,
@@ -37,7 +38,17 @@ from inversion_app.routes import (
 from inversion_app.settings import AppSettings
 from inversion_app.stores import Stores
 from inversion_app.webhooks import Courier, Secrets
-from inversion_worker.client import JobClient, Outbox, QueueFull, StorageFull, TooManyJobs, logs, tracing
+from inversion_worker.client import (
+    JobClient,
+    JobRefused,
+    NobodyAnswers,
+    Outbox,
+    QueueFull,
+    StorageFull,
+    TooManyJobs,
+    logs,
+    tracing,
+)
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +76,7 @@ Every answer has an `X-Request-ID`, which the service's logs have too; send one 
 TAGS = (
     ("inversions", "Submit a photo, follow it, and manage what was submitted."),
     ("batches", "Up to 64 photos at once, and their status as a whole."),
+    ("faces", "Look at a photo without inverting it."),
     ("results", "What an inversion leaves, and the pictures on the way."),
     ("packs", "What can be chosen: generators with their encoders, optimizers and editing directions."),
     ("usage", "What has been used."),
@@ -105,8 +117,9 @@ def create_app(
     app.state.settings = settings
     app.state.http_meters = HttpMeters()
     app.state.decode_slots = CapacityLimiter(settings.decode_slots)
+    app.state.look_slots = CapacityLimiter(settings.look_slots)
     app.state.body_lock = asyncio.Lock()
-    for module in (inversions, batches, frames, results, events, packs, usage, session, health, metrics):
+    for module in (inversions, batches, faces, frames, results, events, packs, usage, session, health, metrics):
         app.include_router(module.router, dependencies=[Depends(check_asked)])
     app.include_router(page.router)  # an address that people pass on gains a parameter now and then
     page.mount_assets(app)
@@ -140,6 +153,8 @@ def _handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, errors.on_http_exception)
     app.add_exception_handler(RequestValidationError, errors.on_validation)
     app.add_exception_handler(StorageFull, outages.on_storage_full)
+    app.add_exception_handler(NobodyAnswers, outages.on_nobody)
+    app.add_exception_handler(JobRefused, outages.on_refused)
     for no_room in (QueueFull, TooManyJobs):
         app.add_exception_handler(no_room, outages.on_no_room)
     for outage in outages.OUTAGES:

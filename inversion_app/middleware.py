@@ -31,7 +31,7 @@ SECURITY_HEADERS = {
 }
 HTTPS_ALONE = "max-age=31536000"
 """Strict-Transport-Security, where the service is reached over TLS."""
-PERSONAL = ("/v1/inversions", "/v1/batches", "/v1/usage")
+PERSONAL = ("/v1/inversions", "/v1/batches", "/v1/faces", "/v1/usage")
 """Everything below is someone's photo, or made of it: no cache may keep it."""
 _ABOUT = {"job_id": "inversion_id", "batch_id": "batch_id"}
 """Fields of a log line by the part of an address that holds them; a route puts what it has made into `state.made`."""

@@ -9,8 +9,8 @@ from fastapi.responses import JSONResponse
 from kombu.exceptions import OperationalError
 from redis import exceptions as redis
 
-from inversion_app.errors import ProblemError, problem_response
-from inversion_worker.client import TooManyJobs
+from inversion_app.errors import ProblemError, of_worker, problem_response
+from inversion_worker.client import JobRefused, TooManyJobs
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,18 @@ async def on_no_room(request: Request, error: Exception) -> JSONResponse:
     slug, wait_s = ("too-many-jobs", 5) if isinstance(error, TooManyJobs) else ("queue-full", 10)
     problem = ProblemError(slug, str(error), {"Retry-After": str(wait_s)})
     return problem_response(problem, request.url.path)
+
+
+async def on_nobody(request: Request, error: Exception) -> JSONResponse:
+    """Handler of NobodyAnswers: a short question that no worker has answered."""
+    log.warning("no worker answers: %s", error)
+    return problem_response(ProblemError("no-worker-answers", str(error), {"Retry-After": "2"}), request.url.path)
+
+
+async def on_refused(request: Request, error: Exception) -> JSONResponse:
+    """Handler of JobRefused: a short question that a worker refuses to answer."""
+    assert isinstance(error, JobRefused)
+    return problem_response(of_worker(error.problem), request.url.path)
 
 
 async def on_storage_full(request: Request, error: Exception) -> JSONResponse:

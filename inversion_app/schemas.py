@@ -13,12 +13,16 @@ from inversion_app import examples
 from inversion_worker.contract import (
     BatchRecord,
     FaceInfo,
+    FaceSeen,
     JobOptions,
     JobRecord,
     JobStatus,
     MissingResult,
     PackInfo,
+    PhotoSize,
+    PhotoWarning,
     Problem,
+    Seen,
     StopReason,
     UsageDay,
 )
@@ -105,7 +109,20 @@ class Inversion(Answer):
     options: JobOptions = Field(description="As they were sent, with the defaults of those that were not.")
     masked: bool = Field(False, description="A mask came with the photo.")
     pack: PackName | None = Field(None, description="Known once a worker has taken the inversion.")
-    face: FaceInfo | None = Field(None, description="What was found in the photo; none with align=false.")
+    photo: PhotoSize | None = Field(None, description="Size of the upright photo; known once a worker has taken it.")
+    faces: list[FaceSeen] = Field(
+        default_factory=list,
+        description="Every face in the photo, the largest first; empty with `quad` or align=false: nobody looked.",
+    )
+    face_index: int | None = Field(
+        None, description="Which of `faces` is inverted, from 0; none with `quad` or align=false."
+    )
+    face: FaceInfo | None = Field(
+        None, description="How many faces there are, and what is inverted; none with align=false."
+    )
+    warnings: list[PhotoWarning] = Field(
+        default_factory=list, description="What may spoil the result although a face was found."
+    )
     error: Problem | None = Field(None, description="Why it failed.")
     links: Links = Field(description="Where everything about it is.")
 
@@ -262,6 +279,23 @@ class UsageTotals(Answer):
     failed: int = Field(0, description="Inversions that ended without one.")
     canceled: int = Field(0, description="Inversions that were stopped.")
     seconds: float = Field(0.0, description="Seconds of work of the inversions that ended.")
+    looked: int = Field(0, description="Photos that were only looked at.")
+
+
+class Faces(Answer):
+    """The faces of a photo."""
+
+    model_config = _shown(examples.FACES)
+
+    photo: PhotoSize = Field(description="Size of the upright photo: all coordinates are pixels of it.")
+    faces: list[FaceSeen] = Field(
+        description="The largest first; the option `face` counts them from 0. Empty where there is none."
+    )
+
+    @classmethod
+    def of(cls, seen: Seen) -> Faces:
+        """The public view of what a worker has seen."""
+        return cls(photo=seen.photo, faces=seen.faces)
 
 
 class Usage(Answer):

@@ -27,6 +27,13 @@ class AppSettings(ClientSettings):
     """Longest time that decoding one upload may take before the picture is refused."""
     decode_slots: int = Field(2, ge=1)
     """Uploads that are decoded at once, each in a process of its own; the others wait."""
+    look_timeout_s: float = Field(5.0, gt=0, le=30)
+    """Longest time that a look at a photo (POST /v1/faces) may take, with the time until a worker is free."""
+    look_slots: int = Field(8, ge=1)
+    """Such looks at once; their photos are in memory. The others wait, within the same time."""
+    upload_look_s: float = Field(2.0, ge=0, le=30)
+    """Longest time that an upload waits to hear whether its mask or `face` fits the faces of the photo; when it is over
+    the job finds out. 0: uploads never ask."""
     sweep_every_s: float = Field(60.0, gt=0)
     """Pause between two sweeps for expired jobs."""
     retry_after_s: int = Field(1, ge=1)

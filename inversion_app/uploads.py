@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import anyio
 from anyio import BrokenWorkerProcess, CapacityLimiter, to_process
@@ -15,28 +15,73 @@ from inversion_app import pictures
 from inversion_app.bodies import FILES, IMAGE, IMAGES, LATENTS, MASK, Upload
 from inversion_app.codes import Code, read_code
 from inversion_app.errors import ProblemError, explain
+from inversion_app.outages import OUTAGES
+from inversion_app.settings import AppSettings
 from inversion_app.terms import Terms
-from inversion_worker.client import Submission
-from inversion_worker.contract import MAX_BATCH, JobOptions, StartKind
+from inversion_worker.client import JobRefused, NobodyAnswers, StorageFull, Submission
+from inversion_worker.contract import MAX_BATCH, JobOptions, Seen, StartKind, quad_fault
 
 log = logging.getLogger(__name__)
 
+Look: TypeAlias = Callable[[bytes, float], Awaitable[Seen]]
+"""What a worker sees in a photo, within so many seconds: JobClient.look."""
+_NOT_LOOKED: tuple[type[Exception], ...] = (NobodyAnswers, JobRefused, StorageFull, *OUTAGES)
 OPTION_FIELDS = tuple(JobOptions.model_fields)
 _FLAGS = {name for name, field in JobOptions.model_fields.items() if field.annotation is bool}
 
 
-async def check_one(upload: Upload, terms: Terms) -> Submission:
+async def check_one(upload: Upload, terms: Terms, look: Look) -> Submission:
     """The one photo of an upload with all that came along, checked. Raises: ProblemError."""
     options = parse_options(upload, (*FILES,))
+    photo = _only_photo(upload)
+    code = read_code(upload.latents) if upload.latents is not None else None
+    options = _with_start(options, code)
+    options = terms.settled(options, code)
+    crop = crop_of(options)
+    sound = await check_picture(photo, upload.mask, crop, timeout_s=terms.settings.decode_timeout_s)
+    if options.align and options.quad is None and (sound.mask is not None or options.face is not None):
+        await _check_face(photo, sound.mask, options, terms.settings, look)
+    return Submission(photo=photo, options=options, mask=sound.mask, start=code.npy() if code else None)
+
+
+async def check_photo(upload: Upload, files: Sequence[str], timeout_s: float) -> bytes:
+    """The one photo of an upload that takes no options, checked. Raises: ProblemError."""
+    if unknown := [*upload.fields, *(name for name in (MASK, LATENTS) if getattr(upload, name) is not None)]:
+        known = ", ".join(files)
+        raise ProblemError("option-unknown", f"`{unknown[0][:100]}` is no field. Known fields: {known}.")
+    photo = _only_photo(upload)
+    await check_picture(photo, None, None, timeout_s=timeout_s)
+    return photo
+
+
+def _only_photo(upload: Upload) -> bytes:
     if len(upload.images) > 1:
         raise ProblemError("image-repeated")
     if not upload.images:
         raise ProblemError("image-missing")
-    code = read_code(upload.latents) if upload.latents is not None else None
-    options = _with_start(options, code)
-    options = terms.settled(options, code)
-    mask = await check_picture(upload.images[0], upload.mask, terms.settings.decode_timeout_s)
-    return Submission(photo=upload.images[0], options=options, mask=mask, start=code.npy() if code else None)
+    return upload.images[0]
+
+
+async def _check_face(photo: bytes, mask: bytes | None, options: JobOptions, settings: AppSettings, look: Look) -> None:
+    """Whether `face` is there and the mask leaves anything of it, where a worker says so soon; else the job finds out.
+
+    Raises: ProblemError.
+    """
+    if settings.upload_look_s == 0:
+        return
+    try:
+        seen = await look(photo, settings.upload_look_s)
+    except _NOT_LOOKED as error:
+        log.info("not looked at before it is queued: %s", error)
+        return
+    index = options.face or 0
+    if not seen.faces:
+        raise ProblemError("no-face-found")
+    if index >= len(seen.faces):
+        raise ProblemError("no-such-face", f"`face` is {index}, and the photo has {len(seen.faces)}.")
+    if mask is not None:
+        crop = pictures.Crop(seen.faces[index].quad)
+        await in_decoder(pictures.check_mask, mask, crop, timeout_s=settings.decode_timeout_s)
 
 
 async def check_batch(upload: Upload, terms: Terms) -> list[Submission]:
@@ -50,9 +95,10 @@ async def check_batch(upload: Upload, terms: Terms) -> list[Submission]:
     if len(upload.images) > MAX_BATCH:
         raise ProblemError("batch-too-large", f"It has {len(upload.images)} photos.")
     options = terms.settled(_with_start(options, None))
+    crop = crop_of(options)
     for index, photo in enumerate(upload.images):
         try:
-            await check_picture(photo, None, terms.settings.decode_timeout_s)
+            await check_picture(photo, None, crop, timeout_s=terms.settings.decode_timeout_s)
         except ProblemError as error:
             raise ProblemError(error.kind.slug, f"Of photo {index}, counted from 0: {error.said or ''}") from error
     return [Submission(photo=photo, options=options) for photo in upload.images]
@@ -80,6 +126,8 @@ def _of_form(fields: Mapping[str, Any]) -> dict[str, Any]:
             raise ProblemError("option-invalid", f"`{name}`: must be true or false.")
     if isinstance(events := found.get("webhook_events"), str):
         found["webhook_events"] = [part.strip(" ") for part in events.split(",")]
+    if isinstance(quad := found.get("quad"), str):
+        found["quad"] = quad.split(",")
     return found
 
 
@@ -107,19 +155,45 @@ def _with_start(options: JobOptions, code: Code | None) -> JobOptions:
     return options.model_copy(update={"start": StartKind.LATENTS})
 
 
-async def check_picture(photo: bytes, mask: bytes | None, timeout_s: float) -> bytes | None:
-    """Decode the photo and its mask in a process of its own; the mask as the worker takes it, where there is one."""
+def crop_of(options: JobOptions) -> pictures.Crop | None:
+    """The part of the photo that will be inverted, where that is known before anybody has looked at it.
+
+    Raises: ProblemError for a quad that is none, and for options that contradict each other.
+    """
+    named = [name for name in ("face", "quad") if getattr(options, name) is not None]
+    if len(named) > 1:
+        raise ProblemError("option-invalid", "`face` and `quad` are both given: send one of them.")
+    if named and not options.align:
+        raise ProblemError("option-invalid", f"`{named[0]}` is given with `align` false: leave one of them out.")
+    if options.quad is not None:
+        if (fault := quad_fault(options.quad)) is not None:
+            raise ProblemError("quad-invalid", f"`quad`: {fault}.")
+        return pictures.Crop(options.quad)
+    return None if options.align else pictures.CENTRE
+
+
+async def check_picture(
+    photo: bytes, mask: bytes | None, crop: pictures.Crop | None, *, timeout_s: float
+) -> pictures.Sound:
+    """Decode the photo and its mask in a process of its own; the mask comes back as the worker takes it."""
+    return await in_decoder(pictures.check, photo, mask, crop, timeout_s=timeout_s)
+
+
+async def in_decoder(
+    check: Callable[..., pictures.Sound | pictures.Refusal], *arguments: Any, timeout_s: float
+) -> pictures.Sound:
+    """Run a check of a stranger's bytes in a process of its own. Raises: ProblemError."""
     own_slot = CapacityLimiter(1)  # waiting for a slot has been done, and does not count as decoding
     try:
         with anyio.fail_after(timeout_s):  # on time-out the process is killed
-            found = await to_process.run_sync(pictures.check, photo, mask, cancellable=True, limiter=own_slot)
+            found = await to_process.run_sync(check, *arguments, cancellable=True, limiter=own_slot)
     except TimeoutError as error:
         raise ProblemError("picture-invalid", f"Decoding it took longer than {timeout_s:g} s.") from error
     except BrokenWorkerProcess as error:  # the decoder crashed on it
         raise ProblemError("picture-invalid", "The decoder cannot cope with it.") from error
     if not isinstance(found, pictures.Sound):
         raise ProblemError(*found)
-    return found.mask
+    return found
 
 
 async def warm_up() -> None:

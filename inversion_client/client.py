@@ -15,7 +15,7 @@ from inversion_client import following, managing, results, submitting
 from inversion_client.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, http_arguments
 from inversion_client.driver import Driver
 from inversion_client.managing import batch_path, inversion_path
-from inversion_client.models import Batch, Event, Frame, Inversion, Pack
+from inversion_client.models import Batch, Event, Faces, Frame, Inversion, Pack
 from inversion_client.plan import Plan, Retries
 from inversion_client.uploading import Code, Options, Photo
 
@@ -255,6 +255,14 @@ class InversionClient:
     def delete_batch(self, batch: Batch | str) -> None:
         """Delete every photo of the batch and all that was made of them, at once."""
         self._run(managing.delete(self._retries, batch_path(batch)))
+
+    def faces(self, photo: Photo) -> Faces:
+        """The faces in a photo, found at once and without an inversion; nothing is kept.
+
+        `submit(photo, face=1)` then takes the second, `quad=` any part of the photo. Raises: ProblemError, 503, where
+        no worker answers.
+        """
+        return self._run(submitting.faces(self._retries, photo))
 
     def packs(self) -> tuple[Pack, ...]:
         """The packs that live workers have announced."""

@@ -79,6 +79,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--optimizer", metavar="NAME", help="an optimizer that the pack offers")
     parser.add_argument("--start", metavar="START", help="start code: encoder, mean or random")
     parser.add_argument("--pack", metavar="NAME", help="a pack that the service has")
+    parser.add_argument("--face", metavar="N", help="which face of the photo, from 0 (default: the largest)")
+    parser.add_argument(
+        "--quad", metavar="X,Y,...", help="the crop instead: corners top left, bottom left, bottom right, top right"
+    )
     parser.add_argument(
         "--option", action="append", default=[], metavar="NAME=VALUE", help="any other option of the API; repeatable"
     )
@@ -86,7 +90,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _options(args: argparse.Namespace) -> Options:
     """As text: the service checks them, and knows those of its own version."""
-    chosen = {name: getattr(args, name) for name in ("steps", "optimizer", "start", "pack")}
+    chosen = {name: getattr(args, name) for name in ("steps", "optimizer", "start", "pack", "face", "quad")}
     for option in args.option:
         name, sign, value = option.partition("=")
         if not sign or not name:

@@ -38,10 +38,10 @@ class PackName:
 
 @dataclass(frozen=True, kw_only=True)
 class Face:
-    """What was found in the photo."""
+    """What is inverted of the photo."""
 
     found: int
-    """Faces in the photo; the largest is taken."""
+    """Faces in the photo; 0 where `quad` was sent."""
     quad: tuple[tuple[float, ...], ...] | None = None
     """Corners (x, y) of the aligned crop in the upright photo, px: top left, bottom left, bottom right, top right."""
 
@@ -53,6 +53,48 @@ class MissingResult:
     result: str
     """Which: the name of its link, or `frames` for some of them."""
     detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoSize:
+    """Size of the upright photo, px."""
+
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoWarning:
+    """What may spoil a result although there is a face."""
+
+    kind: str
+    """Stable, such as cut-by-border; a newer service may say others."""
+    detail: str
+    """The same in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceSeen:
+    """One face of a photo. Coordinates (x, y) are pixels of the upright photo."""
+
+    box: tuple[float, ...]
+    """Left, top, right, bottom."""
+    landmarks: tuple[tuple[float, ...], ...]
+    """Left eye, right eye, nose, left and right corner of the mouth; left and right in the picture."""
+    score: float
+    """How sure the detector is, 0 to 1."""
+    quad: tuple[tuple[float, ...], ...]
+    """Corners of the aligned crop: top left, bottom left, bottom right, top right. The option `quad` takes it."""
+    warnings: tuple[PhotoWarning, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faces:
+    """What a look at a photo finds."""
+
+    photo: PhotoSize
+    faces: tuple[FaceSeen, ...]
+    """The largest first; the option `face` counts them from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +137,14 @@ class Inversion:
     pack: PackName | None = None
     """Known once a worker has taken the inversion."""
     face: Face | None = None
+    photo: PhotoSize | None = None
+    """Known once a worker has taken the inversion; services of before do not say it."""
+    faces: tuple[FaceSeen, ...] = ()
+    """Every face in the photo; empty with `quad` or align=False."""
+    face_index: int | None = None
+    """Which of `faces` is inverted."""
+    warnings: tuple[PhotoWarning, ...] = ()
+    """What may spoil the result."""
     error: Problem | None = None
     """Why it failed."""
     links: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Plans of submitting: one photo, or many with the same options."""
+"""Plans of submitting: one photo, or many with the same options; and of looking at one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inversion_client.models import Batch, Inversion
+from inversion_client.models import Batch, Faces, Inversion
 from inversion_client.plan import Call, Do, File, Plan, Retries
 from inversion_client.sending import send_and_read, under_key
 from inversion_client.uploading import Code, Photo, form_of, load, load_code
@@ -43,6 +43,12 @@ def submit(
         read_timeout_s=None if wait_s is None else wait_s + WAIT_MARGIN_S,
     )
     return (yield from send_and_read(Inversion, call, retries))
+
+
+def faces(retries: Retries, photo: Photo) -> Plan[Faces]:
+    """Look at a photo without queueing it."""
+    file = yield Do(lambda: load(photo))
+    return (yield from send_and_read(Faces, Call(method="POST", path="/v1/faces", files=[("image", file)]), retries))
 
 
 def submit_batch(

@@ -36,6 +36,10 @@ class Options(TypedDict, total=False):
     seed: int
     frame_every: int
     align: bool
+    face: int | None
+    """Which face, as `faces` of the client counts them from 0; None is the largest."""
+    quad: Sequence[float] | Sequence[Sequence[float]] | None
+    """Corners of the crop in the upright photo: `FaceSeen.quad`, or eight numbers in the same order."""
     focus: float | None
     """How much more the middle of the face counts than the rest; 0 is the paper's loss."""
     target_loss: float | None
@@ -83,5 +87,5 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Iterable) and not isinstance(value, str):
-        return ",".join(str(each) for each in value)
+        return ",".join(_text(each) for each in value)
     return str(value)

@@ -121,12 +121,19 @@ class Attempt:
         self._missing.tried("aligned", lambda: self._store(key, png(prepared.aligned)))
         started = JobStarted(attempt=self._record.attempts, steps=self._record.options.steps, aligned_key=key)
         pack = {"pack_name": prepared.pack_name, "pack_version": prepared.pack_version}
+        seen = {
+            "face": prepared.face,
+            "photo": prepared.seen.photo,
+            "faces": prepared.seen.faces,
+            "face_index": prepared.face_index,
+            "warnings": list(prepared.warnings),
+        }
         self._update(
             started,
             **pack,
+            **seen,
             pack_digest=prepared.pack_digest or None,
             optimizer=prepared.optimizer,
-            face=prepared.face,
             missing=self._missing.noted(),
         )
         return prepared

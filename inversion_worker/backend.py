@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from inversion_worker.contract import FaceInfo, JobOptions, PackInfo, StopReason
+from inversion_worker.contract import FaceInfo, JobOptions, PackInfo, PhotoWarning, Seen, StopReason
 
 Code = NDArray[np.float32]
 """A W+ code, float32, (L, D): one row of latent width D for each style layer."""
@@ -95,7 +95,19 @@ class Prepared(Protocol):
 
     @property
     def face(self) -> FaceInfo | None:
-        """What was found; None where nothing was looked for."""
+        """Where the crop lies; None with align=false."""
+
+    @property
+    def seen(self) -> Seen:
+        """The photo's size, and the faces in it; none where nothing was looked for."""
+
+    @property
+    def face_index(self) -> int | None:
+        """Which of the faces was taken; None where none was."""
+
+    @property
+    def warnings(self) -> Sequence[PhotoWarning]:
+        """What may spoil the result."""
 
     def steps(self, before: Before = NOTHING) -> Iterator[BackendStep]:
         """The Steps from the start, or those from a checkpoint on: the same ones as without the break."""
@@ -118,6 +130,12 @@ class Backend(Protocol):
 
     def packs(self) -> list[PackInfo]:
         """What can be asked for."""
+
+    def look(self, photo: bytes) -> Seen:
+        """Find the faces of a photo, in the order of the option `face`.
+
+        Raises: JobRefused where the photo is at fault; that there is no face is no fault here.
+        """
 
     def prepare(self, photo: bytes, options: JobOptions, extras: Extras = NO_EXTRAS) -> Prepared:
         """Decode, align, make the target. Raises: JobRefused when the photo, an option or an extra is at fault."""

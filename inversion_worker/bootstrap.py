@@ -16,12 +16,14 @@ from functools import partial
 from signal import SIGTERM, Signals
 from threading import Event
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from celery import Celery, signals
 from celery.platforms import SecurityWarning
 
 from inversion_worker import broker, logs, tasks, tracing
+from inversion_worker.answering import Answerer
+from inversion_worker.answers import HANDLERS
 from inversion_worker.artifacts import ArtifactStore
 from inversion_worker.attempt import Context
 from inversion_worker.backend import Backend
@@ -62,7 +64,8 @@ def run(settings: WorkerSettings, load_backend: LoadBackend) -> int:
     context = _context(settings, store, backend, stopping)
     tasks.register(celery, JobRunner(context, keeper))
     info = _info(settings, backend)
-    threads = _threads(settings, store, celery, keeper, info)
+    answerer = Answerer.from_url(settings.redis_url, context.artifacts, backend, HANDLERS, info.id)
+    threads: list[Thread] = [answerer, *_threads(settings, store, celery, keeper, info, answerer)]
     publish = partial(_publish, store, context.meters, info, settings.announce_ttl_s)
     threads.append(Periodic("meters", settings.announce_s, publish))
     with _Beside(stopping, threads, info.id):
@@ -71,10 +74,18 @@ def run(settings: WorkerSettings, load_backend: LoadBackend) -> int:
     return status
 
 
+class Thread(Protocol):
+    """What runs beside Celery."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
 class _Beside:
     """Runs the threads beside Celery: they start when it is ready, and the event is set when it stops."""
 
-    def __init__(self, stopping: Event, threads: list[Periodic], name: str) -> None:
+    def __init__(self, stopping: Event, threads: list[Thread], name: str) -> None:
         self._stopping = stopping
         self._threads = threads
         self._name = name
@@ -120,11 +131,17 @@ def _take_once(number: Signals) -> None:
 
 
 def _threads(
-    settings: WorkerSettings, store: JobStore, celery: Celery, keeper: LeaseKeeper, info: WorkerInfo
+    settings: WorkerSettings,
+    store: JobStore,
+    celery: Celery,
+    keeper: LeaseKeeper,
+    info: WorkerInfo,
+    answerer: Answerer,
 ) -> list[Periodic]:
     reaper = Reaper(store, ArtifactStore(settings.artifacts_url), celery, settings)
     return [
         Periodic("announce", settings.announce_s, lambda: store.announce(info, settings.announce_ttl_s)),
+        Periodic("answers", settings.announce_s, lambda: answerer.announce(settings.announce_ttl_s)),
         Periodic("reaper", settings.reaper_s, reaper.reap),
         Periodic("sweep", settings.sweep_s, reaper.sweep),
         Periodic("leases", settings.lease_renew_s, keeper.tick),

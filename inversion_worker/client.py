@@ -25,6 +25,7 @@ from inversion_worker import broker, figures, listing, logs, scripts, tracing, t
 from inversion_worker import once as once_
 from inversion_worker.admission import Admission, Room
 from inversion_worker.artifacts import ArtifactStore
+from inversion_worker.asking import Asker
 from inversion_worker.connection import connect_async, connect_streams
 from inversion_worker.contract import (
     FINAL_EVENTS,
@@ -34,10 +35,21 @@ from inversion_worker.contract import (
     JobOptions,
     JobRecord,
     JobStatus,
+    QuestionKind,
+    Seen,
     UsageDay,
     WorkerInfo,
 )
-from inversion_worker.errors import OnceBusy, OnceReused, QueueFull, StorageFull, TooManyJobs, WorkerError
+from inversion_worker.errors import (
+    JobRefused,
+    NobodyAnswers,
+    OnceBusy,
+    OnceReused,
+    QueueFull,
+    StorageFull,
+    TooManyJobs,
+    WorkerError,
+)
 from inversion_worker.figures import Figures
 from inversion_worker.found import Found
 from inversion_worker.listing import Filters, Page, Place
@@ -54,6 +66,8 @@ __all__ = [
     "Filters",
     "Found",
     "JobClient",
+    "JobRefused",
+    "NobodyAnswers",
     "OnceBusy",
     "OnceReused",
     "Outbox",
@@ -97,6 +111,7 @@ class JobClient:
         self._streams = streams or redis
         self._admission = Admission(redis, room or Room())
         self._artifacts = artifacts
+        self._asker = Asker(redis, self._streams, artifacts)
         self._celery = celery
         self._ttl = timedelta(seconds=ttl_s)
         # One thread: sending is Python from end to end, and several of them would keep the event loop waiting.
@@ -249,6 +264,18 @@ class JobClient:
     async def usage(self, tenant: str, days: int) -> list[UsageDay]:
         """What a tenant has used in the last days, oldest first."""
         return await usage.usage(self._redis, tenant, days)
+
+    async def look(self, photo: bytes, timeout_s: float, *, tenant: str | None = None) -> Seen:
+        """What a worker sees in a photo, beside its jobs; nothing is kept.
+
+        Args:
+            tenant: whose usage it counts for; None where it is part of something else that counts.
+        Raises: NobodyAnswers, JobRefused, StorageFull.
+        """
+        reply = await self._asker.ask(QuestionKind.LOOK, {}, photo, timeout_s)
+        if tenant is not None:
+            await usage.count(self._redis, tenant, "looked")
+        return Seen.model_validate(reply.result)
 
     async def was_known(self, tenant: str, job_id: str) -> bool:
         """Whether there was a job or batch of this id that has expired lately, or is still there."""

@@ -6,7 +6,7 @@ Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
@@ -20,19 +20,34 @@ from inversion_core import Checkpoint, InversionError, InvertConfig
 from inversion_core.engine import Engine, EngineConfig, ImageStep, Precision, Request, StopRules
 from inversion_core.engine.capacity import default_slots, thread_counts
 from inversion_core.errors import NoFaceFound, OptionInvalid
-from inversion_core.faces import FaceDetector, crop_mask, find_and_align, paste_back
+from inversion_core.faces import Face, FaceDetector, align, crop_mask, find_faces, no_face_found, paste_back
 from inversion_core.packs import DEFAULT_PACK, Pack, list_packs, load_pack
 from inversion_core.pictures import centre_crop, load_photo, to_image, to_tensor
 from inversion_worker.backend import NO_EXTRAS, NOTHING, Before, Code, Extras, Prepared
-from inversion_worker.contract import DirectionInfo, FaceInfo, JobOptions, PackInfo, StartKind, StopReason
+from inversion_worker.contract import (
+    DirectionInfo,
+    FaceInfo,
+    FaceSeen,
+    JobOptions,
+    PackInfo,
+    PhotoSize,
+    PhotoWarning,
+    Quad,
+    Seen,
+    StartKind,
+    StopReason,
+    share_inside,
+)
 from inversion_worker.errors import BackendUnavailable, JobRefused
-from inversion_worker.problems import problem
+from inversion_worker.problems import MASK_BLACK, mask_size, no_such_face, problem, quad_beside
 from inversion_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
 REMEDIES = {NoFaceFound.slug: "Or set align=false to take the centre of the picture as it is."}
 """What a caller of the service can do besides what the library says: the library knows no options of the service."""
+LEAST_INSIDE = 0.5
+"""Share of a quad within the photo below which a job warns."""
 
 
 def load(settings: WorkerSettings) -> CoreBackend:
@@ -99,17 +114,21 @@ class CoreBackend:
         with _refusing():
             pack = self._pack(options.pack)
             upright = load_photo(photo)
-            image, face = self._aligned(upright, pack.resolution) if options.align else (None, None)
+            framed = self._framed(upright, options, pack.resolution)
             return CorePrepared(
                 pack=pack,
                 options=options,
                 photo=photo,
-                aligned=image or centre_crop(upright, pack.resolution),
-                face=face,
+                framed=framed,
                 engine=self._engine,
                 start_LD=start_code(pack, extras.start),
-                mask_HW=mask_tensor(extras.mask, upright, face, pack.resolution),
+                mask_HW=mask_tensor(extras.mask, upright, framed.face, pack.resolution),
             )
+
+    def look(self, photo: bytes) -> Seen:
+        with _refusing():
+            upright = load_photo(photo)
+            return _seen(upright, self._faces(upright))
 
     def warm_up(self) -> None:
         """An update of a grey picture: the first job does not wait for caches and kernels."""
@@ -133,10 +152,72 @@ class CoreBackend:
             )
         return found
 
-    def _aligned(self, upright: Image.Image, side_px: int) -> tuple[Image.Image, FaceInfo]:
+    def _framed(self, upright: Image.Image, options: JobOptions, side_px: int) -> Framed:
+        """The part of the photo that is inverted. Raises: NoFaceFound, JobRefused."""
+        if not options.align:
+            return Framed(image=centre_crop(upright, side_px), seen=_seen(upright, []))
+        if options.quad is not None:
+            return _framed_by_quad(upright, options.quad, side_px)
+        faces = self._faces(upright)
+        if not faces:
+            raise no_face_found(upright)
+        index = options.face or 0
+        if index >= len(faces):
+            raise JobRefused(no_such_face(index, len(faces)))
+        aligned = align(upright, faces[index], side_px)
+        seen = _seen(upright, faces)
+        face = FaceInfo(found=len(faces), quad=list(seen.faces[index].quad))
+        return Framed(image=aligned.image, seen=seen, face=face, face_index=index, warnings=seen.faces[index].warnings)
+
+    def _faces(self, upright: Image.Image) -> list[Face]:
         with self._detecting:  # the threads of several at once would get into each other's way
-            aligned, found = find_and_align(upright, side_px, self._detector)
-        return aligned.image, FaceInfo(found=found, quad=[(float(x), float(y)) for x, y in aligned.quad])
+            return find_faces(upright, self._detector)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Framed:
+    """The part of a photo that is inverted, and how it was found."""
+
+    image: Image.Image
+    seen: Seen
+    face: FaceInfo | None = None
+    face_index: int | None = None
+    warnings: Sequence[PhotoWarning] = ()
+
+
+def _framed_by_quad(upright: Image.Image, quad: Quad, side_px: int) -> Framed:
+    """What lies under a quad that was sent. Raises: JobRefused, where that is nothing."""
+    share = share_inside(quad, upright.width, upright.height)
+    if share <= 0:
+        raise JobRefused(quad_beside(upright.width, upright.height))
+    outside = PhotoWarning(
+        kind="crop-outside",
+        detail=f"Only {100 * share:.0f} % of the quad lies within the photo; the rest is mirrored and blurred.",
+    )
+    return Framed(
+        image=align(upright, np.array(quad), side_px).image,
+        seen=_seen(upright, []),
+        face=FaceInfo(found=0, quad=list(quad)),
+        warnings=[outside] if share < LEAST_INSIDE else [],
+    )
+
+
+def _seen(upright: Image.Image, faces: Sequence[Face]) -> Seen:
+    return Seen(
+        photo=PhotoSize(width=upright.width, height=upright.height),
+        faces=[
+            FaceSeen.model_validate(
+                {
+                    "box": face.box,
+                    "landmarks": face.landmarks.tolist(),
+                    "score": round(min(1.0, max(0.0, face.score)), 4),
+                    "quad": face.quad.tolist(),
+                    "warnings": [PhotoWarning(kind=each.value, detail=each.sentence) for each in face.warnings],
+                }
+            )
+            for face in faces
+        ],
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,11 +227,30 @@ class CorePrepared:
     pack: Pack
     options: JobOptions
     photo: bytes
-    aligned: Image.Image
-    face: FaceInfo | None
+    framed: Framed
     engine: Engine
     start_LD: Tensor | None
     mask_HW: Tensor | None
+
+    @property
+    def aligned(self) -> Image.Image:
+        return self.framed.image
+
+    @property
+    def face(self) -> FaceInfo | None:
+        return self.framed.face
+
+    @property
+    def seen(self) -> Seen:
+        return self.framed.seen
+
+    @property
+    def face_index(self) -> int | None:
+        return self.framed.face_index
+
+    @property
+    def warnings(self) -> Sequence[PhotoWarning]:
+        return self.framed.warnings
 
     @property
     def pack_name(self) -> str:
@@ -278,16 +378,16 @@ def start_code(pack: Pack, code: Code | None) -> Tensor | None:
 
 
 def mask_tensor(mask: Image.Image | None, upright: Image.Image, face: FaceInfo | None, side_px: int) -> Tensor | None:
-    """The photo's mask, cut out as the face was: (H, W) in [0, 1]. Raises: OptionInvalid."""
+    """The photo's mask, cut out as the face was: (H, W) in [0, 1]. Raises: JobRefused."""
     if mask is None:
         return None
     if mask.size != upright.size:
-        raise OptionInvalid(f"the mask has {mask.size} px, the upright photo {upright.size}; make them the same")
+        raise JobRefused(mask_size(mask.size, upright.size))
     quad = np.array(face.quad) if face is not None and face.quad is not None else None
     cropped = centre_crop(mask, side_px) if quad is None else crop_mask(mask, quad, side_px)
     mask_HW = torch.from_numpy(np.array(cropped)).float() / 255
     if not mask_HW.any():
-        raise OptionInvalid("the mask is black all over the crop that is inverted; make white what must agree")
+        raise JobRefused(MASK_BLACK)
     return mask_HW
 
 

@@ -7,6 +7,7 @@ WorkerError             anything below
   + ServerUnavailable   the embedded Valkey does not start             (stops the process)
   + BackendUnavailable  the default pack or the device cannot be used  (stops the process)
   + JobRefused          the photo, an option or the pack is at fault   its problem's own status
+  + NobodyAnswers       no worker has answered a short question in time       503   no-worker-answers
   + OnceBusy            an Idempotency-Key is in use by another request       409   idempotency-key-in-use
   + OnceReused          an Idempotency-Key came before, with another body     422   idempotency-key-reused
   + Interrupted         an attempt ends before its last Step           (never leaves the worker)
@@ -50,6 +51,10 @@ class JobRefused(WorkerError):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.detail)
         self.problem = problem
+
+
+class NobodyAnswers(WorkerError):
+    """No worker answers questions of this kind, or none has in time; nothing of the question was left."""
 
 
 class OnceBusy(WorkerError):

@@ -41,3 +41,29 @@ NOT_FINITE = problem(
     500,
     "Every loss was infinite or not a number, so there is no result. Another start or optimizer may help.",
 )
+MASK_BLACK = problem(
+    "mask-invalid",
+    "The mask cannot be used",
+    422,
+    "It is black all over the part of the photo that is inverted, so nothing would have to agree. "
+    "Make white what must agree, in the face.",
+)
+
+
+def mask_size(mask: tuple[int, int], photo: tuple[int, int]) -> Problem:
+    """The mask is not as large as the upright photo."""
+    detail = f"It has {mask[0]} x {mask[1]} px, and the upright photo {photo[0]} x {photo[1]} px. Make them the same."
+    return problem("mask-invalid", "The mask cannot be used", 422, detail)
+
+
+def no_such_face(index: int, found: int) -> Problem:
+    """The option `face` names one more than there are."""
+    there = "There is 1 face in the photo, face 0" if found == 1 else f"There are {found} faces, 0 to {found - 1}"
+    detail = f"{there}; `face` is {index}. POST /v1/faces shows them."
+    return problem("no-such-face", "The photo has no such face", 422, detail)
+
+
+def quad_beside(width: int, height: int) -> Problem:
+    """A quad that shows nothing of the photo."""
+    detail = f"It lies beside the upright photo of {width} x {height} px. Send corners in pixels of the upright photo."
+    return problem("quad-invalid", "The quad cannot be used", 422, detail)

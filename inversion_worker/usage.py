@@ -1,4 +1,4 @@
-"""What a tenant has used, day by day. The counting happens in the scripts that change a job's state."""
+"""What a tenant has used, day by day. Jobs are counted in the scripts that change their state."""
 
 from __future__ import annotations
 
@@ -11,6 +11,18 @@ from inversion_worker import scripts
 from inversion_worker.contract import UsageDay
 
 _EPOCH = date(1970, 1, 1)
+
+# ARGV: tenant, what, for how long it is kept (s). The day is by Redis's clock, as in scripts.py.
+_COUNT = """
+local usage = 'inversion:usage:' .. ARGV[1] .. ':' .. math.floor(redis.call('TIME')[1] / 86400)
+redis.call('HINCRBY', usage, ARGV[2], 1)
+redis.call('EXPIRE', usage, ARGV[3])
+"""
+
+
+async def count(redis: Redis, tenant: str, what: str) -> None:
+    """Count one of what is no job."""
+    await redis.eval(_COUNT, 0, tenant, what, scripts.USAGE_DAYS * 86_400)
 
 
 async def usage(redis: Redis, tenant: str, days: int) -> list[UsageDay]:

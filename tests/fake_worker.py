@@ -3,7 +3,9 @@
 Run it as a script; INVERSION_ variables are the real worker's. Its own:
     FAKE_STEP_S           seconds that a Step takes (default 0.01)
     FAKE_FILE_LIMIT_BYTES largest file that this process may write: beyond it the kernel refuses, as a full disk does
-A photo of one colour has no face; optimizer "broken" raises in the middle, "diverging" turns to NaN.
+    FAKE_LOOK_S           seconds that a look at a photo takes (default 0)
+A photo of one colour has no face; one that is twice as wide as it is high has two, the left half and the right half;
+every other is one face. optimizer "broken" raises in the middle, "diverging" turns to NaN.
 """
 
 from __future__ import annotations
@@ -22,7 +24,17 @@ from PIL import Image
 
 from inversion_worker.backend import NO_EXTRAS, NOTHING, Before, Code, Extras, Prepared
 from inversion_worker.bootstrap import run
-from inversion_worker.contract import FaceInfo, JobOptions, PackInfo, StartKind, StopReason
+from inversion_worker.contract import (
+    FaceInfo,
+    FaceSeen,
+    JobOptions,
+    PackInfo,
+    PhotoSize,
+    PhotoWarning,
+    Seen,
+    StartKind,
+    StopReason,
+)
 from inversion_worker.errors import JobRefused
 from inversion_worker.problems import problem
 from inversion_worker.settings import WorkerSettings
@@ -74,6 +86,9 @@ class FakePrepared:
     target: Code
     aligned: Image.Image
     face: FaceInfo | None
+    seen: Seen
+    face_index: int | None
+    warnings: list[PhotoWarning]
     step_s: float
     photo_size: tuple[int, int]
     start: Code | None = None
@@ -141,21 +156,38 @@ class FakeBackend:
 
     device = "cpu"
 
-    def __init__(self, step_s: float = 0.01, slots: int = 1) -> None:
+    def __init__(self, step_s: float = 0.01, slots: int = 1, look_s: float = 0.0) -> None:
         self.step_s = step_s
         self.slots = slots
+        self.look_s = look_s
 
     def packs(self) -> list[PackInfo]:
         return [PACK]
 
+    def look(self, photo: bytes) -> Seen:
+        time.sleep(self.look_s)
+        picture = Image.open(io.BytesIO(photo)).convert("RGB")
+        size = PhotoSize(width=picture.width, height=picture.height)
+        if np.ptp(np.asarray(picture)) == 0:
+            return Seen(photo=size, faces=[])
+        two = picture.width >= 2 * picture.height
+        half = picture.width / (2 if two else 1)
+        return Seen(photo=size, faces=[fake_face(index * half, half, picture.height) for index in range(1 + two)])
+
     def prepare(self, photo: bytes, options: JobOptions, extras: Extras = NO_EXTRAS) -> Prepared:
         picture = Image.open(io.BytesIO(photo)).convert("RGB")
         grey = np.asarray(picture.convert("L").resize((WIDTH, LAYERS)), np.float32) / 255
-        if options.align and np.ptp(grey) == 0:
+        seen = (
+            self.look(photo)
+            if options.align
+            else Seen(photo=PhotoSize(width=picture.width, height=picture.height), faces=[])
+        )
+        if options.align and not seen.faces:
             raise JobRefused(problem("no-face-found", "No face was found in the photo", 422, "No face here."))
         if options.pack not in (None, PACK.name):
             raise JobRefused(problem("pack-not-found", "The pack does not exist", 422, "No such pack."))
-        face = FaceInfo(found=1, quad=[(0, 0), (0, 9), (9, 9), (9, 0)]) if options.align else None
+        taken = seen.faces[0] if seen.faces else None
+        face = FaceInfo(found=len(seen.faces), quad=list(taken.quad)) if taken else None
         if extras.mask is not None:
             grey = grey * np.asarray(extras.mask.resize((WIDTH, LAYERS)), np.float32) / 255
         return FakePrepared(
@@ -163,10 +195,25 @@ class FakeBackend:
             target=grey,
             aligned=picture.crop((0, 0, min(picture.width, CROP_PX), min(picture.height, CROP_PX))),
             face=face,
+            seen=seen,
+            face_index=0 if taken else None,
+            warnings=taken.warnings if taken else [],
             step_s=self.step_s,
             photo_size=picture.size,
             start=extras.start,
         )
+
+
+def fake_face(left: float, width: float, height: float) -> FaceSeen:
+    """A face that fills this part of a photo."""
+    right, middle = left + width, left + width / 2
+    return FaceSeen(
+        box=(left, 0, right, height),
+        landmarks=((left, 1), (right, 1), (middle, height / 2), (left, height), (right, height)),
+        score=0.75,
+        quad=((left, 0), (left, height), (right, height), (right, 0)),
+        warnings=[PhotoWarning(kind="cut-by-border", detail="The border cuts the face.")],
+    )
 
 
 def render(code: Code) -> Image.Image:
@@ -177,7 +224,10 @@ def render(code: Code) -> Image.Image:
 
 def load(settings: WorkerSettings) -> FakeBackend:
     """What bootstrap.run asks for."""
-    return FakeBackend(float(os.environ.get("FAKE_STEP_S", "0.01")), settings.slots or 1)
+    step_s, look_s = (
+        float(os.environ.get(name, default)) for name, default in (("FAKE_STEP_S", "0.01"), ("FAKE_LOOK_S", "0"))
+    )
+    return FakeBackend(step_s, settings.slots or 1, look_s)
 
 
 if __name__ == "__main__":

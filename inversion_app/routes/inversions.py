@@ -28,10 +28,11 @@ router = APIRouter(prefix="/v1/inversions", tags=["inversions"])
 UPLOAD_PROBLEMS = (
     "not-multipart", "form-invalid", "json-invalid", "data-url-invalid", "image-missing", "body-too-large",
     "picture-unsupported", "picture-invalid", "picture-too-small", "picture-too-large",
-    "option-unknown", "option-invalid", "pack-not-found", "storage-full",
+    "option-unknown", "option-invalid", "quad-invalid", "pack-not-found", "storage-full",
     "idempotency-key-in-use", "idempotency-key-reused", "inversion-expired", "inversion-deleted",
     "rate-limited", "queue-full", "too-many-jobs",
 )  # fmt: skip
+_OF_ONE_PHOTO = ("image-repeated", "mask-invalid", "latents-invalid", "no-face-found", "no-such-face")
 
 
 def _check_time(value: Any) -> Any:
@@ -54,7 +55,7 @@ MAX_PAGE = 100
     response_model=Inversion,
     responses={
         **answers.accepted_as("Accepted; `Location` is where to follow it.", Inversion),
-        **responses(*UPLOAD_PROBLEMS, "image-repeated", "mask-invalid", "latents-invalid"),
+        **responses(*UPLOAD_PROBLEMS, *_OF_ONE_PHOTO),
     },
     openapi_extra=one_photo(),
 )
@@ -82,7 +83,7 @@ async def submit(
             if isinstance(claim, Replayed):
                 record = claim.made
             else:
-                submission = await check_one(upload, await Terms.now(client, tenant, settings))
+                submission = await check_one(upload, await Terms.now(client, tenant, settings), client.look)
                 record = await client.submit_one(submission, tenant=tenant, once=claim)
     return await _submitted(request, client, tenant, settings, record, replayed=isinstance(claim, Replayed))
 

@@ -172,7 +172,11 @@ function remark(job) {
   if (job.stopped_by === "request") parts.push("Ended early, as it was asked to.");
   for (const { detail } of job.missing ?? []) parts.push(detail);
   if (job.stopped_by === "plateau") parts.push("Stopped when more steps gained nothing.");
-  if (job.face?.found > 1) parts.push(`${job.face.found} faces in the photo; the largest is taken.`);
+  if (job.face?.found > 1) {
+    const which = job.face_index ? `number ${job.face_index} (from 0) is taken` : "the largest is taken";
+    parts.push(`${job.face.found} faces in the photo; ${which}.`);
+  }
+  for (const warning of job.warnings ?? []) parts.push(warning.detail);
   if (job.masked) parts.push("What was painted over is the network's own.");
   if (job.pack) parts.push(`Pack ${job.pack.name} ${job.pack.version}.`);
   return parts.join(" ");

@@ -37,7 +37,7 @@ def to_quad(quad: Floats, px: int) -> Map:
     """The inverse: from a place in the picture to the px by px square."""
     there = from_quad(quad, px)
     if len(there) == 8:
-        return _as_map(np.linalg.inv(_projection(quad, px)))
+        return _as_map(np.linalg.inv(_projection(quad, px)).astype(np.float64))
     a, b, c, d, e, f = there
     linear = np.linalg.inv(np.array([[a, b], [d, e]]))
     offset = -linear @ np.array([c, f])

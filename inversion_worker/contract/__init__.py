@@ -25,6 +25,16 @@ from inversion_worker.contract.events import (
     JobQueued,
     JobStarted,
 )
+from inversion_worker.contract.faces import (
+    QUAD_TEXT,
+    FaceInfo,
+    FaceSeen,
+    PhotoSize,
+    PhotoWarning,
+    Point,
+    Quad,
+    Seen,
+)
 from inversion_worker.contract.limits import MAX_ATTEMPTS, MAX_BATCH
 from inversion_worker.contract.message import Message, Problem
 from inversion_worker.contract.options import (
@@ -40,9 +50,10 @@ from inversion_worker.contract.options import (
     Priority,
     StartKind,
 )
+from inversion_worker.contract.quads import quad_fault, share_inside
+from inversion_worker.contract.questions import QuestionHead, QuestionKind, ReplyHead
 from inversion_worker.contract.records import (
     BatchRecord,
-    FaceInfo,
     JobRecord,
     JobStatus,
     MissingResult,
@@ -63,6 +74,7 @@ __all__ = [
     "MAX_TTL_S",
     "MAX_URL_LENGTH",
     "MIN_TTL_S",
+    "QUAD_TEXT",
     "STEP_BUCKETS_S",
     "WEBHOOK_PATTERN",
     "ArtifactKey",
@@ -70,6 +82,7 @@ __all__ = [
     "DirectionInfo",
     "EventKind",
     "FaceInfo",
+    "FaceSeen",
     "FrameReady",
     "JobCanceled",
     "JobDone",
@@ -83,11 +96,21 @@ __all__ = [
     "Message",
     "MissingResult",
     "PackInfo",
+    "PhotoSize",
+    "PhotoWarning",
+    "Point",
     "Priority",
     "Problem",
+    "Quad",
+    "QuestionHead",
+    "QuestionKind",
+    "ReplyHead",
+    "Seen",
     "StartKind",
     "StopReason",
     "UsageDay",
     "WorkerFigures",
     "WorkerInfo",
+    "quad_fault",
+    "share_inside",
 ]

@@ -58,3 +58,8 @@ class ArtifactKey:
     @staticmethod
     def checkpoint(job_id: str) -> str:
         return f"{job_id}/checkpoint.safetensors"
+
+    @staticmethod
+    def question(question_id: str) -> str:
+        """The bytes of a short question that has many; they are there until it is answered."""
+        return f"{question_id}/question"

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pydantic import Field, field_validator
 
 from inversion_worker.contract.events import FINAL_EVENTS, EventKind
+from inversion_worker.contract.faces import QUAD_TEXT, Quad
 from inversion_worker.contract.message import Message
 
 HEAD_START_S = 600
@@ -27,6 +28,8 @@ MAX_URL_LENGTH = 2000
 _PORT = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})"
 WEBHOOK_PATTERN = rf"^https?://[A-Za-z0-9._-]+(:{_PORT})?([/?][!\"$-~]*)?$"
 """Shape of a webhook's address: ASCII, without user name, password or fragment; a host by name, or by IPv4."""
+MAX_FACE = 999
+"""Highest number of a face."""
 MAX_NAME_LENGTH = 64
 """Longest name of a pack or an optimizer."""
 
@@ -86,6 +89,21 @@ class JobOptions(Message):
     )
     align: bool = Field(
         True, description="Find the face and align it as FFHQ does; false takes the centre crop as it is."
+    )
+    face: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_FACE,
+        description="Which face of the photo, as POST /v1/faces and the record's `faces` count them from 0; none takes "
+        "the first, which is the largest. Not with `quad` or align=false.",
+        examples=[1],
+    )
+    quad: Quad | None = Field(
+        None,
+        description=f"Corners of the crop in the upright photo, in pixels: {QUAD_TEXT}; as four points or eight "
+        "numbers (in a form, separated by commas). No face is looked for then. It must be convex, near to a square, "
+        "and overlap the photo. Not with `face` or align=false.",
+        examples=[[[210.0, 96.0], [208.5, 540.2], [652.7, 541.7], [654.2, 97.5]]],
     )
     focus: float | None = Field(
         None,
@@ -148,6 +166,15 @@ class JobOptions(Message):
         max_length=len(EventKind),
         description="Which events the webhook is told of; in a form, separated by commas.",
     )
+
+    @field_validator("quad", mode="before")
+    @classmethod
+    def _pair_up(cls, value: object) -> object:
+        """Eight numbers are four points; and lists are tuples, which strict reading insists on."""
+        if not isinstance(value, list | tuple):
+            return value
+        points = [value[index : index + 2] for index in range(0, 8, 2)] if len(value) == 8 else value
+        return tuple(tuple(point) if isinstance(point, list) else point for point in points)
 
     @field_validator("webhook")
     @classmethod

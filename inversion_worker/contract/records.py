@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from inversion_worker.contract.faces import FaceInfo, FaceSeen, PhotoSize, PhotoWarning
 from inversion_worker.contract.message import Message, Problem
 from inversion_worker.contract.options import JobOptions
 
@@ -34,17 +35,6 @@ class StopReason(StrEnum):
     NOT_FINITE = "not_finite"
     REQUEST = "request"
     """Somebody asked for what was found by then."""
-
-
-class FaceInfo(Message):
-    """What the face detector saw in the photo."""
-
-    found: int = Field(ge=0, description="Faces in the photo; the largest is taken.")
-    quad: list[tuple[float, float]] | None = Field(
-        None,
-        description="Corners of the aligned crop in the upright photo, in pixels: top left, bottom left, bottom right, "
-        "top right.",
-    )
 
 
 class MissingResult(Message):
@@ -89,6 +79,10 @@ class JobRecord(Message):
     missing: list[MissingResult] = Field(default_factory=list, description="Results that could not be made.")
     pasted: bool = Field(False, description="The reconstruction pasted back into the photo is there.")
     face: FaceInfo | None = None
+    photo: PhotoSize | None = Field(None, description="Size of the upright photo.")
+    faces: list[FaceSeen] = Field(default_factory=list, description="Every face that was found.")
+    face_index: int | None = Field(None, description="Which of `faces` is inverted; none with `quad` or align=false.")
+    warnings: list[PhotoWarning] = Field(default_factory=list, description="What may be wrong with the photo.")
     seconds: float | None = Field(None, description="Seconds of work, without the time in the queue.")
     error: Problem | None = None
 
@@ -112,3 +106,4 @@ class UsageDay(Message):
     failed: int = Field(0, description="Jobs that ended without one.")
     canceled: int = Field(0, description="Jobs that were stopped.")
     seconds: float = Field(0.0, description="Seconds of work of the jobs that ended on this day.")
+    looked: int = Field(0, description="Photos that were only looked at.")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from drawn_face import draw_face
 from PIL import Image, ImageDraw
 from tiny import rough_pack
 
@@ -17,6 +19,7 @@ from inversion_worker.backend import Before, Extras, Prepared
 from inversion_worker.contract import FaceInfo, JobOptions, StartKind
 from inversion_worker.core_backend import CoreBackend, CorePrepared, mask_tensor, start_code
 from inversion_worker.errors import JobRefused
+from inversion_worker.frames import png
 
 pytestmark = pytest.mark.unit
 
@@ -80,12 +83,14 @@ def test_only_what_is_white_must_agree(backend: CoreBackend) -> None:
 
 
 def test_a_mask_that_does_not_fit_is_refused(backend: CoreBackend) -> None:
-    with pytest.raises(JobRefused, match="the same"):
+    with pytest.raises(JobRefused, match="the same") as caught:
         prepared(backend, Extras(mask=Image.new("L", (96, 120), 255)))
+    assert caught.value.problem.type == "/problems/mask-invalid"
     beside = Image.new("L", (120, 96), 0)
     beside.paste(255, (0, 0, 5, 96))  # the centre crop leaves this out
-    with pytest.raises(JobRefused, match="black"):
+    with pytest.raises(JobRefused, match="black") as caught:
         prepared(backend, Extras(mask=beside))
+    assert caught.value.problem.type == "/problems/mask-invalid"
 
 
 def test_a_mask_is_cut_out_as_the_face_is_and_free_outside_the_photo() -> None:
@@ -107,7 +112,7 @@ def test_the_face_is_pasted_back_only_where_one_was_looked_for(backend: CoreBack
     assert isinstance(job, CorePrepared)
     assert job.pasted(Image.new("RGB", (16, 16), "lime")) is None
     quad = [(20.0, 10.0), (20.0, 70.0), (80.0, 70.0), (80.0, 10.0)]
-    found = CorePrepared(**{**vars(job), "face": FaceInfo(found=1, quad=quad)})
+    found = replace(job, framed=replace(job.framed, face=FaceInfo(found=1, quad=quad)))
     result = found.pasted(Image.new("RGB", (16, 16), "lime"))
     assert result is not None
     assert result.size == (120, 96)
@@ -119,3 +124,57 @@ def test_a_pack_that_was_never_saved_has_no_digest(backend: CoreBackend) -> None
     (info,) = backend.packs()
     assert info.digest == ""
     assert prepared(backend, Extras()).pack_digest == ""
+
+
+def two_faces() -> bytes:
+    """A large drawn face on the left, a smaller one on the right, cut by the border."""
+    picture = draw_face((480, 256), head_px=220, centre=(130, 128))
+    picture.paste(draw_face((160, 160), head_px=150), (320, 50))
+    return png(picture)
+
+
+class TestFaces:
+    def test_a_look_finds_all_of_them_and_a_job_the_same(self, backend: CoreBackend) -> None:
+        seen = backend.look(two_faces())
+        assert (seen.photo.width, seen.photo.height) == (480, 256)
+        assert len(seen.faces) == 2
+        assert all(face.score > 0.5 for face in seen.faces)
+        job = backend.prepare(two_faces(), JobOptions(steps=1))
+        assert (job.seen, job.face_index) == (seen, 0)
+        assert job.face is not None
+        assert (job.face.found, tuple(job.face.quad or ())) == (2, seen.faces[0].quad)
+
+    def test_a_face_is_chosen_by_its_number(self, backend: CoreBackend) -> None:
+        first, second = (backend.prepare(two_faces(), JobOptions(steps=1, face=index)) for index in (0, 1))
+        assert (first.face_index, second.face_index) == (0, 1)
+        assert second.face is not None
+        assert tuple(second.face.quad or ()) == second.seen.faces[1].quad
+        assert first.seen == second.seen
+        assert first.aligned.tobytes() != second.aligned.tobytes()
+        pasted = second.pasted(Image.new("RGB", (16, 16), "lime"))
+        assert pasted is not None
+        assert pasted.getpixel((400, 130)) == (0, 255, 0)
+        assert pasted.getpixel((130, 128)) == Image.open(io.BytesIO(two_faces())).getpixel((130, 128))
+
+    def test_one_that_is_not_there(self, backend: CoreBackend) -> None:
+        with pytest.raises(JobRefused, match="There are 2 faces, 0 to 1") as caught:
+            backend.prepare(two_faces(), JobOptions(steps=1, face=2))
+        assert caught.value.problem.type == "/problems/no-such-face"
+        assert backend.look(photo()).faces == []
+
+    def test_a_quad_is_taken_as_it_is_and_nobody_looks(self, backend: CoreBackend) -> None:
+        quad = ((20.0, 10.0), (10.0, 70.0), (80.0, 75.0), (80.0, 10.0))
+        job = backend.prepare(photo(), JobOptions(steps=1, quad=quad))
+        assert job.face == FaceInfo(found=0, quad=list(quad))
+        assert (job.seen.faces, job.face_index, list(job.warnings)) == ([], None, [])
+        assert isinstance(job, CorePrepared)
+        pasted = job.pasted(Image.new("RGB", (16, 16), "lime"))
+        assert pasted is not None
+        assert pasted.getpixel((45, 40)) == (0, 255, 0)
+
+    def test_a_quad_that_leaves_the_photo_is_told_and_one_beside_it_is_refused(self, backend: CoreBackend) -> None:
+        job = backend.prepare(photo(), JobOptions(quad=((-90, 0), (-90, 96), (6, 96), (6, 0))))
+        assert [(warning.kind, "6 %" in warning.detail) for warning in job.warnings] == [("crop-outside", True)]
+        with pytest.raises(JobRefused, match="beside") as caught:
+            backend.prepare(photo(), JobOptions(quad=((-90, 0), (-90, 90), (0, 90), (0, 0))))
+        assert caught.value.problem.type == "/problems/quad-invalid"

@@ -13,7 +13,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from inversion_worker.client import Claim, Figures, Filters, Found, OnceBusy, OnceReused, Page, Place, Submission
+from inversion_worker.client import (
+    Claim,
+    Figures,
+    Filters,
+    Found,
+    NobodyAnswers,
+    OnceBusy,
+    OnceReused,
+    Page,
+    Place,
+    Submission,
+)
 from inversion_worker.contract import (
     ArtifactKey,
     BatchRecord,
@@ -29,6 +40,7 @@ from inversion_worker.contract import (
     JobStatus,
     PackInfo,
     Problem,
+    Seen,
     StartKind,
     StopReason,
     UsageDay,
@@ -59,6 +71,22 @@ SMALL = FACES.model_copy(
         "default": False,
     }
 )
+SEEN = Seen.model_validate(
+    {
+        "photo": {"width": 96, "height": 80},
+        "faces": [
+            {
+                "box": (left, 2, left + 6, 8),
+                "landmarks": [(left + 2, 4), (left + 4, 4), (left + 3, 5), (left + 2, 6), (left + 4, 6)],
+                "score": 0.99,
+                "quad": [(left, 1), (left, 9), (left + 8, 9), (left + 8, 1)],
+                "warnings": [{"kind": "cut-by-border", "detail": "The border cuts it."}],
+            }
+            for left in (1, 51)
+        ],
+    }
+)
+"""Two faces, the first on the left and the second on the right."""
 WORKER = WorkerInfo(id="w1", packs=[FACES, SMALL], slots=1, device="cpu")
 NO_FACE = Problem(
     type="/problems/no-face-found", title="No face was found in the photo", status=422, detail="Try another photo."
@@ -95,6 +123,10 @@ class FakeJobClient:
         self.tombstones: set[tuple[str, str]] = set()
         self.runs = False
         """Whether every new job is done at once."""
+        self.seen: Seen | None = SEEN
+        """What a look at any photo finds; None where no worker answers."""
+        self.looks: list[tuple[bytes, str | None]] = []
+        """Photos that were looked at, and for which tenant that counts."""
         self.no_room: Exception | None = None
         """Raised to whoever wants to submit while it is set."""
         self.counted = Figures(queued=0, running=0, oldest_queued_s=0, webhooks=0, totals={}, workers=[])
@@ -211,6 +243,13 @@ class FakeJobClient:
         last = UsageDay(date=today, submitted=len(states), seconds=1.5 * ended["succeeded"], **ended)
         return [*(UsageDay(date=date) for date in dates[:-1]), last]
 
+    async def look(self, photo: bytes, timeout_s: float, *, tenant: str | None = None) -> Seen:
+        self._fail_if_out()
+        self.looks.append((photo, tenant))
+        if self.seen is None:
+            raise NobodyAnswers("No worker that is alive answers 'look'.")
+        return self.seen
+
     async def was_known(self, tenant: str, job_id: str) -> bool:
         return (tenant, job_id) in self.tombstones
 
@@ -314,7 +353,7 @@ class FakeJobClient:
         """A worker takes the job, finds a face and writes the crop."""
         self.files[ArtifactKey.aligned(job_id)] = picture_bytes(size=(64, 64))
         event = JobStarted(attempt=1, steps=self.records[job_id].options.steps, aligned_key=ArtifactKey.aligned(job_id))
-        face = FaceInfo(found=2, quad=[(1, 1), (1, 9), (9, 9), (9, 1)])
+        face = FaceInfo(found=2, quad=list(SEEN.faces[0].quad))
         self.change(
             job_id,
             event,
@@ -326,6 +365,10 @@ class FakeJobClient:
             pack_digest=FACES.digest,
             optimizer=self.records[job_id].options.optimizer or FACES.default_optimizer,
             face=face.model_dump(),
+            photo=SEEN.photo.model_dump(),
+            faces=[seen.model_dump() for seen in SEEN.faces],
+            face_index=0,
+            warnings=[warning.model_dump() for warning in SEEN.faces[0].warnings],
         )
 
     def step(self, job_id: str, step: int, loss: float) -> None:

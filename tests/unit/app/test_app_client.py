@@ -88,6 +88,23 @@ def test_the_whole_way(client: AnyClient, service: Service, tmp_path: Path) -> N
         client.get(ended)
 
 
+def test_the_faces_of_a_photo_and_one_of_them_by_its_quad(client: AnyClient, service: Service) -> None:
+    seen = client.faces(picture_bytes())
+    assert (seen.photo, len(seen.faces)) == (ic.PhotoSize(width=96, height=80), 2)
+    second = seen.faces[1]
+    assert (second.box, second.landmarks[2], second.score) == ((51.0, 2.0, 57.0, 8.0), (54.0, 5.0), 0.99)
+    assert second.warnings == (ic.PhotoWarning(kind="cut-by-border", detail="The border cuts it."),)
+    by_quad = client.submit(picture_bytes(), quad=second.quad)
+    assert service.jobs.records[by_quad.id].options.quad == second.quad
+    flat = client.submit(picture_bytes(), quad=[part for corner in second.quad for part in corner])
+    assert service.jobs.records[flat.id].options.quad == second.quad
+    inversion = client.submit(picture_bytes(), face=1)
+    service.jobs.run(inversion.id)
+    ended = client.wait(inversion)
+    assert (ended.faces, ended.photo, ended.face_index) == (seen.faces, seen.photo, 0)
+    assert ended.warnings == seen.faces[0].warnings
+
+
 @pytest.mark.parametrize("way", ["path", "text", "bytes", "file"])
 def test_ways_to_hand_in_a_photo(client: AnyClient, service: Service, tmp_path: Path, way: str) -> None:
     file = tmp_path / "gr\u00fc\u00dfe.png"

@@ -70,8 +70,9 @@ CODE = np.zeros((10, 128), np.float32)
 UNSAYABLE = (
     "data-url-invalid",
     "picture-unsupported", "picture-invalid", "picture-too-small", "image-missing", "mask-invalid", "latents-invalid",
+    "quad-invalid", "no-such-face",
 )  # fmt: skip
-"""No schema says which bytes are a picture or a code: a request that is refused for them may be valid for the rest."""
+"""No schema says which bytes are a picture or a code, or which corners a crop: a request that is refused for them may be valid for the rest."""
 
 
 NO_TEXT = "(was string, became "
@@ -200,7 +201,8 @@ def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool
     problem = json.loads(response.content)
     cursor = problem["type"] == "/problems/option-invalid" and "`cursor`: it is no cursor" in problem["detail"]
     start = "`start` is" in problem["detail"]  # a start that contradicts the code that came along, or lacks one
-    return not (cursor or start or problem["type"].removeprefix("/problems/") in UNSAYABLE)
+    crop = "of them" in problem["detail"]  # two of `face`, `quad` and `align` contradict each other
+    return not (cursor or start or crop or problem["type"].removeprefix("/problems/") in UNSAYABLE)
 
 
 def run(url: str, max_examples: int) -> tuple[Counter[str], list[str]]:

@@ -28,17 +28,17 @@ class TestJson:
             "align": False, "target_loss": 0.01, "max_seconds": 2.5, "plateau_steps": 9, "focus": 4.5, "paste": False, "priority": "high", "ttl": 60,
             "webhook": "https://example.com/hook?x=1", "webhook_events": ["done", "frame"],
         }  # fmt: skip
-        assert set(options) == set(JobOptions.model_fields)
+        assert set(options) == set(JobOptions.model_fields) - {"face", "quad"}  # they contradict `align`
         answer = service.post(URL, json={"image": PHOTO, **options})
         assert answer.status_code == 202, answer.text
         body = answer.json()
         assert service.jobs.files[ArtifactKey.photo(body["id"])] == picture_bytes()
-        assert body["options"] == options | {"webhook_events": ["frame", "done"]}
+        assert body["options"] == options | {"webhook_events": ["frame", "done"], "face": None, "quad": None}
         assert answer.headers["location"] == f"{URL}/{body['id']}"
 
     def test_null_is_the_default(self, service: Service) -> None:
         nothing = dict.fromkeys(
-            ("pack", "optimizer", "start", "focus", "target_loss", "max_seconds", "plateau_steps", "ttl", "webhook", "mask",
+            ("pack", "optimizer", "start", "face", "quad", "focus", "target_loss", "max_seconds", "plateau_steps", "ttl", "webhook", "mask",
              "latents")
         )  # fmt: skip
         body = service.post(URL, json={"image": PHOTO, **nothing}).json()
@@ -76,7 +76,7 @@ class TestJson:
         [
             ("steps", "5"), ("steps", 1.5), ("steps", True), ("align", "true"), ("align", 1), ("seed", None),
             ("target_loss", 0), ("target_loss", "0.1"), ("max_seconds", 3601), ("plateau_steps", 0), ("ttl", 59), ("ttl", 10**9),
-            ("focus", -1), ("focus", 101), ("focus", "4"),
+            ("focus", -1), ("focus", 101), ("focus", "4"), ("face", -1), ("face", "1"), ("face", 1000), ("quad", 3),
             ("priority", "urgent"), ("webhook_events", "done"), ("webhook_events", []), ("webhook_events", ["x"]),
             ("webhook", "ftp://example.com"), ("webhook", "https://"), ("webhook", "https://u:p@example.com"),
             ("webhook", "https://example.com/#a"), ("webhook", "http://[::1"), ("webhook", "http://a:99999"),

@@ -1,0 +1,167 @@
+"""The side that answers: threads of their own, so that a question waits for no job, and takes no slot from one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from threading import Event, Thread
+from typing import Any, cast
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from inversion_worker import logs, questions, tracing
+from inversion_worker.artifacts import ArtifactStore
+from inversion_worker.backend import Backend
+from inversion_worker.connection import connect
+from inversion_worker.contract import Problem, QuestionHead, ReplyHead
+from inversion_worker.errors import JobRefused
+from inversion_worker.problems import INTERNAL
+
+log = logging.getLogger(__name__)
+
+_BLOCK_S = 1.0
+_PAUSE_S = 0.5
+_STOP_WITHIN_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A question, as its handler gets it."""
+
+    params: Mapping[str, Any]
+    """Nothing of them has been checked."""
+    body: bytes
+    until_s: float
+    """When nobody waits for the answer any more, by time.monotonic()."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a handler says."""
+
+    result: Mapping[str, Any]
+    """As JSON has it."""
+    body: bytes = b""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handler:
+    """How one kind is answered."""
+
+    answer: Callable[[Backend, Asked], Answer]
+    """Runs in any of the kind's threads. May raise: JobRefused, whose problem is then the answer."""
+    threads: int = 1
+    """Questions of this kind that a worker answers at once."""
+
+
+class Answerer:
+    """Answers questions until it is stopped. A kind that is not in the table stays where it is, for other workers."""
+
+    def __init__(
+        self, redis: Redis, artifacts: ArtifactStore, backend: Backend, handlers: Mapping[str, Handler], name: str
+    ) -> None:
+        """`name` is the worker's id."""
+        self._redis = redis
+        self._artifacts = artifacts
+        self._backend = backend
+        self._handlers = handlers
+        self._name = name
+        self._stop = Event()
+        self._threads = [
+            Thread(target=self._run, args=(kind, handler), name=f"answer-{kind}", daemon=True)
+            for kind, handler in handlers.items()
+            for _ in range(handler.threads)
+        ]
+
+    @classmethod
+    def from_url(
+        cls, redis_url: str, artifacts: ArtifactStore, backend: Backend, handlers: Mapping[str, Handler], name: str
+    ) -> Answerer:
+        return cls(connect(redis_url), artifacts, backend, handlers, name)
+
+    def announce(self, ttl_s: float) -> None:
+        """Be seen as one who answers for `ttl_s`. Raises: RedisError."""
+        if not self._stop.is_set():
+            keys = [questions.answering_key(kind) for kind in self._handlers]
+            self._redis.eval(questions.ANNOUNCE, len(keys), *keys, self._name, int(ttl_s * 1000))
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Take no further question, and end those at hand where that is soon; harmless when it never started."""
+        self._stop.set()
+        try:
+            for kind in self._handlers:
+                self._redis.zrem(questions.answering_key(kind), self._name)
+        except RedisError as error:
+            log.warning("not withdrawn, counts as there for a moment: %s", error)
+        until_s = time.monotonic() + _STOP_WITHIN_S
+        for thread in _alive(self._threads):
+            thread.join(max(0.0, until_s - time.monotonic()))
+        if not _alive(self._threads):
+            self._redis.close()
+
+    def _run(self, kind: str, handler: Handler) -> None:
+        while not self._stop.is_set():
+            try:
+                self._answer_next(kind, handler)
+            except RedisError as error:
+                log.warning("questions have to wait: %s", error)
+                self._stop.wait(_PAUSE_S)
+            except Exception:
+                log.exception("a question was lost kind=%s", kind)
+
+    def _answer_next(self, kind: str, handler: Handler) -> None:
+        popped = cast(tuple[str, str] | None, self._redis.blpop([questions.asked_key(kind)], _BLOCK_S))
+        if popped is None:
+            return
+        question_id = popped[1]
+        taken = self._take(question_id)
+        if taken is None:
+            log.info("nobody waits for the answer any more kind=%s", kind)
+            return
+        value, left_ms = taken
+        until_s = time.monotonic() + left_ms / 1000
+        text, body = questions.unpack(value)
+        head = QuestionHead.model_validate_json(text)
+        with logs.about(request_id=head.request_id), tracing.span(f"answer {kind}", head.traceparent):
+            self._reply(question_id, self._answer(kind, handler, head, body, until_s), until_s)
+
+    def _take(self, question_id: str) -> tuple[bytes, int] | None:
+        taken: Any = self._redis.execute_command(  # type: ignore[no-untyped-call]
+            "EVAL", questions.TAKE, 1, questions.question_key(question_id), **questions.AS_BYTES
+        )
+        return (taken[0], int(taken[1])) if taken else None
+
+    def _answer(self, kind: str, handler: Handler, head: QuestionHead, body: bytes, until_s: float) -> bytes:
+        began = time.monotonic()
+        try:
+            if head.stored is not None:
+                body = self._artifacts.read(head.stored) or b""
+            answer = handler.answer(self._backend, Asked(params=head.params, body=body, until_s=until_s))
+        except JobRefused as error:
+            return self._refusal(kind, error.problem)
+        except Exception:
+            log.exception("failed kind=%s", kind)
+            return self._refusal(kind, INTERNAL)
+        log.info("answered kind=%s %.0f ms", kind, 1000 * (time.monotonic() - began))
+        return questions.pack(ReplyHead(result=answer.result), answer.body)
+
+    def _refusal(self, kind: str, problem: Problem) -> bytes:
+        log.info("refused kind=%s problem=%s", kind, problem.type)
+        return questions.pack(ReplyHead(error=problem), b"")
+
+    def _reply(self, question_id: str, value: bytes, until_s: float) -> None:
+        """Say it, unless that would come too late."""
+        left_ms = int(1000 * (until_s - time.monotonic()))
+        if left_ms > 0:
+            self._redis.eval(questions.REPLY, 1, questions.reply_key(question_id), value, left_ms)
+
+
+def _alive(threads: Iterable[Thread]) -> list[Thread]:
+    return [thread for thread in threads if thread.is_alive()]

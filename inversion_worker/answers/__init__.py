@@ -1,0 +1,16 @@
+"""The table of what a worker answers at once. A further kind is a file here, an entry, and a QuestionKind.
+
+A kind has threads of its own, so that a slow one holds no other up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from inversion_worker.answering import Handler
+from inversion_worker.answers import look
+from inversion_worker.contract import QuestionKind
+
+HANDLERS: Mapping[str, Handler] = {
+    QuestionKind.LOOK: Handler(answer=look.answer),
+}

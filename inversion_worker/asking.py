@@ -1,0 +1,131 @@
+"""The side that asks: put a question to whichever worker is free, and wait for its reply, but not for long."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from inversion_worker import logs, questions, scripts, tracing
+from inversion_worker.artifacts import ArtifactStore
+from inversion_worker.contract import ArtifactKey, QuestionHead, QuestionKind, ReplyHead
+from inversion_worker.errors import JobRefused, NobodyAnswers
+
+MOST_WAITING = 64
+"""Questions of a kind that wait at a time; one more is not asked."""
+INLINE_BYTES = 1024 * 1024
+"""Most bytes that go with a question through Redis; more go through the artifact store."""
+_BLOCK_S = 1.0
+_SWEPT_AFTER_S = 60.0
+"""When a sweep takes the artifact of a question whose asker has died."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What a worker said."""
+
+    result: Mapping[str, Any]
+    """Of the question's kind: see QuestionKind."""
+    body: bytes
+    """Bytes that come with it."""
+
+
+class Asker:
+    """Raises from every method: redis.exceptions.RedisError."""
+
+    def __init__(self, redis: Redis, streams: Redis, artifacts: ArtifactStore) -> None:
+        """`streams` is for commands that block."""
+        self._redis = redis
+        self._streams = streams
+        self._artifacts = artifacts
+
+    async def ask(self, kind: QuestionKind, params: Mapping[str, Any], body: bytes, timeout_s: float) -> Reply:
+        """The reply of the first worker that is free.
+
+        Nothing of the question is left when this returns, however it does.
+
+        Raises:
+            NobodyAnswers: no worker answers this kind, too many questions wait, or the time is over.
+            JobRefused: what was asked cannot be answered; its `problem` says why.
+            StorageFull: there is no room for the bytes.
+        """
+        question_id = uuid.uuid4().hex
+        until_s = time.monotonic() + timeout_s
+        async with self._stored(question_id, body) as key:
+            head = QuestionHead(
+                params=params,
+                stored=key,
+                request_id=logs.current("request_id"),
+                traceparent=tracing.traceparent(),
+            )
+            value = questions.pack(head, b"" if key is not None else body)
+            try:
+                await self._put(kind, question_id, value, until_s)
+                return await self._reply(kind, question_id, until_s)
+            finally:
+                await asyncio.shield(self._forget(kind, question_id))
+
+    @asynccontextmanager
+    async def _stored(self, question_id: str, body: bytes) -> AsyncIterator[str | None]:
+        """Key of the artifact that holds a large body while the block lasts; None for a small one."""
+        if len(body) <= INLINE_BYTES:
+            yield None
+            return
+        key = ArtifactKey.question(question_id)
+        await self._redis.zadd(scripts.EXPIRY, {question_id: time.time() + _SWEPT_AFTER_S})
+        try:
+            await asyncio.to_thread(self._artifacts.write, key, body)
+            yield key
+        finally:
+            await asyncio.shield(self._unstore(question_id))
+
+    async def _unstore(self, question_id: str) -> None:
+        await asyncio.to_thread(self._artifacts.delete_job, question_id)
+        await self._redis.zrem(scripts.EXPIRY, question_id)
+
+    async def _put(self, kind: QuestionKind, question_id: str, value: bytes, until_s: float) -> None:
+        left_ms = int(1000 * (until_s - time.monotonic()))
+        if left_ms <= 0:
+            raise _late(kind)
+        keys = (questions.answering_key(kind), questions.asked_key(kind), questions.question_key(question_id))
+        answer: Any = await self._redis.eval(questions.ASK, len(keys), *keys, question_id, left_ms, MOST_WAITING, value)
+        if answer == "nobody":
+            raise NobodyAnswers(f"No worker that is alive answers {kind.value!r}.")
+        if answer == "full":
+            raise NobodyAnswers(f"{MOST_WAITING} questions of this kind wait already.")
+
+    async def _reply(self, kind: QuestionKind, question_id: str, until_s: float) -> Reply:
+        key = questions.reply_key(question_id)
+        while (left_s := until_s - time.monotonic()) > 0:
+            wait_s = math.ceil(1000 * min(_BLOCK_S, left_s)) / 1000  # 0 would be for ever
+            found: Any = await self._streams.execute_command(  # type: ignore[no-untyped-call]
+                "BLPOP", key, wait_s, **questions.AS_BYTES
+            )
+            if found:
+                return _read(found[1])
+        raise _late(kind)
+
+    async def _forget(self, kind: QuestionKind, question_id: str) -> None:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.lrem(questions.asked_key(kind), 1, question_id)
+            pipe.delete(questions.question_key(question_id), questions.reply_key(question_id))
+            await pipe.execute()
+
+
+def _late(kind: QuestionKind) -> NobodyAnswers:
+    return NobodyAnswers(f"No worker has answered {kind.value!r} in time.")
+
+
+def _read(value: bytes) -> Reply:
+    text, body = questions.unpack(value)
+    head = ReplyHead.model_validate_json(text)
+    if head.error is not None:
+        raise JobRefused(head.error)
+    return Reply(result=head.result, body=body)

@@ -1,0 +1,89 @@
+"""Short questions in Redis: the keys, the scripts, and the form of a value. Both sides of the seam use it.
+
+    inversion:answering:{kind}   sorted set: workers that answer this kind, by until when that holds (ms)
+    inversion:asked:{kind}       list: ids of questions that wait, oldest first
+    inversion:question:{id}      the question; it expires at its deadline, and is gone once a worker has taken it
+    inversion:reply:{id}         list of one: the reply; it expires at the same deadline
+
+All times are by Redis's own clock. Whoever takes an id whose question is gone leaves it at that: nobody waits for the
+answer any more. A worker that dies with a question loses it, and whoever asked is told so when the time is over.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+from redis.client import NEVER_DECODE
+
+AS_BYTES = {NEVER_DECODE: True}
+"""To redis.execute_command: the answer holds a picture, and is no text."""
+_KEPT_MS = 60_000
+"""How long ids wait of themselves after the last question; longer than any of them may take."""
+
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+
+# KEYS: answering, asked, question. ARGV: id, time to answer (ms), most that wait, the question.
+ASK = (
+    _NOW
+    + f"""
+if redis.call('ZCOUNT', KEYS[1], now, '+inf') == 0 then return 'nobody' end
+if redis.call('LLEN', KEYS[2]) >= tonumber(ARGV[3]) then return 'full' end
+redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[2])
+redis.call('RPUSH', KEYS[2], ARGV[1])
+redis.call('PEXPIRE', KEYS[2], {_KEPT_MS})
+return 'asked'
+"""
+)
+
+# KEYS: question. Returns the question, and how long it may take (ms); nothing where nobody waits any more.
+TAKE = """
+local left_ms = redis.call('PTTL', KEYS[1])
+if left_ms <= 0 then return nil end
+return {redis.call('GETDEL', KEYS[1]), left_ms}
+"""
+
+# KEYS: reply. ARGV: the reply, for how long it is kept (ms).
+REPLY = """
+redis.call('RPUSH', KEYS[1], ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+
+# KEYS: answering, of each kind. ARGV: worker id, for how long that holds (ms).
+ANNOUNCE = (
+    _NOW
+    + """
+for _, answering in ipairs(KEYS) do
+  redis.call('ZREMRANGEBYSCORE', answering, '-inf', now)
+  redis.call('ZADD', answering, now + ARGV[2], ARGV[1])
+end
+"""
+)
+
+
+def answering_key(kind: str) -> str:
+    return f"inversion:answering:{kind}"
+
+
+def asked_key(kind: str) -> str:
+    return f"inversion:asked:{kind}"
+
+
+def question_key(question_id: str) -> str:
+    return f"inversion:question:{question_id}"
+
+
+def reply_key(question_id: str) -> str:
+    return f"inversion:reply:{question_id}"
+
+
+def pack(head: BaseModel, body: bytes) -> bytes:
+    """A question or a reply as Redis holds it."""
+    return head.model_dump_json(exclude_defaults=True).encode() + b"\n" + body
+
+
+def unpack(value: bytes) -> tuple[bytes, bytes]:
+    """The head, as JSON, and the body."""
+    head, _, body = value.partition(b"\n")
+    return head, body
