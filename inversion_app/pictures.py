@@ -22,8 +22,10 @@ from inversion_worker.contract import Quad, share_inside
 
 MEMORY_BYTES = 2 * 1024**3
 """Most address space of the decoding process: what the limits below allow needs about 0.3 GB, the rest is room."""
-LIMITS = Limits(greedy_pixels={"WEBP": 16_000_000, "AVIF": 24_000_000, "progressive JPEG": 24_000_000})
-"""Fewer pixels of what takes more than 4 bytes a pixel, or seconds, to decode (measured: 15, 9 and 8 bytes)."""
+LIMITS = Limits(
+    greedy_pixels={"WEBP": 16_000_000, "AVIF": 24_000_000, "HEIF": 24_000_000, "progressive JPEG": 24_000_000}
+)
+"""Fewer pixels of what takes more than 4 bytes a pixel, or seconds, to decode (measured: 15, 9, 8 and 8 bytes)."""
 
 MARGIN_PX = 3
 """How far beyond the crop a mask may be white and still count: resampling looks that far."""

@@ -29,7 +29,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_NAMES = {"WEBP": "WebP", "HEIF": "HEIC photo"}
+_NAMES = {"WEBP": "WebP", "HEIF": "HEIC"}
 _SCALE_DOWN = "Scale it down and send that."
 
 
@@ -189,7 +189,7 @@ def _check_size(opened: _Opened, limits: Limits) -> None:
     kind = "progressive JPEG" if opened.is_progressive else opened.kind
     most = min(limits.max_pixels, limits.greedy_pixels.get(kind, limits.max_pixels))
     if width * height > most:
-        of = f" of {kind}" if kind in limits.greedy_pixels else ""
+        of = f" of {_NAMES.get(kind, kind)}" if kind in limits.greedy_pixels else ""
         count = f"{width * height / 1e6:.2f} megapixels; at most {most / 1e6:.0f}{of} are taken"
         said = f"It has {width} x {height} px, {count}."
         raise PictureRefused("picture-too-large", said, _SCALE_DOWN)
