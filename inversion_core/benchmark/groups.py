@@ -88,10 +88,7 @@ def poses(pictures_NCHW: Tensor) -> list[float]:
 
 
 def _held_out(data: Path, count: int, pack: Pack) -> PictureSet:
-    try:
-        _, held_out = load_pictures(data, held_out=count)
-    except ValueError as error:
-        raise OptionInvalid(str(error)) from error
+    _, held_out = load_pictures(data, held_out=count)
     if (size := held_out.pictures_NCHW.shape[-1]) != pack.resolution:
         raise OptionInvalid(f"{data} has pictures of {size} px; pack {pack.name} needs {pack.resolution}")
     return held_out

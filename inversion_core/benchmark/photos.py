@@ -12,13 +12,13 @@ from PIL import Image
 from inversion_core.errors import InversionError, NoFaceFound, OptionInvalid, PictureInvalid
 from inversion_core.faces import FaceDetector, crop_quad, find_and_align
 from inversion_core.faces.frame import Floats
+from inversion_core.picture_files import find_pictures
 from inversion_core.pictures import centre_crop, load_photo
 from inversion_core.progress import progress
 
 PORTRAIT_PX = 256
 """Least side of the picture that landmarks are read from and identity is compared in."""
 THUMBNAIL_PX = 256
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +42,7 @@ def find_photos(paths: Sequence[Path]) -> list[Path]:
     Raises:
         OptionInvalid: a folder has none.
     """
-    photos: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            photos.append(path)
-            continue
-        found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in PICTURE_SUFFIXES]
-        if not found:
-            raise OptionInvalid(f"there is no picture ({', '.join(PICTURE_SUFFIXES)}) below {path}")
-        photos += found
+    photos = [photo for path in paths for photo in (find_pictures(path) if path.is_dir() else [path])]
     return list(dict.fromkeys(photos))
 
 

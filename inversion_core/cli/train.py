@@ -52,8 +52,10 @@ def fill_export(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_data(args: argparse.Namespace) -> int:
-    count = pack_pictures(args.folders, args.out, args.size)
-    print(f"{count} pictures of {args.size} px in {args.out}")
+    packed = pack_pictures(args.folders, args.out, args.size)
+    print(f"{packed.count} pictures of {args.size} px in {args.out}")
+    if packed.broken:
+        print(f"{len(packed.broken)} of {packed.count + len(packed.broken)} files cannot be read", file=sys.stderr)
     return 0
 
 

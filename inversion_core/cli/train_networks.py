@@ -301,10 +301,7 @@ class Judges(TypedDict):
 
 def pictures_and_judges(args: argparse.Namespace) -> tuple[PictureSet, PictureSet, Judges]:
     """The archive's training and held-out pictures, and the networks that --lpips and --identity name."""
-    try:
-        training, held_out = load_pictures(args.data, held_out=args.held_out)
-    except ValueError as error:
-        raise OptionInvalid(str(error)) from error
+    training, held_out = load_pictures(args.data, held_out=args.held_out)
     return (
         training,
         held_out,

@@ -144,10 +144,7 @@ def _config(args: argparse.Namespace, pack: Pack) -> OptimizerTraining:
 
 def _pictures(args: argparse.Namespace, pack: Pack) -> tuple[PictureSet, Tensor]:
     """The archive's training pictures; and of those held out some, evenly spaced: always the same ones."""
-    try:
-        training, held_out = load_pictures(args.data, held_out=args.held_out)
-    except ValueError as error:
-        raise OptionInvalid(str(error)) from error
+    training, held_out = load_pictures(args.data, held_out=args.held_out)
     if (side_px := held_out.pictures_NCHW.shape[-1]) != pack.resolution:
         raise OptionInvalid(f"{args.data} has pictures of {side_px} px; pack {pack.name} needs {pack.resolution}")
     if not 1 <= args.real <= len(held_out):

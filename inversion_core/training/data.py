@@ -6,8 +6,11 @@ Suffixes: N picture, C channel, H W height and width, F number in a thumbnail.
 from __future__ import annotations
 
 import dataclasses
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -15,7 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+from inversion_core.errors import OptionInvalid, PictureInvalid
+from inversion_core.picture_files import find_pictures
+from inversion_core.pictures import load_photo
+from inversion_core.progress import progress
+from inversion_pictures.reading import ANY_SIZE
+
+MIN_SIZE_PX = 8
+"""Smallest side of a training picture."""
 THUMBNAIL_PX = 16
 TWIN_CORRELATION = 0.87
 """Pictures whose colour thumbnails, less the mean picture, correlate more than this are one group: twins stay on one
@@ -23,25 +33,48 @@ side of the split. On One Million Impressions this joins all versions of one fac
 (docs/experiments/2026-11-22-split-by-likeness.md)."""
 
 
-def pack_pictures(folders: list[Path], out: Path, size_px: int) -> int:
-    """Write every picture below `folders`, as squares of `size_px`, into one .npz archive; returns their number.
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """What became of the pictures below some folders."""
+
+    count: int
+    """Pictures in the archive."""
+    broken: tuple[Path, ...]
+    """Files that cannot be read; each was named on stderr."""
+
+
+def pack_pictures(folders: Sequence[Path], out: Path, size_px: int) -> Packed:
+    """Write every picture below `folders`, upright and in sRGB, as squares of `size_px`, into one .npz archive.
 
     Raises:
-        ValueError: there is no picture.
+        OptionInvalid: a folder is not there or has no picture, or the size is none.
+        PictureInvalid: none of the pictures can be read.
     """
-    files = [f for folder in folders for f in sorted(folder.rglob("*")) if f.suffix.lower() in PICTURE_SUFFIXES]
-    if not files:
-        raise ValueError(f"no picture ({', '.join(PICTURE_SUFFIXES)}) below {', '.join(map(str, folders))}")
-    pictures_NHWC = np.stack([_load_square(f, size_px) for f in files])
-    names = np.array([f"{f.parent.name}/{f.name}" for f in files])
-    np.savez(out, pictures_NHWC=pictures_NHWC, names=names, group_N=likeness_groups(pictures_NHWC))
-    return len(files)
+    if size_px < MIN_SIZE_PX:
+        raise OptionInvalid(f"the size is {size_px} px; it must be at least {MIN_SIZE_PX} px")
+    if out.is_dir():
+        raise OptionInvalid(f"{out} is a folder; name the archive, such as {out / 'pictures.npz'}")
+    files = [file for folder in folders for file in find_pictures(folder)]
+    squares, names, broken = [], [], []
+    for file in progress(files, desc="reading", unit="picture"):
+        try:
+            squares.append(_load_square(file, size_px))
+        except PictureInvalid as error:
+            print(f"skipped {file}: {error}", file=sys.stderr)
+            broken.append(file)
+            continue
+        names.append(f"{file.parent.name}/{file.name}")
+    if not squares:
+        raise PictureInvalid(f"None of the {len(files)} pictures can be read; the reason stands with each.")
+    pictures_NHWC = np.stack(squares)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(out, pictures_NHWC=pictures_NHWC, names=np.array(names), group_N=likeness_groups(pictures_NHWC))
+    return Packed(count=len(squares), broken=tuple(broken))
 
 
 def _load_square(file: Path, size_px: int) -> NDArray[np.uint8]:
-    with Image.open(file) as picture:
-        square = ImageOps.fit(picture.convert("RGB"), (size_px, size_px), Image.Resampling.LANCZOS)
-        return np.asarray(square)
+    square = ImageOps.fit(load_photo(file, ANY_SIZE), (size_px, size_px), Image.Resampling.LANCZOS)
+    return np.asarray(square)
 
 
 def likeness_groups(pictures_NHWC: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -107,21 +140,16 @@ def load_pictures(archive: Path, *, held_out: int, seed: int = 0) -> tuple[Pictu
     """Read an archive and split it by likeness group: (training, held-out), the latter at least `held_out` pictures.
 
     Raises:
-        ValueError: the archive is not one of `inversion train data`, or too small for the split.
+        OptionInvalid: the archive is not one of `inversion train data`, or too small for the split.
     """
-    with np.load(archive, allow_pickle=False) as content:
-        if not {"pictures_NHWC", "names", "group_N"} <= set(content.files):
-            raise ValueError(
-                f"{archive} is no picture archive; make one with: inversion train data FOLDER --out {archive}"
-            )
-        pictures, names, group_N = content["pictures_NHWC"], content["names"], content["group_N"]
+    pictures, names, group_N = _read_archive(archive)
     order = np.random.default_rng(seed).permutation(np.unique(group_N))
     sizes = np.array([(group_N == g).sum() for g in order])
     small = order[sizes <= max(2, held_out // 20)]  # no single person may fill the held-out part
     chosen = small[: int(np.searchsorted(np.cumsum([(group_N == g).sum() for g in small]), held_out)) + 1]
     is_held_out = np.isin(group_N, chosen)
     if is_held_out.sum() < held_out or is_held_out.all():
-        raise ValueError(f"{archive} has {len(pictures)} pictures: too few to hold out {held_out}")
+        raise OptionInvalid(f"{archive} has {len(pictures)} pictures: too few to hold out {held_out}")
 
     def subset(mask: NDArray[np.bool_]) -> PictureSet:
         tensor = torch.from_numpy(np.ascontiguousarray(pictures[mask].transpose(0, 3, 1, 2)))
@@ -130,3 +158,13 @@ def load_pictures(archive: Path, *, held_out: int, seed: int = 0) -> tuple[Pictu
         return PictureSet(pictures_NCHW=tensor, weight_N=weight_N, names=tuple(names[mask].tolist()))
 
     return subset(~is_held_out), subset(is_held_out)
+
+
+def _read_archive(archive: Path) -> tuple[NDArray[np.uint8], NDArray[np.str_], NDArray[np.int64]]:
+    try:
+        with archive.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            return content["pictures_NHWC"], content["names"], content["group_N"]
+    except (ValueError, KeyError, EOFError, BadZipFile, AttributeError, TypeError) as error:  # or a bare .npy
+        raise OptionInvalid(
+            f"{archive} is no picture archive; make one with: inversion train data FOLDER --out {archive}"
+        ) from error

@@ -37,7 +37,7 @@ def test_a_heic_photo_is_decoded_by_the_library_and_the_service(major: bytes) ->
 @needs_heif
 @pytest.mark.parametrize("share", [0.3, 0.9])
 def test_a_damaged_one_is_said_to_be_so(share: float) -> None:
-    with pytest.raises(PictureInvalid, match="HEIC is (cut short|damaged)"):
+    with pytest.raises(PictureInvalid, match=r"HEIC is (cut short|damaged)"):
         load_photo(PHOTO[: int(len(PHOTO) * share)])
 
 

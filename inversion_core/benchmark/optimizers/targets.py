@@ -58,10 +58,7 @@ def _photos(paths: Sequence[Path], pack: Pack, config: OptimizersConfig) -> Targ
 
 
 def _archive(path: Path, pack: Pack, config: OptimizersConfig) -> Targets:
-    try:
-        _, held_out = load_pictures(path, held_out=config.held_out)
-    except ValueError as error:
-        raise OptionInvalid(str(error)) from error
+    _, held_out = load_pictures(path, held_out=config.held_out)
     if (side_px := held_out.pictures_NCHW.shape[-1]) != pack.resolution:
         raise OptionInvalid(f"{path} has pictures of {side_px} px; pack {pack.name} needs {pack.resolution}")
     count = min(config.limit or len(held_out), len(held_out))
