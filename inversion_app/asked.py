@@ -22,6 +22,9 @@ _CANNOT = (
     "x-http-method", "x-http-method-override", "x-method-override",
 )  # fmt: skip
 """Header fields that make a request another one, and that nothing here honours."""
+_MAX_QUERY_BYTES = 4096
+_MAX_FIELD_BYTES = 1000
+"""Longest header field that is read as a list or as options: that takes its time."""
 _CLOSING = {"Connection": "close"}
 """The body of what is refused is not read, so the connection cannot be used again."""
 
@@ -33,6 +36,8 @@ async def check_asked(request: Request) -> None:
     `body-unexpected`.
     """
     route: APIRoute = request.scope["route"]
+    if len(request.scope["query_string"]) > _MAX_QUERY_BYTES:
+        raise ProblemError("option-invalid", f"The query has more than {_MAX_QUERY_BYTES} bytes.")
     _check_query(request, query_names(route))
     _check_headers(request, header_names(route))
     if takes_body(route):
@@ -75,9 +80,13 @@ def _check_query(request: Request, known: Iterable[str]) -> None:
 
 def _check_headers(request: Request, known: Iterable[str]) -> None:
     names = [name.decode("latin-1") for name, _ in request.headers.raw]
+    read = {*known, "content-type", "content-encoding"}
+    for name, value in request.headers.items():
+        if name in read and len(value) > _MAX_FIELD_BYTES:
+            raise ProblemError("option-invalid", f"The header field `{name}` has more than {_MAX_FIELD_BYTES} bytes.")
     if found := next((name for name in names if name in _CANNOT), None):
         raise ProblemError("header-unsupported", f"The header field `{found}` is not honoured here.", _CLOSING)
-    single = {*known, "content-type"}.difference(_LISTS)
+    single = read.difference(_LISTS)
     if repeated := _repeated(name for name in names if name in single):
         raise ProblemError("option-invalid", f"The header field `{repeated}` is given more than once.", _CLOSING)
 

@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Protocol
 
 from fastapi import Request
-from pydantic_core import from_json
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from inversion_app.codes import JSON_LIMITS, Code, read_code
 from inversion_app.errors import ProblemError
+from inversion_app.strict_json import read_json
 from inversion_worker.contract import MAX_BATCH, JobOptions
 
 IMAGE, IMAGES, MASK, LATENTS = "image", "images", "mask", "latents"
@@ -33,6 +34,8 @@ MAX_FIELDS = 64
 MAX_FIELD_BYTES = 4096
 """Most bytes of one option's value in a form."""
 _IN_MEMORY_BYTES = 1024 * 1024
+_MAX_LIST = 64
+"""Most values in the list of an option."""
 _MAX_DATA_HEADER = 200
 """Longest head of a data URL: its media type and parameters."""
 
@@ -43,10 +46,12 @@ class Upload:
 
     images: list[bytes]
     mask: bytes | None = None
-    latents: Any = None
-    """Bytes of a file, or a JSON value."""
+    latents: bytes | Code | None = None
+    """Bytes of a file, or what a JSON value said."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """The options. Of a form they are text, of JSON they have their types."""
+    blank: tuple[str, ...] = ()
+    """Options that a form has without a value: they count as not given, where there are options."""
     is_form: bool
 
 
@@ -72,10 +77,10 @@ async def receive(request: Request, max_bytes: int, *, batch: bool = False) -> A
         raise ProblemError("not-multipart", f"Content-Type: {kind[:100] or 'none'}.")
 
 
-async def _counted(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
+async def _counted(request: Request, max_bytes: int, more: str = "") -> AsyncGenerator[bytes]:
     """The body's chunks; raises at the first that makes them more than `max_bytes`."""
     # The rest of the body is never read, so the connection cannot be used again.
-    too_large = ProblemError("body-too-large", f"At most {max_bytes:,} bytes are taken.", {"Connection": "close"})
+    too_large = ProblemError("body-too-large", f"At most {max_bytes:,} bytes are taken{more}.", {"Connection": "close"})
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > max_bytes:
         raise too_large
@@ -152,6 +157,7 @@ class _Form:
             mask=await self._file(MASK, "mask-invalid"),
             latents=await self._file(LATENTS, "latents-invalid"),
             fields={name: value for name, value in options if value != ""} | unknown,
+            blank=tuple(name for name, value in options if value == ""),
             is_form=True,
         )
 
@@ -187,9 +193,11 @@ async def _image(image: UploadFile | str) -> bytes:
 
 @asynccontextmanager
 async def _received_json(request: Request, max_bytes: int, batch: bool) -> AsyncGenerator[Body]:
+    most = min(max_bytes, request.app.state.settings.max_json_bytes)
+    more = f" in JSON, and {max_bytes:,} as a form" if most < max_bytes else ""
     with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as file:
         try:
-            async with aclosing(_counted(request, max_bytes)) as chunks:
+            async with aclosing(_counted(request, most, more)) as chunks:
                 async for chunk in chunks:
                     await asyncio.to_thread(file.write, chunk) if len(chunk) > 65536 else file.write(chunk)
         except ClientDisconnect as error:
@@ -210,20 +218,18 @@ class _Json:
     def _load(self) -> Upload:
         self._file.seek(0)
         try:
-            found = from_json(self._file.read(), allow_inf_nan=False, cache_strings="none")
-        except (ValueError, RecursionError) as error:
-            raise ProblemError("json-invalid", f"{str(error)[:200]}.") from error
+            found = read_json(self._file.read(), JSON_LIMITS)
+        except ValueError as error:
+            raise ProblemError("json-invalid", f"{error}.") from error
         if not isinstance(found, dict):
             raise ProblemError("json-invalid", "It holds no object.")
         images = self._images(found)
         mask, latents = (None, None) if self._batch else (found.pop(MASK, None), found.pop(LATENTS, None))
-        if isinstance(latents, str):
-            latents = data_url(LATENTS, latents)
         return Upload(
             images=[data_url(name, image) for name, image in images],
             mask=None if mask is None else data_url(MASK, mask),
-            latents=latents,
-            fields=found,
+            latents=None if latents is None else _code(latents),
+            fields={name: _option(name, value) for name, value in found.items()},
             is_form=False,
         )
 
@@ -235,6 +241,26 @@ class _Json:
         if not isinstance(images, list):
             raise ProblemError("image-missing", "`images` is no list.")
         return [(f"{IMAGES}[{index}]", image) for index, image in enumerate(images)]
+
+
+def _code(latents: Any) -> bytes | Code:
+    return data_url(LATENTS, latents) if isinstance(latents, str) else read_code(latents)
+
+
+def _option(name: str, value: Any) -> Any:
+    """The value of an option; of a name that is none, all that counts is the name. Raises: ProblemError."""
+    if name not in JobOptions.model_fields:
+        return None
+    if _size(value) > _MAX_LIST:
+        raise ProblemError("option-invalid", f"`{name}`: holds more than any option does.")
+    return value
+
+
+def _size(value: Any) -> int:
+    """How many values there are in a list, and in the lists in it. No option is an object, nor holds one."""
+    if isinstance(value, dict):
+        return _MAX_LIST + 1
+    return sum(1 + _size(each) for each in value) if isinstance(value, list) else 0
 
 
 def data_url(name: str, url: Any) -> bytes:

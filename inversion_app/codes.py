@@ -6,8 +6,8 @@ it comes back as a start. Suffixes: L style layer, D latent width.
 
 from __future__ import annotations
 
+import hashlib
 import io
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,18 @@ from safetensors import numpy as safetensors
 
 from inversion_app.errors import ProblemError
 from inversion_app.schemas import Latents, PackName
+from inversion_app.strict_json import Limits, read_json
 
 NPY, SAFETENSORS, JSON = "application/octet-stream", "application/x-safetensors", "application/json"
 """npy has no media type of its own."""
 MAX_LAYERS, MAX_WIDTH = 64, 4096
 """Largest code that is believed to be one."""
+MAX_CODE_BYTES = 8 * 1024 * 1024
+"""Largest file of a code: the largest code takes 2 MiB as 64-bit floats, and 7 as JSON."""
+JSON_LIMITS = Limits(values=MAX_LAYERS * MAX_WIDTH + 1000)
+"""Of a code as JSON, and of a request that holds one."""
+_MAX_HEADER_BYTES = 65_536
+"""Longest header of a safetensors file; one of a code has some 200 bytes."""
 _TENSOR = "latents"
 Floats = NDArray[np.float32]
 
@@ -34,6 +41,11 @@ class Code:
     pack: str | None = None
     version: str | None = None
     digest: str | None = None
+
+    @property
+    def facts(self) -> list[str | None]:
+        """What tells it from another one, in short."""
+        return [hashlib.sha256(self.npy()).hexdigest(), self.pack, self.version, self.digest]
 
     def npy(self) -> bytes:
         """As the worker reads it."""
@@ -83,10 +95,12 @@ def read_code(given: Any) -> Code:
 
 
 def _from_bytes(data: bytes) -> Code:
+    if len(data) > MAX_CODE_BYTES:
+        raise ValueError(f"it has {len(data):,} bytes, and no code has more than {MAX_CODE_BYTES:,}")
     if data.startswith(b"\x93NUMPY"):
         return Code(w_LD=_single(_read_npy(data)))
     if data.lstrip()[:1] in (b"{", b"["):
-        return _from_json(json.loads(data))
+        return _from_json(read_json(data, JSON_LIMITS))
     if len(data) > 8 and data[8:9] == b"{":
         return _read_safetensors(data)
     raise ValueError("it is neither npy nor safetensors nor JSON")
@@ -108,11 +122,14 @@ def _read_npy(data: bytes) -> NDArray[Any]:
 
 
 def _read_safetensors(data: bytes) -> Code:
+    length = int.from_bytes(data[:8], "little")
+    if length > _MAX_HEADER_BYTES:
+        raise ValueError("its header is longer than that of any code")
+    header = read_json(data[8 : 8 + length].rstrip(b" "), JSON_LIMITS)
     tensors = safetensors.load(data)
     name = _TENSOR if _TENSOR in tensors else next(iter(tensors)) if len(tensors) == 1 else None
     if name is None:
         raise ValueError(f"it needs one tensor, or one named {_TENSOR}")
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     said = {key: value for key, value in header.get("__metadata__", {}).items() if value}
     w_LD = _single(tensors[name])
     return Code(w_LD=w_LD, pack=said.get("pack"), version=said.get("version"), digest=said.get("digest"))

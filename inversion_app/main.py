@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from inversion_app import cross_origin, errors, outages, told, uploads
 from inversion_app.asked import check_asked
+from inversion_app.cookies import PlainCookies
 from inversion_app.egress import CheckedNetwork, Sender
 from inversion_app.guard import Guard
 from inversion_app.heads import Heads
@@ -128,6 +129,7 @@ def create_app(
     app.add_middleware(Guard, settings=settings)
     cross_origin.allow(app, settings.cors_origins)
     app.add_middleware(Heads)
+    app.add_middleware(PlainCookies)
     app.add_middleware(Envelope)  # the last one added is the outermost
     return app
 

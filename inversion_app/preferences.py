@@ -13,6 +13,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from fastapi import Header, Request
 
 from inversion_app.bodies import Upload
+from inversion_app.codes import Code
 from inversion_app.errors import ProblemError
 from inversion_worker.client import Claim, JobClient, OnceBusy, OnceReused
 from inversion_worker.contract import BatchRecord, JobRecord
@@ -53,8 +54,8 @@ def wait_s(request: Request, most_s: int) -> int | None:
 
 def fingerprint(what: str, upload: Upload) -> str:
     """What a request asks for, whatever its boundaries, order of fields and encoding."""
-    latents = upload.latents
-    latents = _digest(latents) if isinstance(latents, bytes) else latents
+    code = upload.latents
+    latents = code.facts if isinstance(code, Code) else None if code is None else _digest(code)
     parts: list[Any] = [what, [_digest(image) for image in upload.images], latents, dict(upload.fields)]
     parts.append(_digest(upload.mask) if upload.mask is not None else None)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -21,6 +21,8 @@ class AppSettings(ClientSettings):
     """Most bytes of one request body; counted while they arrive."""
     max_batch_bytes: int = Field(64 * MEBIBYTE, ge=1024)
     """Most bytes of the body of a batch; all of its photos are in memory at once."""
+    max_json_bytes: int = Field(8 * MEBIBYTE, ge=1024)
+    """Most bytes of a request body in JSON, of a batch too: it is parsed in memory. Larger photos come as a form."""
     max_wait_s: int = Field(60, ge=0)
     """Longest time that `Prefer: wait` may ask for."""
     decode_timeout_s: float = Field(10.0, gt=0)

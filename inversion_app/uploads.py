@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -34,7 +35,9 @@ async def check_one(upload: Upload, terms: Terms, look: Look) -> Submission:
     """The one photo of an upload with all that came along, checked. Raises: ProblemError."""
     options = parse_options(upload, (*FILES,))
     photo = _only_photo(upload)
-    code = read_code(upload.latents) if upload.latents is not None else None
+    code = upload.latents
+    if isinstance(code, bytes):
+        code = await asyncio.to_thread(read_code, code)
     options = _with_start(options, code)
     options = terms.settled(options, code)
     crop = crop_of(options)
@@ -46,7 +49,8 @@ async def check_one(upload: Upload, terms: Terms, look: Look) -> Submission:
 
 async def check_photo(upload: Upload, files: Sequence[str], timeout_s: float) -> bytes:
     """The one photo of an upload that takes no options, checked. Raises: ProblemError."""
-    if unknown := [*upload.fields, *(name for name in (MASK, LATENTS) if getattr(upload, name) is not None)]:
+    came_along = [name for name in (MASK, LATENTS) if getattr(upload, name) is not None]
+    if unknown := [*upload.fields, *upload.blank, *came_along]:
         known = ", ".join(files)
         raise ProblemError("option-unknown", f"`{unknown[0][:100]}` is no field. Known fields: {known}.")
     photo = _only_photo(upload)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -53,7 +54,8 @@ async def submit(
     async with receive(request, settings.max_batch_bytes, batch=True) as body, slots:
         upload = await body.load()
         stored = Stored("batch", client.batch)
-        async with only_once(client, tenant, idempotency_key, fingerprint("batch", upload), stored) as claim:
+        print_ = await asyncio.to_thread(fingerprint, "batch", upload)
+        async with only_once(client, tenant, idempotency_key, print_, stored) as claim:
             if isinstance(claim, Replayed):
                 batch = claim.made
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -72,14 +73,16 @@ async def submit(
 
     The photo is checked before a job is made: format, size, and that it decodes. Options are checked
     against the packs that live workers have announced. While no worker is alive the photo is queued
-    all the same, and the worker that takes it checks pack, optimizer and start then.
+    all the same, and the worker that takes it checks pack, optimizer and start then. JSON may have 8 MiB
+    where nobody has set another limit; larger photos come as a form.
 
         curl -F image=@face.jpg -F steps=50 -F optimizer=adam http://127.0.0.1:8000/v1/inversions
     """
     async with receive(request, settings.max_upload_bytes) as body, slots:
         upload = await body.load()
         stored = Stored("inversion", client.get)
-        async with only_once(client, tenant, idempotency_key, fingerprint("inversion", upload), stored) as claim:
+        print_ = await asyncio.to_thread(fingerprint, "inversion", upload)
+        async with only_once(client, tenant, idempotency_key, print_, stored) as claim:
             if isinstance(claim, Replayed):
                 record = claim.made
             else:

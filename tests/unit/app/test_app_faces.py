@@ -67,6 +67,7 @@ class TestLook:
         refused(looked(service, bytes(LIMIT_BYTES + 1)), 413, "body-too-large")
         refused(service.post(LOOK, json={}), 422, "image-missing")
         assert "`steps`" in refused(looked(service, steps="5"), 422, "option-unknown")
+        assert "`steps`" in refused(looked(service, steps=""), 422, "option-unknown")
         files = {"image": ("a.png", PHOTO), "mask": ("b.png", mask())}
         assert "`mask`" in refused(service.post(LOOK, files=files), 422, "option-unknown")
         refused(service.post(LOOK, files=[("image", ("a", PHOTO)), ("image", ("b", PHOTO))]), 422, "image-repeated")
