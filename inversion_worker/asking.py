@@ -18,13 +18,22 @@ from inversion_worker.artifacts import ArtifactStore
 from inversion_worker.contract import ArtifactKey, QuestionHead, QuestionKind, ReplyHead
 from inversion_worker.errors import JobRefused, NobodyAnswers
 
-MOST_WAITING = 64
-"""Questions of a kind that wait at a time; one more is not asked."""
-INLINE_BYTES = 1024 * 1024
-"""Most bytes that go with a question through Redis; more go through the artifact store."""
 _BLOCK_S = 1.0
-_SWEPT_AFTER_S = 60.0
-"""When a sweep takes the artifact of a question whose asker has died."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """How much questions may take up."""
+
+    most_waiting: int = 64
+    """Questions of a kind that wait at a time; one more is not asked."""
+    inline_bytes: int = 1024 * 1024
+    """Most bytes that go with a question through Redis; more go through the artifact store."""
+    swept_after_s: float = 60.0
+    """When a sweep takes the artifact of a question whose asker has died."""
+
+
+BOUNDS = Bounds()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +49,12 @@ class Reply:
 class Asker:
     """Raises from every method: redis.exceptions.RedisError."""
 
-    def __init__(self, redis: Redis, streams: Redis, artifacts: ArtifactStore) -> None:
+    def __init__(self, redis: Redis, streams: Redis, artifacts: ArtifactStore, bounds: Bounds = BOUNDS) -> None:
         """`streams` is for commands that block."""
         self._redis = redis
         self._streams = streams
         self._artifacts = artifacts
+        self._bounds = bounds
 
     async def ask(self, kind: QuestionKind, params: Mapping[str, Any], body: bytes, timeout_s: float) -> Reply:
         """The reply of the first worker that is free.
@@ -75,11 +85,11 @@ class Asker:
     @asynccontextmanager
     async def _stored(self, question_id: str, body: bytes) -> AsyncIterator[str | None]:
         """Key of the artifact that holds a large body while the block lasts; None for a small one."""
-        if len(body) <= INLINE_BYTES:
+        if len(body) <= self._bounds.inline_bytes:
             yield None
             return
         key = ArtifactKey.question(question_id)
-        await self._redis.zadd(scripts.EXPIRY, {question_id: time.time() + _SWEPT_AFTER_S})
+        await self._redis.eval(questions.HOLD, 1, scripts.EXPIRY, question_id, self._bounds.swept_after_s)
         try:
             await asyncio.to_thread(self._artifacts.write, key, body)
             yield key
@@ -94,12 +104,13 @@ class Asker:
         left_ms = int(1000 * (until_s - time.monotonic()))
         if left_ms <= 0:
             raise _late(kind)
+        most = self._bounds.most_waiting
         keys = (questions.answering_key(kind), questions.asked_key(kind), questions.question_key(question_id))
-        answer: Any = await self._redis.eval(questions.ASK, len(keys), *keys, question_id, left_ms, MOST_WAITING, value)
+        answer: Any = await self._redis.eval(questions.ASK, len(keys), *keys, question_id, left_ms, most, value)
         if answer == "nobody":
             raise NobodyAnswers(f"No worker that is alive answers {kind.value!r}.")
         if answer == "full":
-            raise NobodyAnswers(f"{MOST_WAITING} questions of this kind wait already.")
+            raise NobodyAnswers(f"{most} questions of this kind wait already.")
 
     async def _reply(self, kind: QuestionKind, question_id: str, until_s: float) -> Reply:
         key = questions.reply_key(question_id)

@@ -121,12 +121,13 @@ class Attempt:
         self._missing.tried("aligned", lambda: self._store(key, png(prepared.aligned)))
         started = JobStarted(attempt=self._record.attempts, steps=self._record.options.steps, aligned_key=key)
         pack = {"pack_name": prepared.pack_name, "pack_version": prepared.pack_version}
+        framed = prepared.framing
         seen = {
-            "face": prepared.face,
-            "photo": prepared.seen.photo,
-            "faces": prepared.seen.faces,
-            "face_index": prepared.face_index,
-            "warnings": list(prepared.warnings),
+            "face": framed.face,
+            "photo": framed.seen.photo,
+            "faces": framed.seen.faces,
+            "face_index": framed.face_index,
+            "warnings": list(framed.warnings),
         }
         self._update(
             started,
@@ -222,7 +223,7 @@ class Attempt:
         self._store(ArtifactKey.latents(self._lease.job_id), npy(best.code()))
         image = self._missing.tried("image", lambda: self._store_image(prepared, best))
         if self._record.options.paste and image is None:
-            self._missing.add(["pasted"] if prepared.face is not None else [])
+            self._missing.add(["pasted"] if prepared.framing.face is not None else [])
         pasted = image is not None and self._missing.tried("pasted", lambda: self._paste(prepared, image))
         done = JobDone(step=best.step, loss=best.loss)
         found = {"best_step": best.step, "best_loss": best.loss, "result_step": best.step, "stopped_by": reason}

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from inversion_worker.contract import FaceInfo, JobOptions, PackInfo, PhotoWarning, Seen, StopReason
+from inversion_worker.contract import JobOptions, PackInfo, Seen, StopReason
+from inversion_worker.framing import Framing
 
 Code = NDArray[np.float32]
 """A W+ code, float32, (L, D): one row of latent width D for each style layer."""
@@ -94,20 +95,8 @@ class Prepared(Protocol):
         """The crop that is inverted."""
 
     @property
-    def face(self) -> FaceInfo | None:
-        """Where the crop lies; None with align=false."""
-
-    @property
-    def seen(self) -> Seen:
-        """The photo's size, and the faces in it; none where nothing was looked for."""
-
-    @property
-    def face_index(self) -> int | None:
-        """Which of the faces was taken; None where none was."""
-
-    @property
-    def warnings(self) -> Sequence[PhotoWarning]:
-        """What may spoil the result."""
+    def framing(self) -> Framing:
+        """Where the crop lies, and why."""
 
     def steps(self, before: Before = NOTHING) -> Iterator[BackendStep]:
         """The Steps from the start, or those from a checkpoint on: the same ones as without the break."""

@@ -23,6 +23,7 @@ from inversion_core.errors import NoFaceFound, OptionInvalid
 from inversion_core.faces import Face, FaceDetector, align, crop_mask, find_faces, no_face_found, paste_back
 from inversion_core.packs import DEFAULT_PACK, Pack, list_packs, load_pack
 from inversion_core.pictures import centre_crop, load_photo, to_image, to_tensor
+from inversion_worker import framing
 from inversion_worker.backend import NO_EXTRAS, NOTHING, Before, Code, Extras, Prepared
 from inversion_worker.contract import (
     DirectionInfo,
@@ -32,22 +33,19 @@ from inversion_worker.contract import (
     PackInfo,
     PhotoSize,
     PhotoWarning,
-    Quad,
     Seen,
     StartKind,
     StopReason,
-    share_inside,
 )
 from inversion_worker.errors import BackendUnavailable, JobRefused
-from inversion_worker.problems import MASK_BLACK, mask_size, no_such_face, problem, quad_beside
+from inversion_worker.framing import Framing
+from inversion_worker.problems import MASK_BLACK, mask_size, problem
 from inversion_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
 REMEDIES = {NoFaceFound.slug: "Or set align=false to take the centre of the picture as it is."}
 """What a caller of the service can do besides what the library says: the library knows no options of the service."""
-LEAST_INSIDE = 0.5
-"""Share of a quad within the photo below which a job warns."""
 
 
 def load(settings: WorkerSettings) -> CoreBackend:
@@ -114,12 +112,13 @@ class CoreBackend:
         with _refusing():
             pack = self._pack(options.pack)
             upright = load_photo(photo)
-            framed = self._framed(upright, options, pack.resolution)
+            framed = self._framing(upright, options)
             return CorePrepared(
                 pack=pack,
                 options=options,
                 photo=photo,
-                framed=framed,
+                aligned=_cut_out(upright, framed, pack.resolution),
+                framing=framed,
                 engine=self._engine,
                 start_LD=start_code(pack, extras.start),
                 mask_HW=mask_tensor(extras.mask, upright, framed.face, pack.resolution),
@@ -152,59 +151,35 @@ class CoreBackend:
             )
         return found
 
-    def _framed(self, upright: Image.Image, options: JobOptions, side_px: int) -> Framed:
+    def _framing(self, upright: Image.Image, options: JobOptions) -> Framing:
         """The part of the photo that is inverted. Raises: NoFaceFound, JobRefused."""
         if not options.align:
-            return Framed(image=centre_crop(upright, side_px), seen=_seen(upright, []))
+            return framing.middle(_size(upright))
         if options.quad is not None:
-            return _framed_by_quad(upright, options.quad, side_px)
+            return framing.by_quad(_size(upright), options.quad)
         faces = self._faces(upright)
         if not faces:
             raise no_face_found(upright)
-        index = options.face or 0
-        if index >= len(faces):
-            raise JobRefused(no_such_face(index, len(faces)))
-        aligned = align(upright, faces[index], side_px)
-        seen = _seen(upright, faces)
-        face = FaceInfo(found=len(faces), quad=list(seen.faces[index].quad))
-        return Framed(image=aligned.image, seen=seen, face=face, face_index=index, warnings=seen.faces[index].warnings)
+        return framing.by_face(_seen(upright, faces), options.face or 0)
 
     def _faces(self, upright: Image.Image) -> list[Face]:
         with self._detecting:  # the threads of several at once would get into each other's way
             return find_faces(upright, self._detector)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Framed:
-    """The part of a photo that is inverted, and how it was found."""
-
-    image: Image.Image
-    seen: Seen
-    face: FaceInfo | None = None
-    face_index: int | None = None
-    warnings: Sequence[PhotoWarning] = ()
+def _cut_out(upright: Image.Image, framed: Framing, side_px: int) -> Image.Image:
+    if framed.face is None or framed.face.quad is None:
+        return centre_crop(upright, side_px)
+    return align(upright, np.array(framed.face.quad), side_px).image
 
 
-def _framed_by_quad(upright: Image.Image, quad: Quad, side_px: int) -> Framed:
-    """What lies under a quad that was sent. Raises: JobRefused, where that is nothing."""
-    share = share_inside(quad, upright.width, upright.height)
-    if share <= 0:
-        raise JobRefused(quad_beside(upright.width, upright.height))
-    outside = PhotoWarning(
-        kind="crop-outside",
-        detail=f"Only {100 * share:.0f} % of the quad lies within the photo; the rest is mirrored and blurred.",
-    )
-    return Framed(
-        image=align(upright, np.array(quad), side_px).image,
-        seen=_seen(upright, []),
-        face=FaceInfo(found=0, quad=list(quad)),
-        warnings=[outside] if share < LEAST_INSIDE else [],
-    )
+def _size(upright: Image.Image) -> PhotoSize:
+    return PhotoSize(width=upright.width, height=upright.height)
 
 
 def _seen(upright: Image.Image, faces: Sequence[Face]) -> Seen:
     return Seen(
-        photo=PhotoSize(width=upright.width, height=upright.height),
+        photo=_size(upright),
         faces=[
             FaceSeen.model_validate(
                 {
@@ -227,30 +202,11 @@ class CorePrepared:
     pack: Pack
     options: JobOptions
     photo: bytes
-    framed: Framed
+    aligned: Image.Image
+    framing: Framing
     engine: Engine
     start_LD: Tensor | None
     mask_HW: Tensor | None
-
-    @property
-    def aligned(self) -> Image.Image:
-        return self.framed.image
-
-    @property
-    def face(self) -> FaceInfo | None:
-        return self.framed.face
-
-    @property
-    def seen(self) -> Seen:
-        return self.framed.seen
-
-    @property
-    def face_index(self) -> int | None:
-        return self.framed.face_index
-
-    @property
-    def warnings(self) -> Sequence[PhotoWarning]:
-        return self.framed.warnings
 
     @property
     def pack_name(self) -> str:
@@ -269,9 +225,9 @@ class CorePrepared:
         return self.options.optimizer or self.pack.default_optimizer
 
     def pasted(self, image: Image.Image) -> Image.Image | None:
-        if self.face is None or self.face.quad is None:
+        if self.framing.face is None or self.framing.face.quad is None:
             return None
-        return paste_back(load_photo(self.photo), image, np.array(self.face.quad))
+        return paste_back(load_photo(self.photo), image, np.array(self.framing.face.quad))
 
     def steps(self, before: Before = NOTHING) -> Iterator[CoreStep]:
         with _refusing(), self.engine.submit(self._request(before)) as ticket:

@@ -37,6 +37,9 @@ return 'asked'
 """
 )
 
+# KEYS: expiry (see scripts.py). ARGV: id, after how long a sweep takes its artifacts (s).
+HOLD = _NOW + "redis.call('ZADD', KEYS[1], now / 1000 + ARGV[2], ARGV[1])"
+
 # KEYS: question. Returns the question, and how long it may take (ms); nothing where nobody waits any more.
 TAKE = """
 local left_ms = redis.call('PTTL', KEYS[1])

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from inversion_worker import framing
 from inversion_worker.backend import NO_EXTRAS, NOTHING, Before, Code, Extras, Prepared
 from inversion_worker.bootstrap import run
 from inversion_worker.contract import (
-    FaceInfo,
     FaceSeen,
     JobOptions,
     PackInfo,
@@ -36,6 +36,7 @@ from inversion_worker.contract import (
     StopReason,
 )
 from inversion_worker.errors import JobRefused
+from inversion_worker.framing import Framing
 from inversion_worker.problems import problem
 from inversion_worker.settings import WorkerSettings
 
@@ -85,10 +86,7 @@ class FakePrepared:
     options: JobOptions
     target: Code
     aligned: Image.Image
-    face: FaceInfo | None
-    seen: Seen
-    face_index: int | None
-    warnings: list[PhotoWarning]
+    framing: Framing
     step_s: float
     photo_size: tuple[int, int]
     start: Code | None = None
@@ -133,7 +131,7 @@ class FakePrepared:
         return render(code)
 
     def pasted(self, image: Image.Image) -> Image.Image | None:
-        return image.resize(self.photo_size) if self.face else None
+        return image.resize(self.photo_size) if self.framing.face else None
 
     def _begin(self, resume: bytes | None) -> tuple[int, Code, Code]:
         if resume is None:
@@ -177,31 +175,30 @@ class FakeBackend:
     def prepare(self, photo: bytes, options: JobOptions, extras: Extras = NO_EXTRAS) -> Prepared:
         picture = Image.open(io.BytesIO(photo)).convert("RGB")
         grey = np.asarray(picture.convert("L").resize((WIDTH, LAYERS)), np.float32) / 255
-        seen = (
-            self.look(photo)
-            if options.align
-            else Seen(photo=PhotoSize(width=picture.width, height=picture.height), faces=[])
-        )
-        if options.align and not seen.faces:
-            raise JobRefused(problem("no-face-found", "No face was found in the photo", 422, "No face here."))
+        framed = self._framing(photo, options, PhotoSize(width=picture.width, height=picture.height))
         if options.pack not in (None, PACK.name):
             raise JobRefused(problem("pack-not-found", "The pack does not exist", 422, "No such pack."))
-        taken = seen.faces[0] if seen.faces else None
-        face = FaceInfo(found=len(seen.faces), quad=list(taken.quad)) if taken else None
         if extras.mask is not None:
             grey = grey * np.asarray(extras.mask.resize((WIDTH, LAYERS)), np.float32) / 255
         return FakePrepared(
             options=options,
             target=grey,
             aligned=picture.crop((0, 0, min(picture.width, CROP_PX), min(picture.height, CROP_PX))),
-            face=face,
-            seen=seen,
-            face_index=0 if taken else None,
-            warnings=taken.warnings if taken else [],
+            framing=framed,
             step_s=self.step_s,
             photo_size=picture.size,
             start=extras.start,
         )
+
+    def _framing(self, photo: bytes, options: JobOptions, size: PhotoSize) -> Framing:
+        if not options.align:
+            return framing.middle(size)
+        if options.quad is not None:
+            return framing.by_quad(size, options.quad)
+        seen = self.look(photo)
+        if not seen.faces:
+            raise JobRefused(problem("no-face-found", "No face was found in the photo", 422, "No face here."))
+        return framing.by_face(seen, options.face or 0)
 
 
 def fake_face(left: float, width: float, height: float) -> FaceSeen:

@@ -9,17 +9,18 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
+import anyio
 import pytest
 from fake_worker import FakeBackend
 from PIL import Image
 from redis import Redis
-from worker_process import StartWorker, at_step
+from worker_process import StartWorker, at_step, finished
 
-from inversion_worker import asking, questions
+from inversion_worker import questions
 from inversion_worker.answering import Answer, Answerer, Asked, Handler
 from inversion_worker.answers import HANDLERS
 from inversion_worker.artifacts import ArtifactStore
-from inversion_worker.asking import Asker
+from inversion_worker.asking import BOUNDS, Asker, Bounds
 from inversion_worker.client import JobClient, JobRefused, NobodyAnswers
 from inversion_worker.connection import connect, connect_streams
 from inversion_worker.contract import JobOptions, JobStatus, QuestionKind
@@ -79,7 +80,7 @@ def left_in(redis: Redis, artifacts_dir: Path) -> list[str]:
     return [*keys, *redis.zrange("inversion:expiry", 0, -1), *(str(path) for path in artifacts_dir.iterdir())]
 
 
-@pytest.mark.parametrize("size", [0, 10, asking.INLINE_BYTES + 1], ids=["nothing", "small", "large"])
+@pytest.mark.parametrize("size", [0, 10, BOUNDS.inline_bytes + 1], ids=["nothing", "small", "large"])
 async def test_a_question_is_answered_and_nothing_is_left(
     asker: Asker, answering: Answering, redis: Redis, artifacts_dir: Path, size: int
 ) -> None:
@@ -96,7 +97,7 @@ async def test_where_nobody_answers_that_kind_it_is_said_at_once(
 ) -> None:
     answering({"other": Handler(answer=echo)})  # of a newer version
     began = time.monotonic()
-    for body in (b"photo", bytes(asking.INLINE_BYTES + 1)):
+    for body in (b"photo", bytes(BOUNDS.inline_bytes + 1)):
         with pytest.raises(NobodyAnswers, match="alive"):
             await asker.ask(LOOK, {}, body, 5)
     assert time.monotonic() - began < 2
@@ -134,12 +135,37 @@ async def test_the_deadline_holds_and_nothing_is_left_of_a_late_answer(
     assert (await asker.ask(LOOK, {}, b"three", 5)).body == b"eerht"
 
 
-async def test_only_so_many_wait(asker: Asker, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_so_many_wait(settings: WorkerSettings, redis: Redis) -> None:
     redis.zadd(questions.answering_key(LOOK), {"busy": time.time() * 1000 + 60_000})
-    monkeypatch.setattr(asking, "MOST_WAITING", 3)
+    client = connect_streams(settings.redis_url)
+    asker = Asker(client, client, ArtifactStore(settings.artifacts_url), Bounds(most_waiting=3))
     results = await asyncio.gather(*(asker.ask(LOOK, {}, b"", 0.5) for _ in range(5)), return_exceptions=True)
     told = sorted(str(result) for result in results)
     assert ["wait already" in text for text in told] == [True, True, False, False, False], told
+    await client.aclose()
+
+
+async def test_what_an_asker_leaves_that_dies_is_swept(
+    settings: WorkerSettings, client: JobClient, redis: Redis, artifacts_dir: Path
+) -> None:
+    connection = connect_streams(settings.redis_url)
+    bounds = Bounds(inline_bytes=3, swept_after_s=0.2)
+    asker = Asker(connection, connection, ArtifactStore(settings.artifacts_url), bounds)
+    redis.zadd(questions.answering_key(LOOK), {"busy": time.time() * 1000 + 60_000})
+    asked = asyncio.create_task(asker.ask(LOOK, {}, b"photo", 20))
+    with anyio.fail_after(5):
+        while not redis.keys("inversion:question:*"):
+            await asyncio.sleep(0.02)
+    (folder,) = artifacts_dir.iterdir()
+    assert await client.sweep() == 0
+    await asyncio.sleep(0.3)
+    await client.sweep()  # while the asker hangs
+    assert not folder.exists()
+    assert redis.zrange("inversion:expiry", 0, -1) == []
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    assert left_in(redis, artifacts_dir) == []
+    await connection.aclose()
 
 
 async def test_a_refusal_and_a_failure_are_told_and_the_next_one_is_answered(
@@ -227,6 +253,25 @@ class TestWorkers:
         with pytest.raises(NobodyAnswers, match="in time"):
             await asked
         assert time.monotonic() - began < 3
+
+    async def test_a_job_takes_what_was_chosen_and_so_does_its_retry(
+        self, client: JobClient, start_worker: StartWorker
+    ) -> None:
+        start_worker(FAKE_STEP_S=0)
+        quad = ((5.0, 5.0), (5.0, 50.0), (50.0, 50.0), (50.0, 5.0))
+        second = await finished(client, (await client.submit(photo(), JobOptions(steps=1, face=1))).id)
+        assert second.face is not None
+        assert (second.face_index, tuple(second.face.quad or ())) == (1, second.faces[1].quad)
+        by_quad = await finished(client, (await client.submit(photo(), JobOptions(steps=1, quad=quad))).id)
+        assert by_quad.face is not None
+        assert (by_quad.face.found, tuple(by_quad.face.quad or ()), by_quad.faces) == (0, quad, [])
+        missing = await finished(client, (await client.submit(photo(), JobOptions(steps=1, face=2))).id)
+        assert missing.error is not None
+        assert missing.error.type == "/problems/no-such-face"
+        assert "There are 2 faces" in missing.error.detail
+        again = await client.retry(missing)
+        assert again is not None
+        assert again.options == missing.options
 
     async def test_a_job_says_what_was_seen(self, client: JobClient, start_worker: StartWorker) -> None:
         start_worker(FAKE_STEP_S=0)

@@ -112,7 +112,7 @@ def test_the_face_is_pasted_back_only_where_one_was_looked_for(backend: CoreBack
     assert isinstance(job, CorePrepared)
     assert job.pasted(Image.new("RGB", (16, 16), "lime")) is None
     quad = [(20.0, 10.0), (20.0, 70.0), (80.0, 70.0), (80.0, 10.0)]
-    found = replace(job, framed=replace(job.framed, face=FaceInfo(found=1, quad=quad)))
+    found = replace(job, framing=replace(job.framing, face=FaceInfo(found=1, quad=quad)))
     result = found.pasted(Image.new("RGB", (16, 16), "lime"))
     assert result is not None
     assert result.size == (120, 96)
@@ -140,16 +140,16 @@ class TestFaces:
         assert len(seen.faces) == 2
         assert all(face.score > 0.5 for face in seen.faces)
         job = backend.prepare(two_faces(), JobOptions(steps=1))
-        assert (job.seen, job.face_index) == (seen, 0)
-        assert job.face is not None
-        assert (job.face.found, tuple(job.face.quad or ())) == (2, seen.faces[0].quad)
+        assert (job.framing.seen, job.framing.face_index) == (seen, 0)
+        assert job.framing.face is not None
+        assert (job.framing.face.found, tuple(job.framing.face.quad or ())) == (2, seen.faces[0].quad)
 
     def test_a_face_is_chosen_by_its_number(self, backend: CoreBackend) -> None:
         first, second = (backend.prepare(two_faces(), JobOptions(steps=1, face=index)) for index in (0, 1))
-        assert (first.face_index, second.face_index) == (0, 1)
-        assert second.face is not None
-        assert tuple(second.face.quad or ()) == second.seen.faces[1].quad
-        assert first.seen == second.seen
+        assert (first.framing.face_index, second.framing.face_index) == (0, 1)
+        assert second.framing.face is not None
+        assert tuple(second.framing.face.quad or ()) == second.framing.seen.faces[1].quad
+        assert first.framing.seen == second.framing.seen
         assert first.aligned.tobytes() != second.aligned.tobytes()
         pasted = second.pasted(Image.new("RGB", (16, 16), "lime"))
         assert pasted is not None
@@ -165,8 +165,8 @@ class TestFaces:
     def test_a_quad_is_taken_as_it_is_and_nobody_looks(self, backend: CoreBackend) -> None:
         quad = ((20.0, 10.0), (10.0, 70.0), (80.0, 75.0), (80.0, 10.0))
         job = backend.prepare(photo(), JobOptions(steps=1, quad=quad))
-        assert job.face == FaceInfo(found=0, quad=list(quad))
-        assert (job.seen.faces, job.face_index, list(job.warnings)) == ([], None, [])
+        assert job.framing.face == FaceInfo(found=0, quad=list(quad))
+        assert (job.framing.seen.faces, job.framing.face_index, list(job.framing.warnings)) == ([], None, [])
         assert isinstance(job, CorePrepared)
         pasted = job.pasted(Image.new("RGB", (16, 16), "lime"))
         assert pasted is not None
@@ -174,7 +174,7 @@ class TestFaces:
 
     def test_a_quad_that_leaves_the_photo_is_told_and_one_beside_it_is_refused(self, backend: CoreBackend) -> None:
         job = backend.prepare(photo(), JobOptions(quad=((-90, 0), (-90, 96), (6, 96), (6, 0))))
-        assert [(warning.kind, "6 %" in warning.detail) for warning in job.warnings] == [("crop-outside", True)]
+        assert [(warning.kind, "6 %" in warning.detail) for warning in job.framing.warnings] == [("crop-outside", True)]
         with pytest.raises(JobRefused, match="beside") as caught:
             backend.prepare(photo(), JobOptions(quad=((-90, 0), (-90, 90), (0, 90), (0, 0))))
         assert caught.value.problem.type == "/problems/quad-invalid"
