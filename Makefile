@@ -5,6 +5,7 @@ PYTHON = python3
 HOST = 127.0.0.1
 PORT = 8000
 ARGS =
+DOCKER_BUILD_ARGS =
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,7 +31,7 @@ load: $(STAMP)  ## 50 clients at once on two API processes and two workers; fail
 check: $(STAMP)  ## ruff, mypy --strict and the import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy --strict -p inversion_app -p inversion_worker -p inversion_core -p inversion_client -p inversion_pictures
+	@$(BIN)/mypy --strict -p inversion_app -p inversion_worker -p inversion_core -p inversion_client -p inversion_pictures -p inversion_commands
 	@$(BIN)/lint-imports
 
 format: $(STAMP)  ## rewrite the code as ruff would have it
@@ -43,8 +44,8 @@ constraints: $(STAMP)  ## write constraints.txt anew from what .venv holds
 	@mv constraints.new constraints.txt
 	@touch $(STAMP)
 
-docker-check: $(STAMP)  ## run the commands of each Dockerfile stage in a clean venv (minutes; no Docker needed)
-	@$(BIN)/python tests/house/run_stages.py
+docker-check: $(STAMP)  ## build both images and put a deployment to the test; without an engine, what can be without [DOCKER_BUILD_ARGS="--network host"]
+	@$(BIN)/python tests/house/docker_check.py --build-args='$(DOCKER_BUILD_ARGS)'
 
 # The stamp is younger than both files as long as .venv holds what they ask for.
 $(STAMP): pyproject.toml constraints.txt

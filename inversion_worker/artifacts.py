@@ -21,8 +21,9 @@ from typing import Any
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from inversion_commands import remedy
 from inversion_worker import private
-from inversion_worker.errors import StorageFull
+from inversion_worker.errors import StorageFull, StoreUnavailable
 
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -32,9 +33,19 @@ class ArtifactStore:
     """Bytes by key below one folder or bucket. All methods may be called from any thread."""
 
     def __init__(self, url: str) -> None:
-        """`url` is the folder that holds every job's folder, such as file:///data or s3://bucket/jobs."""
+        """`url` is the folder that holds every job's folder, such as file:///data or s3://bucket/jobs.
+
+        Raises: StoreUnavailable.
+        """
         # No listing cache: another process writes to the same place.
-        self._fs, self._root = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
+        try:
+            self._fs, self._root = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
+        except ImportError as error:
+            scheme = url.partition("://")[0]
+            what = remedy("s3") if scheme == "s3" else f"It is not installed: {error}"
+            raise StoreUnavailable(
+                f"INVERSION_ARTIFACTS_URL={scheme}://... needs a package of its own. {what}"
+            ) from error
         self._local = isinstance(self._fs, LocalFileSystem)
 
     def write(self, key: str, data: bytes) -> None:

@@ -28,7 +28,7 @@ from inversion_worker.artifacts import ArtifactStore
 from inversion_worker.attempt import Context
 from inversion_worker.backend import Backend
 from inversion_worker.contract import WorkerInfo
-from inversion_worker.errors import BackendUnavailable
+from inversion_worker.errors import BackendUnavailable, StoreUnavailable
 from inversion_worker.leases import LeaseKeeper
 from inversion_worker.meters import Meters
 from inversion_worker.periodic import Periodic
@@ -53,7 +53,11 @@ def run(settings: WorkerSettings, load_backend: LoadBackend) -> int:
     os.setpriority(os.PRIO_PROCESS, 0, max(settings.niceness, os.getpriority(os.PRIO_PROCESS, 0)))
     warnings.filterwarnings("ignore", category=SecurityWarning)  # of running as root: no message is a pickle
     try:
+        artifacts = ArtifactStore(settings.artifacts_url)
         backend = load_backend(settings)
+    except StoreUnavailable as error:
+        log.error("no artifact store: %s", error)
+        return 2
     except BackendUnavailable as error:
         log.error("no backend: %s", error)
         return 2
@@ -61,7 +65,7 @@ def run(settings: WorkerSettings, load_backend: LoadBackend) -> int:
     store = JobStore.from_url(settings.redis_url, settings.lease_ttl_s)
     keeper = LeaseKeeper(store, stopping)
     celery = broker.make_celery(settings.redis_url)
-    context = _context(settings, store, backend, stopping)
+    context = _context(settings, store, artifacts, backend, stopping)
     tasks.register(celery, JobRunner(context, keeper))
     info = _info(settings, backend)
     answerer = Answerer.from_url(settings.redis_url, context.artifacts, backend, HANDLERS, info.id)
@@ -152,10 +156,12 @@ def _publish(store: JobStore, meters: Meters, info: WorkerInfo, ttl_s: float) ->
     store.publish(meters.figures(info), ttl_s)
 
 
-def _context(settings: WorkerSettings, store: JobStore, backend: Backend, stopping: Event) -> Context:
+def _context(
+    settings: WorkerSettings, store: JobStore, artifacts: ArtifactStore, backend: Backend, stopping: Event
+) -> Context:
     return Context(
         store=store,
-        artifacts=ArtifactStore(settings.artifacts_url),
+        artifacts=artifacts,
         backend=backend,
         stopping=stopping,
         checkpoint_s=settings.checkpoint_s,

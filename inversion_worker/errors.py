@@ -6,6 +6,7 @@ WorkerError             anything below
   + TooManyJobs         nor one more of this tenant                    429   too-many-jobs
   + ServerUnavailable   the embedded Valkey does not start             (stops the process)
   + BackendUnavailable  the default pack or the device cannot be used  (stops the process)
+  + StoreUnavailable    the artifact store cannot be used at all      (stops the process)
   + JobRefused          the photo, an option or the pack is at fault   its problem's own status
   + NobodyAnswers       no worker has answered a short question in time       503   no-worker-answers
   + OnceBusy            an Idempotency-Key is in use by another request       409   idempotency-key-in-use
@@ -43,6 +44,10 @@ class ServerUnavailable(WorkerError):
 
 class BackendUnavailable(WorkerError):
     """There is nothing to run jobs with; the message says what to do."""
+
+
+class StoreUnavailable(WorkerError):
+    """What the artifact store's address needs is not installed; the message says how to install it."""
 
 
 class JobRefused(WorkerError):

@@ -16,11 +16,11 @@ from inversion_core import InvertConfig, invert
 from inversion_core import options as core_options
 from inversion_core.engine import EngineConfig
 from inversion_core.pictures import to_image, to_tensor
-from inversion_worker.__main__ import settings
 from inversion_worker.backend import NOTHING, Before
 from inversion_worker.contract import JobOptions, Priority, StopReason, options
 from inversion_worker.core_backend import CoreBackend
 from inversion_worker.errors import JobRefused
+from inversion_worker.program import settings
 from tests.tiny import rough_pack
 
 pytestmark = pytest.mark.unit
