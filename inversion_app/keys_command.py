@@ -19,7 +19,7 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from inversion_app.keys import KeyStore, Scope
-from inversion_worker.client import connect_async
+from inversion_worker.client import ClientSettings, connect_async
 
 DEFAULT_SCOPES = (Scope.READ, Scope.WRITE)
 
@@ -50,8 +50,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def redis_url(args: argparse.Namespace) -> str:
     """Where the keys are. Raises: CannotReach when that cannot be told."""
-    if url := os.environ.get("INVERSION_REDIS_URL"):
-        return url
+    if os.environ.get("INVERSION_REDIS_URL"):
+        return ClientSettings().redis_url
     note = (args.state_dir or Path("var") / str(args.port)) / "redis-url"
     try:
         return note.read_text(encoding="utf-8").strip()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import quote
 
-from pydantic import Field
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from inversion_worker.logs import LogFormat
@@ -15,8 +16,10 @@ class ClientSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="INVERSION_", frozen=True, extra="ignore")
 
+    redis_password: SecretStr | None = None
+    """Password of the server in `redis_url`, as it is, where the address itself names none."""
     redis_url: str = "redis://127.0.0.1:6379/0"
-    """redis://, rediss:// or unix:// address of a Redis or Valkey."""
+    """redis://, rediss:// or unix:// address of a Redis or Valkey; a password in it is percent-encoded."""
     artifacts_url: str = "file://var/artifacts"
     """Folder of the artifact store, as an fsspec URL: file:// or s3://."""
     ttl_s: float = Field(24 * 3600, gt=0)
@@ -27,6 +30,16 @@ class ClientSettings(BaseSettings):
     """Most jobs that wait at a time, of all tenants; 0 is no limit."""
     max_active: int = Field(128, ge=0)
     """Most jobs of one tenant that wait or run at a time, where keys are asked for; 0 is no limit."""
+
+    @field_validator("redis_url")
+    @classmethod
+    def _put_password_in(cls, url: str, info: ValidationInfo) -> str:
+        """A password apart needs no percent-encoding, which Compose could not do."""
+        password: SecretStr | None = info.data.get("redis_password")
+        scheme, separator, rest = url.partition("://")
+        if not password or not password.get_secret_value() or scheme not in ("redis", "rediss") or "@" in rest:
+            return url
+        return f"{scheme}{separator}:{quote(password.get_secret_value(), safe='')}@{rest}"
 
 
 class WorkerSettings(ClientSettings):

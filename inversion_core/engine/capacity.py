@@ -23,8 +23,11 @@ PASSING = 1.5
 MOST_ON_CUDA = 128
 PER_CPU_THREAD = 4
 """Slots for each CPU thread: a batch of small pictures fills the caches better, and more would only wait longer."""
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
+CGROUPS = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
+"""Where a container's memory limit and what it uses are told below /sys/fs/cgroup: of version 2, and of version 1."""
 _counted: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 """Generator -> what `image_bytes` counted, for as long as the generator is in use."""
 
@@ -70,9 +73,16 @@ def free_bytes(device: torch.device) -> int:
     for line in Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else ():
         if line.startswith("MemAvailable:"):
             free = [int(line.split()[1]) * 1024]
-    if CGROUP_LIMIT.exists() and (limit := CGROUP_LIMIT.read_text().strip()) != "max":
-        free.append(int(limit) - int(CGROUP_USED.read_text()))
+    free += free_in_container(Path("/sys/fs/cgroup"))
     return max(0, min(free))
+
+
+def free_in_container(folder: Path) -> list[int]:
+    """What the container's limit leaves; nothing where there is none."""
+    for limit_name, used_name in CGROUPS:
+        if (folder / limit_name).exists() and (limit := (folder / limit_name).read_text().strip()) != "max":
+            return [int(limit) - int((folder / used_name).read_text())]
+    return []
 
 
 def cpu_threads() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +24,23 @@ class Instruction:
         """The arguments: of the JSON form, or as a shell splits them."""
         return json.loads(self.rest) if self.rest.startswith("[") else shlex.split(self.rest)
 
+    @property
+    def from_stage(self) -> str | None:
+        """Of a COPY: the stage that it takes files from; None takes them from the build context."""
+        option = self.words[0]
+        return option.removeprefix("--from=") if self.word == "COPY" and option.startswith("--from=") else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What stands between one FROM and the next."""
+
+    name: str
+    parent: str
+    """The stage that it builds on, or an image from elsewhere."""
+    own: list[Instruction] = field(default_factory=list)
+    """Its instructions, without FROM."""
+
 
 def read_instructions(text: str) -> list[Instruction]:
     """All instructions in their order, without comments."""
@@ -33,17 +50,40 @@ def read_instructions(text: str) -> list[Instruction]:
     return [Instruction(word=word.upper(), rest=rest.strip()) for word, rest in pairs]
 
 
-def read_stages(text: str) -> dict[str, list[Instruction]]:
-    """Instructions of each stage by its name; a stage that builds on another begins with that one's."""
-    stages: dict[str, list[Instruction]] = {}
+def read_stages(text: str) -> dict[str, Stage]:
+    """The stages by their names, in their order."""
+    stages: dict[str, Stage] = {}
     for instruction in read_instructions(text):
         if instruction.word == "FROM":
             parent, _, name = instruction.words
-            stages[name] = current = list(stages.get(parent, []))
-        current.append(instruction)
+            stages[name] = Stage(name=name, parent=parent)
+        else:
+            stages[name].own.append(instruction)
     return stages
 
 
-def stages() -> dict[str, list[Instruction]]:
+def stages() -> dict[str, Stage]:
     """The stages of the project's Dockerfile."""
     return read_stages((ROOT / "Dockerfile").read_text())
+
+
+def line_of(name: str) -> list[Stage]:
+    """A stage and what it builds on, the first one first: what these do is in its image."""
+    stage = stages().get(name)
+    return [*line_of(stage.parent), stage] if stage else []
+
+
+def made_by(target: str) -> list[Stage]:
+    """All stages that a target needs, each after those that it needs itself."""
+    found: dict[str, Stage] = {}
+
+    def visit(name: str) -> None:
+        stage = stages().get(name)
+        if stage is None or name in found:
+            return
+        for needed in (stage.parent, *(each.from_stage or "" for each in stage.own)):
+            visit(needed)
+        found[name] = stage
+
+    visit(target)
+    return list(found.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ def known_settings(service: str) -> set[str]:
 
 
 def default_of(value: object) -> str:
-    """What Compose makes of `${NAME:-default}` where NAME is not set."""
-    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value))
+    """What Compose makes of `${NAME:-default}` and `${NAME-default}` where NAME is not set."""
+    return re.sub(r"\$\{\w+:?-([^}]*)\}", r"\1", str(value))
 
 
 def test_services_and_profiles() -> None:
@@ -42,7 +43,7 @@ def test_services_and_profiles() -> None:
 def test_environment_is_what_the_settings_read(name: str) -> None:
     environment = SERVICES[name]["environment"]
     assert {"INVERSION_REDIS_URL", "INVERSION_ARTIFACTS_URL"} <= set(environment)
-    assert set(environment) - {PATH_VARIABLE} <= known_settings(name)
+    assert {each for each in environment if not each.startswith("AWS_")} - {PATH_VARIABLE} <= known_settings(name)
 
 
 @pytest.mark.parametrize(("name", "settings"), [("app", AppSettings), ("worker", WorkerSettings)])
@@ -69,7 +70,7 @@ def test_shared_store_and_order_of_start(name: str) -> None:
     service = SERVICES[name]
     assert service["depends_on"] == {"valkey": {"condition": "service_healthy"}}
     mounts = dict(volume.split(":")[:2] for volume in map(default_of, service["volumes"]))
-    assert service["environment"]["INVERSION_ARTIFACTS_URL"] == f"file://{mounts['artifacts']}"
+    assert default_of(service["environment"]["INVERSION_ARTIFACTS_URL"]) == f"file://{mounts['artifacts']}"
     assert f"INVERSION_ARTIFACTS_URL=file://{mounts['artifacts']}" in (ROOT / "Dockerfile").read_text()
 
 
@@ -86,15 +87,80 @@ def test_every_named_volume_is_declared() -> None:
     assert {name for name in used if not name.startswith(".")} == set(COMPOSE["volumes"])
 
 
+def valkey_script() -> str:
+    """What its shell reads, after Compose has taken one of each two dollars."""
+    shell, option, script = SERVICES["valkey"]["command"]
+    assert [shell, option] == ["sh", "-c"]
+    return str(script).replace("$$", "$")
+
+
 def test_valkey_forgets_nothing() -> None:
-    words = shlex.split(SERVICES["valkey"]["command"])
-    options = dict(zip(words[1::2], words[2::2], strict=True))
-    assert words[0] == "valkey-server"
+    words = shlex.split(valkey_script().splitlines()[0].removesuffix("<<END"))
+    options = dict(zip(words[3::2], words[4::2], strict=True))
+    assert words[:3] == ["exec", "valkey-server", "-"]
     assert options["--appendonly"] == "yes"
     assert options["--maxmemory-policy"] == "noeviction"
     assert SERVICES["valkey"]["volumes"] == ["valkey:/data"]
-    assert SERVICES["valkey"]["healthcheck"]["test"] == ["CMD", "valkey-cli", "ping"]
-    assert "ports" not in SERVICES["valkey"]  # it has no password: only our own containers reach it
+    assert "ports" not in SERVICES["valkey"]  # only our own containers reach it
+
+
+@pytest.mark.parametrize("password", ["", "plain", 'a "b" \\ c\'d $HOME $(id) `id` \\n %s'])
+def test_valkey_takes_any_password_and_its_command_line_does_not_show_it(tmp_path: Path, password: str) -> None:
+    (tmp_path / "valkey-server").write_text('#!/bin/sh\necho "$*"; cat\n')
+    (tmp_path / "valkey-server").chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "VALKEY_PASSWORD": password}
+    said = subprocess.run(["sh", "-c", valkey_script()], env=env, capture_output=True, text=True, check=True).stdout
+    arguments, line = said.splitlines()
+    assert "requirepass" not in arguments
+    escaped = password.replace("\\", "\\\\").replace('"', '\\"')
+    assert line == f'requirepass "{escaped}"'
+
+
+def test_the_password_is_the_same_on_both_sides() -> None:
+    password = "${VALKEY_PASSWORD:-}"
+    assert SERVICES["valkey"]["environment"] == {"VALKEY_PASSWORD": password, "REDISCLI_AUTH": password}
+    assert all(SERVICES[name]["environment"]["INVERSION_REDIS_PASSWORD"] == password for name in OURS)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_hardened_and_limited(name: str) -> None:
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"]
+    assert service["tmpfs"] == ["/tmp"]
+    assert service["init"]
+    assert service["restart"] == "unless-stopped"
+    assert default_of(service["mem_limit"])[-1] == "g"
+    assert service["stop_grace_period"] in ("15s", "30s")
+    assert service["logging"]["driver"] == "json-file"
+    assert {"max-size", "max-file"} == set(service["logging"]["options"])
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_one_variable_each_for_a_server_and_a_bucket_elsewhere(name: str) -> None:
+    environment = SERVICES[name]["environment"]
+    assert environment["INVERSION_REDIS_URL"].startswith("${INVERSION_REDIS_URL:-")
+    assert environment["INVERSION_ARTIFACTS_URL"].startswith("${INVERSION_ARTIFACTS_URL:-")
+    credentials = {each: value for each, value in environment.items() if each.startswith("AWS_")}
+    assert "AWS_ACCESS_KEY_ID" in credentials
+    assert set(credentials.values()) == {None}, "Compose hands its own on, where there are any"
+
+
+def test_every_variable_has_one_default() -> None:
+    """docker-compose 1.29 reads no default within a default."""
+    text = (ROOT / "docker-compose.yml").read_text()
+    assert re.findall(r"\$\{[^}]*\$\{", text) == []
+    defaults: dict[str, set[str]] = {}
+    for name, default in re.findall(r"\$\{(\w+):?-([^}]*)\}", text):
+        defaults.setdefault(name, set()).add(default)
+    assert {name: values for name, values in defaults.items() if len(values) > 1} == {}
+
+
+def test_the_worker_on_the_cpu_is_built_without_cuda() -> None:
+    assert "/whl/cpu" in default_of(SERVICES["worker"]["build"]["args"]["TORCH_INDEX"])
+    assert "args" not in SERVICES["worker-gpu"]["build"]
+    assert SERVICES["worker"]["image"] != SERVICES["worker-gpu"]["image"]
 
 
 def test_api_listens_on_this_machine_alone_by_default() -> None:

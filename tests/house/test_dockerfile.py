@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-from dockerfile import ROOT, Instruction, stages
+from dockerfile import ROOT, Instruction, line_of, made_by
 
 pytestmark = pytest.mark.unit
 
 HADOLINT = Path(sys.executable).parent / "hadolint"
 TARGETS = ("app", "worker")
+STARTS = {"app": ["inversion_app"], "worker": ["inversion_worker", "inversion_core"]}
+"""Target -> packages whose modules its image runs."""
+LEFT_OUT = {"app": {"inversion_core", "inversion_client"}, "worker": {"inversion_client"}}
+"""What is imported by modules that the image never runs: the worker's own, and `inversion submit`."""
 
 
 def hadolint(dockerfile: Path) -> subprocess.CompletedProcess[str]:
@@ -22,13 +27,30 @@ def hadolint(dockerfile: Path) -> subprocess.CompletedProcess[str]:
 
 
 def of(target: str, word: str) -> list[Instruction]:
-    """The instructions of one kind in a target and what it builds on."""
-    return [each for each in stages()[target] if each.word == word]
+    """The instructions of one kind that are in a target's image."""
+    return [each for stage in line_of(target) for each in stage.own if each.word == word]
+
+
+def made_with(target: str, word: str) -> list[Instruction]:
+    """The instructions of one kind in all stages that a target needs."""
+    return [each for stage in made_by(target) for each in stage.own if each.word == word]
 
 
 def copied(target: str) -> set[str]:
     """What a target takes from the build context."""
-    return {source for each in of(target, "COPY") for source in each.words[:-1]}
+    return {source for each in made_with(target, "COPY") if not each.from_stage for source in each.words[:-1]}
+
+
+def our_imports(package: str) -> set[str]:
+    """Packages of ours that one of them imports."""
+    found: set[str] = set()
+    for file in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.partition(".")[0])
+    return {name for name in found if name.startswith("inversion_")}
 
 
 def test_hadolint_is_content() -> None:
@@ -53,15 +75,36 @@ def test_not_root_with_health_check_and_command(target: str) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_pip_is_held_to_the_constraints(target: str) -> None:
-    installs = [each.rest for each in of(target, "RUN") if "pip install" in each.rest]
+    installs = [each.rest for each in made_with(target, "RUN") if "pip install" in each.rest]
     assert len(installs) == 2
     assert all("--constraint constraints.txt" in each or "--no-deps" in each for each in installs)
-    assert "PIP_NO_CACHE_DIR=1" in " ".join(each.rest for each in of(target, "ENV"))
+    assert "PIP_NO_CACHE_DIR=1" in " ".join(each.rest for each in made_with(target, "ENV"))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_nothing_of_the_build_stays_but_what_is_installed(target: str) -> None:
+    assert not any("pip" in each.rest for each in of(target, "RUN") + of(target, "ENV"))
+    copies = [each.words for each in of(target, "COPY")]
+    assert copies == [
+        [f"--from={target}-packages", "/opt/venv", "/opt/venv"],
+        [f"--from={target}-code", "/opt/code", "/opt/venv"],
+    ]
 
 
 def test_app_image_has_neither_torch_nor_the_core() -> None:
     assert "inversion_core" not in copied("app")
-    assert "'.[app,s3,otel]'" in " ".join(each.rest for each in of("app", "RUN"))
+    assert "'.[app,heif,s3,otel]'" in " ".join(each.rest for each in made_with("app", "RUN"))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_image_holds_every_package_of_ours_that_it_runs(target: str) -> None:
+    wanted, seen = list(STARTS[target]), set()
+    while wanted:
+        package = wanted.pop()
+        if package not in seen:
+            seen.add(package)
+            wanted += our_imports(package)
+    assert seen - LEFT_OUT[target] <= copied(target)
 
 
 def test_dockerignore_lets_through_what_is_copied() -> None:
