@@ -40,13 +40,12 @@ def worker() -> int:
 def start(program: str, module: str, extras: str) -> int:
     """Call `main()` of the module and return its exit status; 2 where a package of the extras is not installed."""
     try:
-        main = import_module(module).main
+        return int(import_module(module).main())  # some import what they need as late as they can
     except ModuleNotFoundError as error:
         if is_ours(error.name):
             raise
         print(f"{program} needs {error.name}. {remedy(extras)}", file=sys.stderr)
         return EXIT_NOT_INSTALLED
-    return int(main())
 
 
 def remedy(extras: str) -> str:

@@ -52,13 +52,14 @@ EVERYTHING = {
     "app,worker,embedded": EMBEDDED + "; import inversion_app.serve; inversion_app.serve.check_installed({})",
 }
 PROGRAMS = {
-    "inversion": ("inversion", "torch", "core"),
-    "inversion-submit": ("submit", "httpx", "client"),
-    "inversion-keys": ("keys", "redis", "app"),
-    "inversion-serve": ("serve", "uvicorn", "app,worker,embedded"),
-    "python -m inversion_worker": ("worker", "torch", "worker"),
+    "inversion": ("inversion", "torch", "core", ["pack", "show", "faces-64"]),
+    "inversion-submit": ("submit", "httpx", "client", ["face.jpg"]),
+    "inversion-keys": ("keys", "redis", "app", ["list"]),
+    "inversion-serve": ("serve", "uvicorn", "app,worker,embedded", []),
+    "python -m inversion_worker": ("worker", "torch", "worker", []),
 }
-"""Program -> its function in inversion_commands, a module that it cannot do without, the extras to install."""
+"""Program -> its function in inversion_commands, a module that it cannot do without, the extras to install, and words
+that make it do something, since some import what they need as late as they can."""
 HIDE = """
 from importlib.machinery import PathFinder
 

@@ -75,8 +75,8 @@ def test_every_program_is_an_entry_point_that_can_say_what_is_missing() -> None:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_without_its_extra_says_so_in_a_sentence(program: str) -> None:
-    function, module, extras = PROGRAMS[program]
-    code = f"import sys, inversion_commands; sys.argv = ['x']; sys.exit(inversion_commands.{function}())"
+    function, module, extras, words = PROGRAMS[program]
+    code = f"import sys, inversion_commands; sys.argv[1:] = {words}; sys.exit(inversion_commands.{function}())"
     result = without_the_rest(extras.split(","), code, hidden=[module])
     assert result.returncode in (1, 2)
     (line,) = result.stderr.splitlines()
@@ -86,8 +86,8 @@ def test_a_program_without_its_extra_says_so_in_a_sentence(program: str) -> None
 
 
 def test_no_program_of_an_empty_environment_ends_in_a_traceback() -> None:
-    for program, (function, _, extras) in PROGRAMS.items():
-        code = f"import sys, inversion_commands; sys.argv = ['x']; sys.exit(inversion_commands.{function}())"
+    for program, (function, _, extras, words) in PROGRAMS.items():
+        code = f"import sys, inversion_commands; sys.argv[1:] = {words}; sys.exit(inversion_commands.{function}())"
         result = without_the_rest([], code)
         assert result.returncode in (1, 2), program
         assert f"stylegan-inversion[{extras}]" in result.stderr
