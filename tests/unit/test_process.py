@@ -39,7 +39,7 @@ def test_else_it_is_said() -> None:
     assert said == WAITING
 
 
-@pytest.mark.parametrize("module", ["inversion_core.cli", "inversion_worker.program"])
+@pytest.mark.parametrize("module", ["inversion_core.cli.inverting", "inversion_worker.program"])
 def test_it_is_said_before_torch_is_loaded(module: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in WAITING}
     done = subprocess.run(
