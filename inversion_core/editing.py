@@ -24,8 +24,11 @@ def move(w_BLD: Tensor, direction: Direction, strength: float | Sequence[float] 
     Returns:
         new codes (B, L, D) of the kind and on the device of `w_BLD`.
     Raises:
+        TypeError: `direction` is a name; `pack.directions[name]` is the direction.
         ValueError: the codes are of another pack's shape, or the strengths are not finite or not one or B.
     """
+    if not isinstance(direction, Direction):
+        raise TypeError(f"direction is {direction!r}; pass one of a pack, such as pack.directions['smile']")
     if w_BLD.ndim != 3 or w_BLD.shape[1:] != direction.step_LD.shape:
         raise ValueError(
             f"codes have shape {tuple(w_BLD.shape)}; direction {direction.spec.name} moves (B, "

@@ -19,7 +19,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from inversion_core.errors import OptionInvalid
-from inversion_core.loss import InversionLoss, LossTerms, focus_map
+from inversion_core.loss import InversionLoss, Loss, LossTerms, TermsLoss, focus_map, with_terms
 from inversion_core.optimizers import OPTIMIZERS, build_optimizer, restore_state, state_tensors
 from inversion_core.optimizers.catalogue import SCHEDULE_SETTINGS
 from inversion_core.optimizers.designs import DESIGNS
@@ -82,7 +82,8 @@ class Step:
 
 
 def invert(pack: Pack, target_BCHW: Tensor, config: InvertConfig | None = None, *, start_BLD: Tensor | None = None,
-           mask_B1HW: Tensor | None = None, resume: Checkpoint | None = None) -> Iterator[Step]:  # fmt: skip
+           mask_B1HW: Tensor | None = None, resume: Checkpoint | None = None, optimizer: AnyOptimizer | None = None,
+           loss: Loss | None = None) -> Iterator[Step]:  # fmt: skip
     """Invert pictures into W+ codes, yielding the start and then one Step per update.
 
     The iterator ends after `config.num_steps` updates, or earlier when every image's loss has become
@@ -93,17 +94,33 @@ def invert(pack: Pack, target_BCHW: Tensor, config: InvertConfig | None = None, 
         start_BLD: codes to start from, in place of `config.start`.
         mask_B1HW: 1 where the pictures must agree; broadcast to (B, 1, H, W).
         resume: goes on after this Step; its own Step is yielded again first, since its picture is not kept.
+        optimizer: one of your own, in place of `config.optimizer`: anything with the methods `init` and `step`
+            of `inversion_core.optimizers.Optimizer`.
+        loss: one of your own, in place of equation 1: a function of picture and code that returns (B,), or an
+            object with the method `terms` of `InversionLoss`. Mask, focus and regulariser are then its own affair.
 
     Raises:
         OptionInvalid: the pack cannot do what `config` asks for, or `resume` belongs to another optimizer.
         ValueError: a shape is wrong.
     """
     config = config or InvertConfig()
-    optimizer = make_optimizer(pack, config, has_code=start_BLD is not None)
-    target_BCHW = target_BCHW.to(pack.device)
+    if optimizer is None:
+        optimizer = make_optimizer(pack, config, has_code=start_BLD is not None)
+    elif config.optimizer is not None or config.learning_rate is not None:
+        raise OptionInvalid("an optimizer of your own has its own name and rate; leave them out of the config")
+    target_BCHW = pack.check_targets(target_BCHW)
     w_BLD = start_codes(pack, target_BCHW, config) if start_BLD is None else pack.check_codes(start_BLD)
-    loss = InversionLoss(
-        pack.check_pictures(target_BCHW),
+    if loss is None:
+        loss = _equation_1(pack, target_BCHW, config, mask_B1HW)
+    elif mask_B1HW is not None or config.focus is not None or config.regulariser_weight:
+        raise OptionInvalid("a loss of your own does its own masking and weighing; leave out mask, focus, regulariser")
+    return iterate(w_BLD, synthesize=pack.synthesize, loss=loss, optimizer=optimizer,
+                   num_steps=config.num_steps, resume=resume)  # fmt: skip
+
+
+def _equation_1(pack: Pack, target_BCHW: Tensor, config: InvertConfig, mask_B1HW: Tensor | None) -> InversionLoss:
+    return InversionLoss(
+        target_BCHW,
         features=pack.features,
         perceptual_weight=pack.perceptual_weight,
         mask_B1HW=mask_B1HW,
@@ -111,13 +128,23 @@ def invert(pack: Pack, target_BCHW: Tensor, config: InvertConfig | None = None, 
         encode=pack.encode if config.regulariser_weight else None,
         regulariser_weight=config.regulariser_weight,
     )
-    return iterate(w_BLD, synthesize=pack.synthesize, loss=loss, optimizer=optimizer,
-                   num_steps=config.num_steps, resume=resume)  # fmt: skip
 
 
-def iterate(w_BLD: Tensor, *, synthesize: Callable[[Tensor], Tensor], loss: InversionLoss, optimizer: AnyOptimizer,
+def iterate(w_BLD: Tensor, *, synthesize: Callable[[Tensor], Tensor], loss: Loss, optimizer: AnyOptimizer,
             num_steps: int, resume: Checkpoint | None = None) -> Iterator[Step]:  # fmt: skip
-    """The loop itself, on parts handed in; see `invert`."""
+    """The loop itself, for any differentiable generator: it needs no pack.
+
+    Args:
+        w_BLD: codes to start from, (B, L, D); L = 1 for a generator that takes one w.
+        synthesize: codes to pictures (B, C, H, W), differentiable.
+        loss: as `invert` takes it.
+        optimizer: such as `build_optimizer("adam", {"learning_rate": 0.05}, total_steps=num_steps)`.
+        num_steps: updates.
+        resume: as `invert` takes it.
+    Raises:
+        OptionInvalid: the optimizer looks at pictures, and the loss does not give what it looks at.
+    """
+    loss = with_terms(loss)
     state, first = optimizer.init(w_BLD), 0
     if resume is not None:
         state, first, w_BLD = restored(optimizer, w_BLD, resume)
@@ -232,7 +259,7 @@ class BestSteps:
 
 @torch.enable_grad()
 def _evaluate(
-    w_BLD: Tensor, synthesize: Callable[[Tensor], Tensor], loss: InversionLoss
+    w_BLD: Tensor, synthesize: Callable[[Tensor], Tensor], loss: TermsLoss
 ) -> tuple[Tensor, Tensor, LossTerms]:
     w_BLD = w_BLD.detach().requires_grad_()
     image_BCHW = synthesize(w_BLD)
@@ -241,7 +268,7 @@ def _evaluate(
 
 @torch.enable_grad()
 def differentiate(
-    loss: InversionLoss, terms: LossTerms, w_BLD: Tensor, image_BCHW: Tensor, *, with_seen: bool
+    loss: TermsLoss, terms: LossTerms, w_BLD: Tensor, image_BCHW: Tensor, *, with_seen: bool
 ) -> tuple[Tensor, Seen | None]:
     """The gradient to the codes, of the sum over images, so that a batch never changes an image's own.
 
@@ -252,9 +279,12 @@ def differentiate(
     total_B = terms.total_B
     if not with_seen:
         return torch.autograd.grad(total_B.sum(), w_BLD)[0], None
+    if not isinstance(loss, InversionLoss) or terms.masked_BCHW is None or terms.features_BCHW is None:
+        raise OptionInvalid(
+            "this optimizer looks at the pictures and their features, which a loss of your own does not give: "
+            "choose one that does not, such as 'learned-lbfgs' or 'adam', or take an InversionLoss"
+        )
     grad_BLD, image_grad_BCHW = torch.autograd.grad(total_B.sum(), [w_BLD, image_BCHW])
-    assert terms.masked_BCHW is not None
-    assert terms.features_BCHW is not None
     seen = Seen(
         target_BCHW=loss.target_BCHW,
         image_BCHW=terms.masked_BCHW.detach(),

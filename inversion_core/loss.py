@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -44,6 +45,44 @@ class LossTerms:
         """Equation 1 (equation 2 with the regulariser; docs/math.md)."""
         total_B = self.pixel_B + self.perceptual_weight * self.perceptual_B
         return total_B if self.regulariser_B is None else total_B + self.regulariser_weight * self.regulariser_B
+
+
+class TermsLoss(Protocol):
+    """A loss that tells its parts."""
+
+    def terms(self, image_BCHW: Tensor, w_BLD: Tensor | None = None) -> LossTerms:
+        """The parts, each (B,), differentiable in both arguments."""
+        ...
+
+
+Loss = TermsLoss | Callable[[Tensor, Tensor], Tensor]
+"""What the loop takes: an object with `terms`, or a function of pictures (B, C, H, W) and codes (B, L, D) to (B,)."""
+
+
+def with_terms(loss: Loss) -> TermsLoss:
+    """A loss that tells its parts; all of a plain function's is its pixel term."""
+    return FunctionLoss(loss) if not hasattr(loss, "terms") else cast(TermsLoss, loss)
+
+
+class FunctionLoss:
+    """A function of pictures and codes as the loop's loss."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self._function = function
+
+    def terms(self, image_BCHW: Tensor, w_BLD: Tensor | None = None) -> LossTerms:
+        """Raises ValueError where the function's result is not one number for each image."""
+        assert w_BLD is not None
+        total_B = self._function(image_BCHW, w_BLD)
+        if total_B.shape != (len(image_BCHW),):
+            raise ValueError(
+                f"the loss has shape {tuple(total_B.shape)}; return one number for each of {len(image_BCHW)} images, "
+                f"such as (image - target).square().mean(dim=(1, 2, 3))"
+            )
+        return LossTerms(
+            pixel_B=total_B, perceptual_B=torch.zeros_like(total_B), regulariser_B=None, perceptual_weight=0.0,
+            regulariser_weight=0.0,
+        )  # fmt: skip
 
 
 class InversionLoss:

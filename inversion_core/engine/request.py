@@ -14,6 +14,7 @@ from inversion_core.engine.stop import StopRules
 from inversion_core.errors import OptionInvalid
 from inversion_core.inverter import Checkpoint, InvertConfig
 from inversion_core.packs import Pack
+from inversion_core.packs.pack import check_values
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,6 +45,7 @@ class Request:
             raise ValueError(
                 f"the picture has shape {tuple(self.target_CHW.shape)}; pack {self.pack.name} takes (3, {side}, {side})"
             )
+        check_values(self.target_CHW)
         if self.mask_HW is not None and self.mask_HW.shape != (side, side):
             raise ValueError(f"the mask has shape {tuple(self.mask_HW.shape)}; it must be ({side}, {side})")
         if self.start_LD is not None:

@@ -20,6 +20,19 @@ from inversion_core.packs.directions import Direction, check_steps
 from inversion_core.packs.learned import Variant, check_learned, pick_variant
 from inversion_core.packs.manifest import PackManifest
 
+MOST = 1.5
+"""Largest absolute value of a target; resampling overshoots 1 a little."""
+
+
+def check_values(picture: Tensor) -> None:
+    """Raise ValueError where the values are not those of a picture in [-1, 1]; it may have any shape."""
+    low, high = (float(value) for value in picture.detach().aminmax())
+    if low < -MOST or high > MOST:  # NaN is let through: it diverges, which is a result
+        raise ValueError(
+            f"the picture has values from {low:g} to {high:g}; [-1, 1] is needed: divide 0..255 by 127.5 and "
+            f"subtract 1, as inversion_core.pictures.to_tensor does"
+        )
+
 
 class Pack:
     """The networks of one pack. All of it is float32 and frozen; outputs are differentiable in the inputs.
@@ -179,6 +192,12 @@ class Pack:
                 f"pictures have shape {tuple(image_BCHW.shape)}; pack {self.name} takes (B, 3, {side}, {side})"
             )
         return self._here(image_BCHW, "pictures")
+
+    def check_targets(self, target_BCHW: Tensor) -> Tensor:
+        """As `check_pictures`; ValueError also where the values are not those of pictures in [-1, 1]."""
+        target_BCHW = self.check_pictures(target_BCHW)
+        check_values(target_BCHW)
+        return target_BCHW
 
     def check_codes(self, w_BLD: Tensor) -> Tensor:
         """The codes as float32 on the pack's device; ValueError where their shape is wrong."""
