@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Protocol
 
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.formparsers import MultiPartException, MultiPartParser, MultipartPart
 from starlette.requests import ClientDisconnect
 
 from inversion_app.codes import JSON_LIMITS, Code, read_code
@@ -34,6 +35,8 @@ MAX_FIELDS = 64
 MAX_FIELD_BYTES = 4096
 """Most bytes of one option's value in a form."""
 _IN_MEMORY_BYTES = 1024 * 1024
+_AS_THEY_ARE = (b"binary", b"8bit", b"7bit")
+"""The ways of sending bytes that change nothing of them (RFC 2045, section 6.2)."""
 _MAX_LIST = 64
 """Most values in the list of an option."""
 _MAX_DATA_HEADER = 200
@@ -68,9 +71,11 @@ async def receive(request: Request, max_bytes: int, *, batch: bool = False) -> A
     kind = request.headers.get("content-type", "")
     media_type = kind.split(";")[0].strip().lower()
     if media_type == "application/json":
+        _check_charset(kind, "json-invalid")
         async with _received_json(request, max_bytes, batch) as body:
             yield body
     elif media_type == "multipart/form-data":
+        _check_charset(kind, "form-invalid")
         async with _received_form(request, max_bytes, batch) as body:
             yield body
     else:
@@ -110,8 +115,6 @@ async def _received_form(request: Request, max_bytes: int, batch: bool) -> Async
         raise ProblemError(slug, error.message) from error
     except ClientDisconnect as error:
         raise ProblemError("form-invalid", "The connection ended before the body did.") from error
-    except ValueError as error:  # a charset such as idna or undefined, which decodes by raising UnicodeError
-        raise ProblemError("form-invalid", "The form's text cannot be decoded; use UTF-8.") from error
     try:
         yield _Form(form)
     finally:
@@ -125,6 +128,20 @@ class _Parser(MultiPartParser):
         super().__init__(headers, body, max_files=max_files, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
         self._ended = False
 
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        part = self._current_part
+        for name, value in part.item_headers:
+            if name == b"content-transfer-encoding" and value.strip().lower() not in _AS_THEY_ARE:
+                told = value[:50].decode("latin-1")
+                raise MultiPartException(f"{_told(part)} has the Content-Transfer-Encoding {told}: send it as it is.")
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        part = self._current_part
+        if part.file is None and len(part.data) + end - start > MAX_FIELD_BYTES:
+            raise MultiPartException(f"{_told(part)} has more than {MAX_FIELD_BYTES:,} bytes.")
+        super().on_part_data(data, start, end)
+
     def on_end(self) -> None:
         self._ended = True
 
@@ -135,6 +152,18 @@ class _Parser(MultiPartParser):
                 file.close()
             raise MultiPartException("It is cut short: the last boundary is missing.")
         return form
+
+
+def _told(part: MultipartPart) -> str:
+    return f"`{part.field_name[:100]}`"
+
+
+def _check_charset(kind: str, slug: str) -> None:
+    """Refuse a Content-Type with another encoding of text: some of them make what is no Unicode."""
+    _, parameters = parse_options_header(kind)
+    charset = parameters.get(b"charset", b"utf-8").decode("latin-1")
+    if charset.lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise ProblemError(slug, f"Its text is in {charset[:50]}; UTF-8 is taken.")
 
 
 class _Form:

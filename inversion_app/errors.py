@@ -173,13 +173,25 @@ BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large",
 """Kind of an error that the framework raises by its status alone."""
 
 
+FIELDS = {
+    **dict.fromkeys(
+        ("image-missing", "image-repeated", "batch-too-large", "no-face-found",
+         "picture-unsupported", "picture-invalid", "picture-too-small", "picture-too-large"), "image",
+    ),
+    "mask-invalid": "mask", "latents-invalid": "latents", "quad-invalid": "quad", "no-such-face": "face",
+    "pack-not-found": "pack",
+}  # fmt: skip
+"""The field of a submission that a kind of problem is about: every such refusal names it."""
+
+
 class ProblemError(Exception):
     """A request that is refused. `detail` says what happened here; it may be shown to anyone."""
 
     def __init__(self, slug: str, detail: str | None = None, headers: Mapping[str, str] | None = None) -> None:
         self.kind = KINDS[slug]
         self.said = detail
-        self.detail = f"{detail} {self.kind.remedy}" if detail else self.kind.remedy
+        told, field = f"{detail} {self.kind.remedy}" if detail else self.kind.remedy, FIELDS.get(slug)
+        self.detail = told if field is None or f"`{field}" in told else f"`{field}`: {told}"
         self.headers = dict(headers or {})
         super().__init__(self.detail)
 

@@ -60,7 +60,7 @@ async def check_photo(upload: Upload, files: Sequence[str], timeout_s: float) ->
 
 def _only_photo(upload: Upload) -> bytes:
     if len(upload.images) > 1:
-        raise ProblemError("image-repeated")
+        raise ProblemError("image-repeated", f"There are {len(upload.images)}.")
     if not upload.images:
         raise ProblemError("image-missing")
     return upload.images[0]
