@@ -15,6 +15,7 @@ from fastapi import Depends, Path, Request
 from inversion_app import examples
 from inversion_app.caller import Caller
 from inversion_app.errors import ProblemError
+from inversion_app.looking import UploadLooks
 from inversion_app.settings import AppSettings
 from inversion_worker.client import JobClient
 from inversion_worker.contract import BatchRecord, JobRecord
@@ -53,6 +54,12 @@ async def get_look_slots(request: Request) -> CapacityLimiter:
     return slots
 
 
+async def get_upload_looks(request: Request) -> UploadLooks:
+    """Who asks workers about photos that are being uploaded."""
+    looks: UploadLooks = request.app.state.upload_looks
+    return looks
+
+
 async def get_caller(request: Request) -> Caller:
     """On whose behalf the request is; inversion_app/guard.py has found that out before any route."""
     caller: Caller = request.state.caller
@@ -67,6 +74,7 @@ async def get_tenant(request: Request) -> str:
 Client = Annotated[JobClient, Depends(get_client)]
 Settings = Annotated[AppSettings, Depends(get_settings)]
 DecodeSlots = Annotated[CapacityLimiter, Depends(get_decode_slots)]
+Looks = Annotated[UploadLooks, Depends(get_upload_looks)]
 LookSlots = Annotated[CapacityLimiter, Depends(get_look_slots)]
 Tenant = Annotated[str, Depends(get_tenant)]
 CurrentCaller = Annotated[Caller, Depends(get_caller)]

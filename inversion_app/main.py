@@ -20,6 +20,7 @@ from inversion_app.egress import CheckedNetwork, Sender
 from inversion_app.guard import Guard
 from inversion_app.heads import Heads
 from inversion_app.http_meters import HttpMeters
+from inversion_app.looking import UploadLooks
 from inversion_app.middleware import Envelope
 from inversion_app.openapi import operation_id, use_problem_documents
 from inversion_app.routes import (
@@ -119,6 +120,7 @@ def create_app(
     app.state.http_meters = HttpMeters()
     app.state.decode_slots = CapacityLimiter(settings.decode_slots)
     app.state.look_slots = CapacityLimiter(settings.look_slots)
+    app.state.upload_looks = UploadLooks(settings.upload_look_s)
     app.state.body_lock = asyncio.Lock()
     for module in (inversions, batches, faces, frames, results, events, packs, usage, session, health, metrics):
         app.include_router(module.router, dependencies=[Depends(check_asked)])

@@ -35,7 +35,7 @@ class AppSettings(ClientSettings):
     """Such looks at once; their photos are in memory. The others wait, within the same time."""
     upload_look_s: float = Field(2.0, ge=0, le=30)
     """Longest time that an upload waits to hear whether its mask or `face` fits the faces of the photo; when it is over
-    the job finds out. 0: uploads never ask."""
+    the job finds out, and uploads ask no more for 10 seconds. 0: they never ask."""
     sweep_every_s: float = Field(60.0, gt=0)
     """Pause between two sweeps for expired jobs."""
     retry_after_s: int = Field(1, ge=1)

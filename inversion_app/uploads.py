@@ -16,17 +16,14 @@ from inversion_app import pictures
 from inversion_app.bodies import FILES, IMAGE, IMAGES, LATENTS, MASK, Upload
 from inversion_app.codes import Code, read_code
 from inversion_app.errors import ProblemError, explain
-from inversion_app.outages import OUTAGES
-from inversion_app.settings import AppSettings
 from inversion_app.terms import Terms
-from inversion_worker.client import JobRefused, NobodyAnswers, StorageFull, Submission
+from inversion_worker.client import Submission
 from inversion_worker.contract import MAX_BATCH, JobOptions, Seen, StartKind, quad_fault
 
 log = logging.getLogger(__name__)
 
-Look: TypeAlias = Callable[[bytes, float], Awaitable[Seen]]
-"""What a worker sees in a photo, within so many seconds: JobClient.look."""
-_NOT_LOOKED: tuple[type[Exception], ...] = (NobodyAnswers, JobRefused, StorageFull, *OUTAGES)
+Look: TypeAlias = Callable[[bytes], Awaitable[Seen | None]]
+"""What a worker sees in a photo, where one says so soon: see UploadLooks."""
 OPTION_FIELDS = tuple(JobOptions.model_fields)
 _FLAGS = {name for name, field in JobOptions.model_fields.items() if field.annotation is bool}
 
@@ -43,7 +40,7 @@ async def check_one(upload: Upload, terms: Terms, look: Look) -> Submission:
     crop = crop_of(options)
     sound = await check_picture(photo, upload.mask, crop, timeout_s=terms.settings.decode_timeout_s)
     if options.align and options.quad is None and (sound.mask is not None or options.face is not None):
-        await _check_face(photo, sound.mask, options, terms.settings, look)
+        await _check_face(photo, sound.mask, options, look, timeout_s=terms.settings.decode_timeout_s)
     return Submission(photo=photo, options=options, mask=sound.mask, start=code.npy() if code else None)
 
 
@@ -66,17 +63,13 @@ def _only_photo(upload: Upload) -> bytes:
     return upload.images[0]
 
 
-async def _check_face(photo: bytes, mask: bytes | None, options: JobOptions, settings: AppSettings, look: Look) -> None:
+async def _check_face(photo: bytes, mask: bytes | None, options: JobOptions, look: Look, *, timeout_s: float) -> None:
     """Whether `face` is there and the mask leaves anything of it, where a worker says so soon; else the job finds out.
 
     Raises: ProblemError.
     """
-    if settings.upload_look_s == 0:
-        return
-    try:
-        seen = await look(photo, settings.upload_look_s)
-    except _NOT_LOOKED as error:
-        log.info("not looked at before it is queued: %s", error)
+    seen = await look(photo)
+    if seen is None:
         return
     index = options.face or 0
     if not seen.faces:
@@ -85,7 +78,7 @@ async def _check_face(photo: bytes, mask: bytes | None, options: JobOptions, set
         raise ProblemError("no-such-face", f"`face` is {index}, and the photo has {len(seen.faces)}.")
     if mask is not None:
         crop = pictures.Crop(seen.faces[index].quad)
-        await in_decoder(pictures.check_mask, mask, crop, timeout_s=settings.decode_timeout_s)
+        await in_decoder(pictures.check_mask, mask, crop, timeout_s=timeout_s)
 
 
 async def check_batch(upload: Upload, terms: Terms) -> list[Submission]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -13,7 +14,7 @@ from pydantic import AwareDatetime, BeforeValidator
 
 from inversion_app import answers, examples
 from inversion_app.bodies import receive
-from inversion_app.deps import Client, DecodeSlots, Record, Settings, Tenant, check_room
+from inversion_app.deps import Client, DecodeSlots, Looks, Record, Settings, Tenant, check_room
 from inversion_app.errors import ProblemError, responses
 from inversion_app.forms import one_photo
 from inversion_app.preferences import IdempotencyKey, Prefer, Replayed, Stored, fingerprint, only_once, wait_s
@@ -66,6 +67,7 @@ async def submit(
     tenant: Tenant,
     settings: Settings,
     slots: DecodeSlots,
+    looks: Looks,
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> JSONResponse:
@@ -86,7 +88,9 @@ async def submit(
             if isinstance(claim, Replayed):
                 record = claim.made
             else:
-                submission = await check_one(upload, await Terms.now(client, tenant, settings), client.look)
+                submission = await check_one(
+                    upload, await Terms.now(client, tenant, settings), partial(looks.seen, client)
+                )
                 record = await client.submit_one(submission, tenant=tenant, once=claim)
     return await _submitted(request, client, tenant, settings, record, replayed=isinstance(claim, Replayed))
 

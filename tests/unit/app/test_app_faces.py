@@ -208,6 +208,14 @@ class TestMask:
         service.jobs.seen = None
         assert self.upload(service, (60, 0, 96, 80)).status_code == 202
 
+    def test_when_none_has_answered_the_next_uploads_do_not_wait_too(self, service: Service) -> None:
+        service.jobs.seen = None
+        for _ in range(3):
+            assert self.upload(service, (60, 0, 96, 80)).status_code == 202
+        assert len(service.jobs.looks) == 1
+        assert looked(service).status_code == 503  # whoever wants nothing but a look asks all the same
+        assert len(service.jobs.looks) == 2
+
     def test_an_upload_need_not_ask(self, portal: BlockingPortal) -> None:
         with running(portal, AppSettings(upload_look_s=0), FakeJobClient()) as service:
             assert self.upload(service, (60, 0, 96, 80)).status_code == 202
