@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
 # Before Torch is imported: two test processes with two threads each are many times slower on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What somebody has installed for themselves is no part of a test.
+os.environ["XDG_DATA_HOME"] = str(Path(tempfile.gettempdir()) / "inversion-tests-data")
 
 REQUIRE_ALL = "INVERSION_REQUIRE_ALL"
 MUST_RUN = ("integration", "e2e")

@@ -58,9 +58,10 @@ def rough_pack() -> Pack:
     return pack
 
 
-def save_networks(folder: Path, pack: Pack) -> None:
+def save_networks(folder: Path, pack: Pack, *, overwrite: bool = False) -> None:
     """Write a pack's networks and manifest as a pack folder."""
-    save_pack(folder, pack.manifest, generator=pack.generator, perceptual=pack.perceptual, encoder=pack.encoder)
+    networks = {"generator": pack.generator, "perceptual": pack.perceptual, "encoder": pack.encoder}
+    save_pack(folder, pack.manifest, **networks, overwrite=overwrite)  # type: ignore[arg-type]
 
 
 def noise_archive(folder: Path, random: np.random.Generator, count: int = 24) -> Path:

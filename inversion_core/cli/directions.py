@@ -9,6 +9,7 @@ import torch
 
 from inversion_core.errors import OptionInvalid
 from inversion_core.packs import find_pack, load_pack, put_directions
+from inversion_core.packs.places import refuse_shipped
 from inversion_core.training.direction_report import write_report
 from inversion_core.training.direction_run import DirectionTraining, train_directions
 from inversion_core.training.ratings import load_study
@@ -34,7 +35,8 @@ def fill(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     pack = load_pack(args.pack, device=args.device)
     if args.write_into is not None:  # refuse now, not after minutes of work
-        target = load_pack(find_pack(Path(args.write_into)))
+        refuse_shipped(args.write_into)
+        target = load_pack(find_pack(args.write_into))
         if (target.num_layers, target.w_dim, target.name) != (pack.num_layers, pack.w_dim, pack.name):
             raise OptionInvalid(f"--write-into {args.write_into} is {target!r}, and the directions are of {pack!r}")
     config = DirectionTraining(refine_steps=args.refine)

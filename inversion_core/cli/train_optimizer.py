@@ -13,8 +13,9 @@ from torch import Tensor
 
 from inversion_core.errors import OptionInvalid
 from inversion_core.optimizers.designs import DESIGNS
-from inversion_core.packs import Pack, load_pack
+from inversion_core.packs import Pack, find_pack, load_pack
 from inversion_core.packs.by_start import ANY_START, TRAINED_STARTS
+from inversion_core.packs.places import is_shipped
 from inversion_core.training.data import PictureSet, load_pictures
 from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining
 from inversion_core.training.optimizer_run import make_trainer
@@ -161,4 +162,8 @@ def _report(trainer: OptimizerTrainer, args: argparse.Namespace) -> None:
     )
     if not trainer.is_done:
         print("not done: the same command goes on", file=sys.stderr)
-    print(f"put it into the pack with: inversion pack add-optimizer {args.pack} {args.out}", file=sys.stderr)
+    command = f"inversion pack add-optimizer {args.pack} {args.out}"
+    if is_shipped(find_pack(args.pack)):
+        print(f"put it into a copy of the pack with: {command} --out DIR", file=sys.stderr)
+    else:
+        print(f"put it into the pack with: {command}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Packs: folders with a pack.json and safetensors files, found, checked, loaded, written and converted."""
 
+from inversion_core.packs.copying import copy_pack
 from inversion_core.packs.directions import Direction, DirectionSpec
 from inversion_core.packs.learned import Variant
 from inversion_core.packs.load import DEFAULT_PACK, find_pack, list_packs, load_networks, load_pack, verify_pack
@@ -16,6 +17,7 @@ __all__ = [
     "PerceptualSpec",
     "Variant",
     "change_pack",
+    "copy_pack",
     "find_pack",
     "list_packs",
     "load_networks",

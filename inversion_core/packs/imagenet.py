@@ -22,34 +22,40 @@ from inversion_core.packs.load import find_pack, load_pack
 from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, PerceptualSpec
 from inversion_core.packs.networks import is_half
 from inversion_core.packs.pack import Pack
-from inversion_core.packs.save import save_pack
+from inversion_core.packs.save import check_target, save_pack
 
 IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
 IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
 """Statistics that torchvision's classifiers were trained with, of pictures in 0..1."""
 MEAN_BGR = [255 * mean for mean in reversed(IMAGENET_MEAN_RGB)]
 VERSION_SUFFIX = "+imagenet"
-INSTALL = "Install the release that belongs to this torch: pip install 'stylegan-inversion[imagenet]'"
+INSTALL = (
+    "Install the release that belongs to this torch: pip install 'stylegan-inversion[imagenet]' "
+    f"'torch=={torch.__version__.partition('+')[0]}'"
+)
 CALIBRATION_PAIRS = 8
 
 WeightSource = Callable[[], Mapping[str, Tensor]]
 
 
 def use_imagenet_vgg(name_or_folder: str | Path, *, out: str | Path | None = None, weight: float | None = None,
-                     source: WeightSource | None = None) -> PackManifest:  # fmt: skip
+                     source: WeightSource | None = None, overwrite: bool = False) -> PackManifest:  # fmt: skip
     """Replace a pack's perceptual network by torchvision's VGG-16 up to relu4_3.
 
     Args:
         out: folder of the new pack; None changes the pack where it is.
         weight: lambda_vgg; None chooses the one at which the term counts as much as before, see `matching_weight`.
         source: gives torchvision's state dict; None downloads it by torchvision.
+        overwrite: replace a pack that is in `out`.
     Returns:
         the new manifest: the version gains "+imagenet".
     Raises:
         PackNotFound, PackInvalid: as `load_pack`; PackInvalid also where torchvision does not load or download.
         FileExistsError: `out` is there already.
+        OptionInvalid: the pack that would be changed ships with the program.
     """
     folder = find_pack(name_or_folder)
+    check_target(Path(out or folder).absolute(), overwrite or out is None)  # now, not after a download
     pack = load_pack(folder)
     vgg = VGG16Features(mean_bgr=MEAN_BGR)
     vgg.load_state_dict(convert_torchvision((source or download_torchvision)()))
@@ -65,7 +71,7 @@ def use_imagenet_vgg(name_or_folder: str | Path, *, out: str | Path | None = Non
         out or folder, dataclasses.replace(pack.manifest, perceptual=spec, version=version), generator=pack.generator,
         encoder=pack.encoder, perceptual=vgg, direction_steps=pack.direction_steps, learned=pack.learned,
         half=is_half(folder / pack.manifest.weight_files["generator"]),
-        extra_files={name: folder / name for name in kept}, overwrite=out is None,
+        extra_files={name: folder / name for name in kept}, overwrite=overwrite or out is None,
     )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,11 @@ from inversion_core.packs.digests import check_digests
 from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, read_manifest
 from inversion_core.packs.networks import load_directions, load_learned, load_network
 from inversion_core.packs.pack import Pack
+from inversion_core.packs.places import PATH_VARIABLE, pack_roots
 from inversion_core.packs.reader import REMEDY
 
 DEFAULT_PACK = "faces-128"
 """Name of the pack that is taken where none is named."""
-PATH_VARIABLE = "INVERSION_PACKS"
-"""Environment variable: folders with packs in them, or packs, separated as in PATH; looked through first."""
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +31,8 @@ def load_pack(name_or_folder: str | Path | None = None, device: str | torch.devi
     """Load a pack, after checking the SHA-256, keys, shapes and numbers of its files.
 
     Args:
-        name_or_folder: a pack's folder; or the name of a pack in a folder of INVERSION_PACKS or of those that ship
-            with this package; None takes the default pack.
+        name_or_folder: a pack's folder; or the name of a pack in a folder of INVERSION_PACKS, of those that were
+            installed, or of those that ship with this package; None takes the default pack.
     Raises:
         PackNotFound: there is none of that name, or no such folder.
         PackInvalid: it is broken. The message names file, key and remedy.
@@ -141,9 +139,8 @@ def find_pack(name_or_folder: str | Path | None = None) -> Path:
 
 
 def pack_folders() -> Iterator[Path]:
-    """Folders with a pack.json: first those of INVERSION_PACKS, then those that ship with the package."""
-    roots = [Path(entry) for entry in os.environ.get(PATH_VARIABLE, "").split(os.pathsep) if entry]
-    for root in [*roots, Path(str(files("inversion_core") / "packs" / "data"))]:
+    """Folders with a pack.json, in the order in which names are looked for."""
+    for root in pack_roots():
         if (root / MANIFEST_FILE).is_file():
             yield root
         elif root.is_dir():

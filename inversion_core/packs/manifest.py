@@ -20,7 +20,7 @@ from inversion_core.options import check_focus
 from inversion_core.packs.by_start import TRAINED_STARTS, is_by_start
 from inversion_core.packs.directions import DIRECTIONS_FILE, DirectionSpec, read_spec
 from inversion_core.packs.learned import Variant, read_variants, variants
-from inversion_core.packs.reader import Reader
+from inversion_core.packs.reader import REMEDY, Reader
 
 MANIFEST_FILE = "pack.json"
 FORMAT = 1
@@ -188,8 +188,8 @@ def read_manifest(folder: Path) -> PackManifest:
     return parse_manifest(data, file)
 
 
-def parse_manifest(data: bytes, file: Path) -> PackManifest:
-    """Check the bytes of a pack.json; `file` is named in messages.
+def parse_manifest(data: bytes, file: Path, remedy: str = REMEDY) -> PackManifest:
+    """Check the bytes of a pack.json; `file` is named in messages, which end with `remedy`.
 
     Raises:
         PackInvalid: see `read_manifest`.
@@ -198,7 +198,7 @@ def parse_manifest(data: bytes, file: Path) -> PackManifest:
         top = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, or a number of too many digits
         raise PackInvalid(f"{file} is truncated or no JSON ({error}). Copy the pack again.") from error
-    reader = Reader(file, "", top)
+    reader = Reader(file, "", top, remedy)
     if reader.number("format") != FORMAT:
         raise reader.fault(
             "format", f"is {top['format']!r}, and this program reads format {FORMAT}; update the one that is older"

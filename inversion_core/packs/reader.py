@@ -23,19 +23,19 @@ REMEDY = "Copy the pack again, or make it anew with the program that wrote it."
 class Reader:
     """One JSON object and where it stands; every method checks one key and remembers that it was asked for."""
 
-    def __init__(self, file: Path, where: str, value: object):
-        self._file, self._where = file, where
+    def __init__(self, file: Path, where: str, value: object, remedy: str = REMEDY):
+        self._file, self._where, self._remedy = file, where, remedy
         if not isinstance(value, dict):
-            raise PackInvalid(f"{file}: {f'key {where!r}' if where else 'the whole'} must be a JSON object. {REMEDY}")
+            raise PackInvalid(f"{file}: {f'key {where!r}' if where else 'the whole'} must be a JSON object. {remedy}")
         self._value: dict[str, Any] = value
         self._taken: set[str] = set()
 
     def fault(self, key: str, what: str) -> PackInvalid:
-        return PackInvalid(f"{self._file}: key {self._path(key)!r} {what}. {REMEDY}")
+        return PackInvalid(f"{self._file}: key {self._path(key)!r} {what}. {self._remedy}")
 
     def every_key(self) -> list[str]:
         if not all(map(_is_unicode, self._value)):
-            raise PackInvalid(f"{self._file}: key {self._where!r} has a key that is no text. {REMEDY}")
+            raise PackInvalid(f"{self._file}: key {self._where!r} has a key that is no text. {self._remedy}")
         self._taken.update(self._value)
         return list(self._value)
 
@@ -108,10 +108,11 @@ class Reader:
         return value
 
     def section(self, key: str) -> Reader:
-        return Reader(self._file, self._path(key), self._take(key))
+        return Reader(self._file, self._path(key), self._take(key), self._remedy)
 
     def sections(self, key: str) -> list[Reader]:
-        return [Reader(self._file, f"{self._path(key)}.{k}", value) for k, value in enumerate(self.sequence(key))]
+        values = enumerate(self.sequence(key))
+        return [Reader(self._file, f"{self._path(key)}.{k}", value, self._remedy) for k, value in values]
 
     def _take(self, key: str) -> Any:
         self._taken.add(key)

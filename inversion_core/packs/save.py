@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -20,9 +20,12 @@ from inversion_core.packs.directions import DIRECTIONS_FILE, Direction, check_st
 from inversion_core.packs.learned import Variant, check_learned
 from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, PerceptualSpec, parse_manifest, read_manifest
 from inversion_core.packs.networks import GENERATOR_KEY, cpu_state, is_half
+from inversion_core.packs.places import refuse_shipped
 
 CARD_FILE = "README.md"
 """A pack's model card."""
+NOTHING_WRITTEN = "Nothing was written; give a value that the pack can have."
+"""What the fault of a pack that is about to be written ends with."""
 
 
 def save_pack(folder: str | Path, manifest: PackManifest, *, generator: StyleGANGenerator, perceptual: nn.Module,
@@ -45,9 +48,10 @@ def save_pack(folder: str | Path, manifest: PackManifest, *, generator: StyleGAN
     Raises:
         PackInvalid: a weight is infinite or NaN (or becomes so in float16), or the manifest is not valid.
         FileExistsError: `folder` is there and `overwrite` is false, or what is there is no pack.
+        OptionInvalid: the pack that is there ships with the program.
     """
     target = Path(folder).absolute()
-    _check_target(target, overwrite)
+    check_target(target, overwrite)
     networks = {"generator": generator, "perceptual": perceptual} | (
         {"encoder": encoder} if encoder is not None else {}
     )
@@ -67,30 +71,38 @@ def save_pack(folder: str | Path, manifest: PackManifest, *, generator: StyleGAN
             _write_weights(staged / variant.file, update_network, half, {GENERATOR_KEY: made_for})
         _write_directions(staged, direction_steps or {})
         for name, content in (extra_files or {}).items():
-            _write_extra(staged / name, content)
+            write_extra(staged / name, content)
 
     return _replace(target, manifest, write)
 
 
-def put_directions(folder: str | Path, directions: Sequence[Direction]) -> PackManifest:
+def put_directions(folder: str | Path, directions: Sequence[Direction], *, out: str | Path | None = None,
+                   overwrite: bool = False) -> PackManifest:  # fmt: skip
     """Give a pack folder these directions in place of those it has; its other files stay as they are.
 
     The folder changes whole or not at all, as in `save_pack`. Files that pack.json does not list are not kept.
 
+    Args:
+        out: folder of the changed pack; None changes it where it is.
+        overwrite: replace a pack that is in `out` already.
     Returns:
         the manifest as written.
     Raises:
         PackInvalid: the pack is broken, or a direction is of another shape or not finite.
+        FileExistsError: as `save_pack`, of `out`.
+        OptionInvalid: the pack that would be changed ships with the program.
     """
-    target = Path(folder).absolute()
-    manifest = read_manifest(target)
+    source = Path(folder).absolute()
+    manifest = read_manifest(source)
     steps = {direction.spec.name: direction.step_LD for direction in directions}
     changed = dataclasses.replace(manifest, directions=tuple(direction.spec for direction in directions))
     _check_directions(changed, steps)
-    return _put(target, manifest, changed, DIRECTIONS_FILE, lambda staged: _write_directions(staged, steps))
+    change = _Change(manifest, changed, DIRECTIONS_FILE, lambda staged: _write_directions(staged, steps))
+    return _put(source, change, out, overwrite)
 
 
-def put_encoder(folder: str | Path, encoder: Encoder) -> PackManifest:
+def put_encoder(folder: str | Path, encoder: Encoder, *, out: str | Path | None = None,
+                overwrite: bool = False) -> PackManifest:  # fmt: skip
     """Give a pack folder an encoder, in place of its own, stored in float32 or float16 as its generator is.
 
     Rates and the loss weight, which were tuned for codes of the encoder before, stay. For the rest see
@@ -99,21 +111,23 @@ def put_encoder(folder: str | Path, encoder: Encoder) -> PackManifest:
     Raises:
         PackInvalid: the pack is broken, or the encoder makes other codes or takes other pictures.
     """
-    return _put_network(folder, "encoder", encoder, encoder=encoder.config)
+    return _put_network(folder, "encoder", encoder, {"encoder": encoder.config}, out, overwrite)
 
 
-def put_perceptual(folder: str | Path, network: nn.Module, spec: PerceptualSpec) -> PackManifest:
+def put_perceptual(folder: str | Path, network: nn.Module, spec: PerceptualSpec, *, out: str | Path | None = None,
+                   overwrite: bool = False) -> PackManifest:  # fmt: skip
     """Give a pack folder a perceptual network, with its weight in the loss, in place of its own; as `put_encoder`.
 
     Raises:
         PackInvalid: the pack is broken, or would not be valid with it.
     """
-    return _put_network(folder, "perceptual", network, perceptual=spec)
+    return _put_network(folder, "perceptual", network, {"perceptual": spec}, out, overwrite)
 
 
-def _put_network(folder: str | Path, name: str, network: nn.Module, **fields: Any) -> PackManifest:
-    target = Path(folder).absolute()
-    manifest = read_manifest(target)
+def _put_network(folder: str | Path, name: str, network: nn.Module, fields: Mapping[str, Any],
+                 out: str | Path | None, overwrite: bool) -> PackManifest:  # fmt: skip
+    source = Path(folder).absolute()
+    manifest = read_manifest(source)
     try:
         changed = dataclasses.replace(manifest, **fields)
     except ValueError as error:
@@ -123,17 +137,18 @@ def _put_network(folder: str | Path, name: str, network: nn.Module, **fields: An
     def write(staged: Path) -> None:
         _write_weights(staged / file, network, is_half(staged / manifest.weight_files["generator"]))
 
-    return _put(target, manifest, changed, file, write)
+    return _put(source, _Change(manifest, changed, file, write), out, overwrite)
 
 
-def put_learned(folder: str | Path, variant: Variant, settings: Mapping[str, Any], network: nn.Module) -> PackManifest:
+def put_learned(folder: str | Path, variant: Variant, settings: Mapping[str, Any], network: nn.Module, *,
+                out: str | Path | None = None, overwrite: bool = False) -> PackManifest:  # fmt: skip
     """Give a pack folder a learned optimizer, in place of one of the same design for the same start.
 
     It is stored as the generator is, in float32 or float16, with the generator's SHA-256: in a pack with another
     generator it is refused. For the rest see `put_directions`.
     """
-    target = Path(folder).absolute()
-    manifest = read_manifest(target)
+    source = Path(folder).absolute()
+    manifest = read_manifest(source)
     of_start = {**manifest.optimizers.get(variant.optimizer, {}), variant.start: dict(settings)}
     changed = dataclasses.replace(manifest, optimizers={**manifest.optimizers, variant.optimizer: of_start})
 
@@ -142,11 +157,12 @@ def put_learned(folder: str | Path, variant: Variant, settings: Mapping[str, Any
         made_for = {GENERATOR_KEY: manifest.files[generator]}
         _write_weights(staged / variant.file, network, is_half(staged / generator), made_for)
 
-    return _put(target, manifest, changed, variant.file, write)
+    return _put(source, _Change(manifest, changed, variant.file, write), out, overwrite)
 
 
 def change_pack(folder: str | Path, *, card: bytes | None = None,
-                optimizers: Mapping[str, Mapping[str, Any]] | None = None, **fields: Any) -> PackManifest:  # fmt: skip
+                optimizers: Mapping[str, Mapping[str, Any]] | None = None, out: str | Path | None = None,
+                overwrite: bool = False, **fields: Any) -> PackManifest:  # fmt: skip
     """Give a pack folder another card, focus, settings of optimizers, version or other texts; the weights stay.
 
     The folder changes whole or not at all, as in `save_pack`.
@@ -154,54 +170,85 @@ def change_pack(folder: str | Path, *, card: bytes | None = None,
     Args:
         card: becomes README.md.
         optimizers: name -> settings, as pack.json has them; those of other optimizers stay.
-        fields: version, description, licence, provenance, default_optimizer or focus.
+        out, overwrite: as `put_directions`.
+        fields: name, version, description, licence, provenance, default_optimizer or focus.
     Returns:
         the manifest as written.
     Raises:
         PackInvalid: the pack is broken, or the changed pack.json would not be valid.
+        FileExistsError, OptionInvalid: as `put_directions`.
     """
-    target = Path(folder).absolute()
-    manifest = read_manifest(target)
+    source = Path(folder).absolute()
+    manifest = read_manifest(source)
     try:
         settings = {**manifest.optimizers, **(optimizers or {})}
         changed = dataclasses.replace(manifest, optimizers=settings, **fields)
     except ValueError as error:
         raise PackInvalid(f"pack {manifest.name}: {error}") from error
-    if card is None:
-        return _put(target, manifest, changed, "", lambda staged: None)
-    return _put(target, manifest, changed, CARD_FILE, lambda staged: _write_extra(staged / CARD_FILE, card))
+    change = _Change(manifest, changed, "", lambda staged: None)
+    if card is not None:
+        change = _Change(manifest, changed, CARD_FILE, lambda staged: write_extra(staged / CARD_FILE, card))
+    return _put(source, change, out, overwrite)
 
 
-def _put(target: Path, manifest: PackManifest, changed: PackManifest, file: str,
-         write: Callable[[Path], None]) -> PackManifest:  # fmt: skip
-    """Give the pack a changed manifest, and a file that `write` makes anew; all others stay as they are."""
-    check_digests(target, manifest)  # else a damaged file would get a new digest that vouches for it
+class _Change(NamedTuple):
+    """What becomes of a pack."""
+
+    before: PackManifest
+    after: PackManifest
+    file: str
+    """The file that is made anew; "" for none. All others stay as they are."""
+    write: Callable[[Path], None]
+    """Makes it in the folder that is handed in."""
+
+
+def _put(source: Path, change: _Change, out: str | Path | None, overwrite: bool) -> PackManifest:
+    """Write the changed pack to `out`, or to where it is."""
+    target = source if out is None else Path(out).absolute()
+    check_target(target, overwrite or out is None)
+    check_digests(source, change.before)  # else a damaged file would get a new digest that vouches for it
+    target.parent.mkdir(parents=True, exist_ok=True)
 
     def write_all(staged: Path) -> None:
-        for name in manifest.files:
-            if name != file:
-                _write_extra(staged / name, target / name)
-        write(staged)
+        for name in change.before.files:
+            if name != change.file:
+                write_extra(staged / name, source / name)
+        change.write(staged)
 
-    return _replace(target, changed, write_all)
+    return _replace(target, change.after, write_all)
 
 
 def _replace(target: Path, manifest: PackManifest, write: Callable[[Path], None]) -> PackManifest:
     """Let `write` fill a folder beside the target, add the manifest, and move it there."""
+    written = manifest
+
+    def write_all(staged: Path) -> None:
+        nonlocal written
+        write(staged)
+        written = _write_manifest(staged, manifest, target)
+
+    replace_folder(target, write_all)
+    return written
+
+
+def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a folder beside the target, and move it there; what was there goes."""
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
         staged = Path(scratch) / "new"
         staged.mkdir()
         write(staged)
-        written = _write_manifest(staged, manifest)
         _move(staged, target, Path(scratch) / "old")
-    return written
 
 
-def _check_target(target: Path, overwrite: bool) -> None:
+def check_target(target: Path, overwrite: bool) -> None:
+    """Raise FileExistsError or OptionInvalid where no pack may be written to the folder, see `save_pack`."""
     if not target.exists():
         return
     if not overwrite:
-        raise FileExistsError(f"{target} is there already; choose another folder, or remove it first")
+        raise FileExistsError(
+            f"{target} is there already; choose another folder, or replace it: --overwrite, from Python overwrite=True"
+        )
+    refuse_shipped(target)
     if not (target / MANIFEST_FILE).is_file() and any(target.iterdir()):
         raise FileExistsError(
             f"{target} is there already and no pack (it has no {MANIFEST_FILE}); choose another folder"
@@ -244,7 +291,8 @@ def _write_directions(staged: Path, steps: Mapping[str, Tensor]) -> None:
         (staged / DIRECTIONS_FILE).chmod(0o644)  # as above
 
 
-def _write_extra(file: Path, content: bytes | Path) -> None:
+def write_extra(file: Path, content: bytes | Path) -> None:
+    """Write bytes, or a copy of a file, with the folders above it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, bytes):
         file.write_bytes(content)
@@ -252,11 +300,11 @@ def _write_extra(file: Path, content: bytes | Path) -> None:
         shutil.copyfile(content, file)
 
 
-def _write_manifest(staged: Path, manifest: PackManifest) -> PackManifest:
+def _write_manifest(staged: Path, manifest: PackManifest, target: Path) -> PackManifest:
     files = {path.relative_to(staged).as_posix(): digest(path) for path in sorted(staged.rglob("*")) if path.is_file()}
     written = dataclasses.replace(manifest, files=files)
     text = written.to_json()
-    parse_manifest(text.encode(), staged / MANIFEST_FILE)  # what is written must be readable
+    parse_manifest(text.encode(), target / MANIFEST_FILE, NOTHING_WRITTEN)  # what is written must be readable
     (staged / MANIFEST_FILE).write_text(text, encoding="utf-8")
     return written
 

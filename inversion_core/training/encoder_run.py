@@ -12,9 +12,11 @@ from inversion_core.training.options import architecture
 from inversion_core.training.run import CHECKPOINT, read_checkpoint, tensors_below
 
 
-def put_trained(run: Path, folder: Path) -> int:
+def put_trained(run: Path, folder: Path, *, out: Path | None = None, overwrite: bool = False) -> int:
     """Give a pack folder the averaged encoder of a run of `inversion train encoder`; returns the steps behind it.
 
+    Args:
+        out, overwrite: as `put_encoder`.
     Raises:
         PackInvalid: the pack is broken, or the folder holds no such run.
         OptionInvalid: the run was made for another generator.
@@ -30,5 +32,5 @@ def put_trained(run: Path, folder: Path) -> int:
         )
     encoder = Encoder(architecture(EncoderConfig, facts["config"]["encoder"]))
     encoder.load_state_dict(weights)
-    put_encoder(folder, encoder)
+    put_encoder(folder, encoder, out=out, overwrite=overwrite)
     return int(facts["step"])

@@ -18,11 +18,14 @@ NOTE = (
 )
 
 
-def put_features(run: Path, folder: Path, *, weight: float | None = None) -> PackManifest:
+def put_features(
+    run: Path, folder: Path, *, weight: float | None = None, out: Path | None = None, overwrite: bool = False
+) -> PackManifest:
     """Give a pack folder the averaged perceptual network of a run of `inversion train features`.
 
     Args:
         weight: lambda of equation 1; None: the run's, at which the term is a third of the pixels' at the start.
+        out, overwrite: as `put_perceptual`.
     Returns:
         the manifest as written.
     Raises:
@@ -48,4 +51,4 @@ def put_features(run: Path, folder: Path, *, weight: float | None = None) -> Pac
         args={**dataclasses.asdict(config), "until": until_px},
         weight=float(facts[LOSS_WEIGHT]) if weight is None else weight, note=NOTE,
     )  # fmt: skip
-    return put_perceptual(folder, network, spec)
+    return put_perceptual(folder, network, spec, out=out, overwrite=overwrite)

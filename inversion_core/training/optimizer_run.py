@@ -132,8 +132,8 @@ def _fit_bases(network: nn.Module, pack: Pack, mixture: Mixture, seed: int) -> N
             part.fit(curvature_LDE, mixture.codes_NLD)
 
 
-def put_best(run: Path, folder: Path) -> Variant:
-    """Give a pack folder the best weights of a run.
+def put_best(run: Path, folder: Path, *, out: Path | None = None, overwrite: bool = False) -> Variant:
+    """Give a pack folder the best weights of a run; `out` and `overwrite` as `put_learned`.
 
     Raises:
         PackInvalid: the pack is broken, or the folder holds no such run.
@@ -158,7 +158,7 @@ def put_best(run: Path, folder: Path) -> Variant:
     best = tensors_below(tensors, "best/")
     network.load_state_dict({key.replace("/", "."): value for key, value in best.items()})
     variant = Variant(facts["design"], facts["config"]["start"])
-    put_learned(folder, variant, facts["settings"], network)
+    put_learned(folder, variant, facts["settings"], network, out=out, overwrite=overwrite)
     return variant
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from inversion_app.settings import AppSettings
-from inversion_core.packs.load import PATH_VARIABLE
+from inversion_core.packs.places import PATH_VARIABLE
 from inversion_worker.settings import ClientSettings, WorkerSettings
 
 pytestmark = pytest.mark.unit

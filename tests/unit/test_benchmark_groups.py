@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from inversion_core.benchmark.grouping import THIRDS, pick, rank_correlation, thirds, yaw_deg
 from inversion_core.cli import main
 from inversion_core.errors import OptionInvalid
-from inversion_core.packs.load import PATH_VARIABLE
+from inversion_core.packs.places import PATH_VARIABLE
 from inversion_core.training.data import load_pictures
 from inversion_core.training.rating_table import read_ratings
 from tests.tiny import noise_archive, rough_pack, save_networks

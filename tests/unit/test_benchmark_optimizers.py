@@ -31,7 +31,7 @@ from inversion_core.inverter import InvertConfig, invert
 from inversion_core.optimizers import CLASSIC
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.packs import Variant, change_pack, load_pack, put_learned
-from inversion_core.packs.load import PATH_VARIABLE
+from inversion_core.packs.places import PATH_VARIABLE
 from inversion_core.training.data import load_pictures, pack_pictures
 from tests.drawn_face import draw_face
 from tests.tiny import noise_archive, rough_pack, save_networks, tiny_pack, tiny_targets

@@ -27,7 +27,7 @@ from inversion_core.benchmark.quality_report import spread
 from inversion_core.cli import main
 from inversion_core.errors import OptionInvalid, PackInvalid
 from inversion_core.inverter import BestSteps, InvertConfig, invert
-from inversion_core.packs.load import PATH_VARIABLE
+from inversion_core.packs.places import PATH_VARIABLE
 from inversion_core.pictures import to_image
 from tests.drawn_face import draw_face
 from tests.tiny import rough_pack, save_networks, tiny_pack, tiny_targets

@@ -23,7 +23,7 @@ from inversion_core.cli.inverting import Outcome, PhotoRun, Plan
 from inversion_core.engine import Engine, EngineConfig, StopRules
 from inversion_core.inverter import InvertConfig, invert
 from inversion_core.packs import Pack, load_pack
-from inversion_core.packs.load import PATH_VARIABLE
+from inversion_core.packs.places import PATH_VARIABLE
 from inversion_core.pictures import to_image
 from tests.drawn_face import draw_face
 from tests.tiny import rough_pack, save_networks, tiny_targets

@@ -25,8 +25,8 @@ from inversion_core.inverter import STARTS, make_optimizer
 from inversion_core.optimizers import LBFGS, Scheduled
 from inversion_core.packs import Pack, list_packs, load_pack, read_manifest, save_pack, verify_pack
 from inversion_core.packs.imagenet import MEAN_BGR, convert_torchvision, use_imagenet_vgg
-from inversion_core.packs.load import PATH_VARIABLE
 from inversion_core.packs.manifest import parse_manifest
+from inversion_core.packs.places import PATH_VARIABLE
 from tests.tiny import tiny_pack, tiny_targets
 
 

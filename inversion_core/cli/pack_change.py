@@ -1,0 +1,165 @@
+"""`inversion pack copy|change|use-encoder|use-features|add-optimizer`: what makes another pack of one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from inversion_core.errors import PackInvalid
+from inversion_core.packs import PackManifest, change_pack, copy_pack, find_pack, read_manifest
+from inversion_core.training.encoder_run import put_trained
+from inversion_core.training.features_run import put_features
+from inversion_core.training.optimizer_run import put_best
+
+Commands = argparse._SubParsersAction  # argparse has no public name for it
+
+
+def add_parsers(kinds: Commands[argparse.ArgumentParser]) -> None:
+    """Register the sub-commands of `pack` that change one."""
+    _add_copy(kinds)
+    _add_encoder(kinds)
+    _add_features(kinds)
+    _add_optimizer(kinds)
+    _add_change(kinds)
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """Add --out and --overwrite."""
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the new pack (default: the pack is changed where it is)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a pack that is in --out")
+
+
+def _add_copy(kinds: Commands[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser("copy", help="copy a pack, to change the copy")
+    parser.add_argument("pack", metavar="PACK", help="name or folder")
+    parser.add_argument("out", type=Path, metavar="DIR", help="folder of the copy")
+    parser.add_argument("--overwrite", action="store_true", help="replace a pack that is there")
+    parser.set_defaults(run=_run_copy)
+
+
+def _add_encoder(kinds: Commands[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser("use-encoder", help="give a pack the encoder of a run")
+    parser.add_argument("pack", metavar="PACK", help="name or folder")
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of `inversion train encoder`")
+    add_out(parser)
+    parser.set_defaults(run=_run_encoder)
+
+
+def _add_features(kinds: Commands[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser("use-features", help="give a pack the perceptual network of a run")
+    parser.add_argument("pack", metavar="PACK", help="name or folder")
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of `inversion train features`")
+    parser.add_argument(
+        "--weight", type=float, metavar="LAMBDA",
+        help="weight of the term (default: a third of the pixels' at the encoder's start)",
+    )  # fmt: skip
+    add_out(parser)
+    parser.set_defaults(run=_run_features)
+
+
+def _add_optimizer(kinds: Commands[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser("add-optimizer", help="put the learned optimizer of a run into a pack")
+    parser.add_argument("pack", metavar="PACK", help="name or folder")
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of `inversion train optimizer`")
+    add_out(parser)
+    parser.set_defaults(run=_run_optimizer)
+
+
+def _add_change(kinds: Commands[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser(
+        "change", help="give a pack another name, version, card, focus, default optimizer or settings of one"
+    )
+    parser.add_argument("pack", metavar="PACK", help="name or folder")
+    parser.add_argument("--name", help="small letters, digits and dashes")
+    parser.add_argument("--version")
+    parser.add_argument("--description")
+    parser.add_argument("--card", type=Path, metavar="FILE.md", help="model card, goes in as README.md")
+    parser.add_argument(
+        "--optimizer", action="append", default=[], type=_settings, metavar="NAME=JSON",
+        help="settings as pack.json has them, such as adam='{\"learning_rate\": 0.1}'; again for more",
+    )  # fmt: skip
+    parser.add_argument(
+        "--default-optimizer", metavar="NAME", help="the one that runs where nobody names one; the pack must offer it"
+    )
+    parser.add_argument(
+        "--focus", type=float, metavar="F",
+        help="how much more the middle of the face counts than the rim where nobody says; 0: all alike",
+    )  # fmt: skip
+    add_out(parser)
+    parser.set_defaults(run=_run_change)
+
+
+def _settings(text: str) -> tuple[str, Any]:
+    name, sign, settings = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=JSON")
+    try:
+        return name, json.loads(settings)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{settings!r} is no JSON: {error}") from error
+
+
+def _told(args: argparse.Namespace, before: PackManifest) -> Path:
+    """The folder of the pack that was written; says so where it has another content than before and the version of
+    before."""
+    folder: Path = args.out or find_pack(args.pack)
+    after = read_manifest(folder)
+    if after.version == before.version and after != before:
+        print(
+            f"{after.name} {after.version} has other content than before under the same version. Before you hand it "
+            f"out, give it a new one: inversion pack change {folder} --version VERSION",
+            file=sys.stderr,
+        )
+    return folder
+
+
+def _run_copy(args: argparse.Namespace) -> int:
+    copy_pack(find_pack(args.pack), args.out, overwrite=args.overwrite)
+    print(f"{args.out}: a copy of {find_pack(args.pack)}")
+    return 0
+
+
+def _run_encoder(args: argparse.Namespace) -> int:
+    source = find_pack(args.pack)
+    before = read_manifest(source)
+    steps = put_trained(args.run_folder, source, out=args.out, overwrite=args.overwrite)
+    print(f"{_told(args, before)}: the encoder of {args.run_folder}, after {steps} steps")
+    return 0
+
+
+def _run_features(args: argparse.Namespace) -> int:
+    source = find_pack(args.pack)
+    before = read_manifest(source)
+    manifest = put_features(args.run_folder, source, weight=args.weight, out=args.out, overwrite=args.overwrite)
+    print(f"{_told(args, before)}: the features of {args.run_folder}, lambda {manifest.perceptual.weight:g}")
+    return 0
+
+
+def _run_optimizer(args: argparse.Namespace) -> int:
+    source = find_pack(args.pack)
+    before = read_manifest(source)
+    variant = put_best(args.run_folder, source, out=args.out, overwrite=args.overwrite)
+    folder, name = _told(args, before), variant.optimizer
+    print(f"{folder}: {variant.file}; use it with: inversion invert --pack {folder} --optimizer {name}")
+    if before.default_optimizer != name:
+        print(f"where nobody names one it runs after: inversion pack change {folder} --default-optimizer {name}")
+    return 0
+
+
+def _run_change(args: argparse.Namespace) -> int:
+    fields = ("name", "version", "description", "default_optimizer", "focus")
+    given = {key: value for key in fields if (value := getattr(args, key)) is not None}
+    try:
+        card = None if args.card is None else args.card.read_bytes()
+    except OSError as error:
+        raise PackInvalid(f"--card {args.card} cannot be read: {error.strerror or error}") from error
+    source = find_pack(args.pack)
+    before, settings = read_manifest(source), dict(args.optimizer)
+    manifest = change_pack(source, card=card, optimizers=settings, out=args.out, overwrite=args.overwrite, **given)
+    print(f"{_told(args, before)}: {manifest.name} {manifest.version}")
+    return 0
