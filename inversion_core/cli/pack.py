@@ -59,7 +59,7 @@ def _add_imagenet(kinds: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_list(args: argparse.Namespace) -> int:
-    packs = list_packs()
+    packs = list_packs(extensions=True)
     rows = [("NAME", "VERSION", "SIZE", "CODE", "STARTS", "OPTIMIZERS"), *(_row(manifest) for manifest in packs)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:

@@ -1,4 +1,4 @@
-"""`inversion pack copy|change|use-encoder|use-features|add-optimizer`: what makes another pack of one."""
+"""`inversion pack copy|extend|change|use-encoder|use-features|add-optimizer`: what makes another pack of one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from inversion_core.errors import PackInvalid
-from inversion_core.packs import PackManifest, change_pack, copy_pack, find_pack, read_manifest
+from inversion_core.packs import PackManifest, change_pack, copy_pack, find_pack, make_extension, read_manifest
 from inversion_core.training.encoder_run import put_trained
 from inversion_core.training.features_run import put_features
 from inversion_core.training.optimizer_run import put_best
@@ -20,6 +20,7 @@ Commands = argparse._SubParsersAction  # argparse has no public name for it
 def add_parsers(kinds: Commands[argparse.ArgumentParser]) -> None:
     """Register the sub-commands of `pack` that change one."""
     _add_copy(kinds)
+    _add_extend(kinds)
     _add_encoder(kinds)
     _add_features(kinds)
     _add_optimizer(kinds)
@@ -40,6 +41,19 @@ def _add_copy(kinds: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("out", type=Path, metavar="DIR", help="folder of the copy")
     parser.add_argument("--overwrite", action="store_true", help="replace a pack that is there")
     parser.set_defaults(run=_run_copy)
+
+
+def _add_extend(kinds: Commands[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser("extend", help="begin an extension: a folder that adds optimizers to a pack")
+    parser.add_argument("pack", metavar="PACK", help="name or folder; later it is found by its name")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the extension")
+    parser.add_argument("--name", required=True, help="small letters, digits and dashes")
+    parser.add_argument("--version", default="1", help="(default: 1)")
+    parser.add_argument("--description", default="")
+    parser.add_argument("--licence", help="(default: that of the pack)")
+    parser.add_argument("--provenance", default="", help="data, program and command")
+    parser.add_argument("--overwrite", action="store_true", help="replace a pack that is there")
+    parser.set_defaults(run=_run_extend)
 
 
 def _add_encoder(kinds: Commands[argparse.ArgumentParser]) -> None:
@@ -121,6 +135,16 @@ def _told(args: argparse.Namespace, before: PackManifest) -> Path:
 def _run_copy(args: argparse.Namespace) -> int:
     copy_pack(find_pack(args.pack), args.out, overwrite=args.overwrite)
     print(f"{args.out}: a copy of {find_pack(args.pack)}")
+    return 0
+
+
+def _run_extend(args: argparse.Namespace) -> int:
+    manifest = make_extension(
+        args.pack, args.out, name=args.name, version=args.version, description=args.description,
+        licence=args.licence, provenance=args.provenance, overwrite=args.overwrite,
+    )  # fmt: skip
+    print(f"{args.out}: {manifest.name} {manifest.version}, an extension of {manifest.extends}")
+    print(f"put optimizers into it with: inversion pack add-optimizer {args.out} RUN", file=sys.stderr)
     return 0
 
 

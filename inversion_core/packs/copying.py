@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from inversion_core.packs.digests import check_digests
-from inversion_core.packs.manifest import MANIFEST_FILE, read_manifest
+from inversion_core.packs.extension import read_own
+from inversion_core.packs.manifest import MANIFEST_FILE
 from inversion_core.packs.save import check_target, replace_folder, write_extra
 
 
@@ -18,12 +19,12 @@ def copy_pack(source: Path, target: str | Path, *, overwrite: bool = False) -> N
     """
     target = Path(target).absolute()
     check_target(target, overwrite)
-    manifest = read_manifest(source)
-    check_digests(source, manifest)
+    files = read_own(source).files
+    check_digests(source, files)
     target.parent.mkdir(parents=True, exist_ok=True)
 
     def write(staged: Path) -> None:
-        for name in (*manifest.files, MANIFEST_FILE):
+        for name in (*files, MANIFEST_FILE):
             write_extra(staged / name, source / name)
 
     replace_folder(target, write)

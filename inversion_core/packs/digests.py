@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from inversion_core.errors import PackInvalid
-from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest
+from inversion_core.packs.manifest import MANIFEST_FILE
 from inversion_core.packs.reader import REMEDY
 
 
-def check_digests(folder: Path, manifest: PackManifest) -> None:
-    """Compare every file with the SHA-256 in pack.json.
+def check_digests(folder: Path, files: Mapping[str, str]) -> None:
+    """Compare every file of a folder with the SHA-256 in its pack.json.
 
     Raises:
         PackInvalid: one is missing, truncated or changed.
     """
-    for name, expected in manifest.files.items():
+    for name, expected in files.items():
         file = folder / name
         try:
             found = digest(file)

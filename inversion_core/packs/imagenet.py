@@ -19,8 +19,9 @@ from inversion_core.errors import PackInvalid
 from inversion_core.models import PerceptualNetwork, VGG16Features
 from inversion_core.models.perceptual import VGG16_PLAN
 from inversion_core.packs.load import find_pack, load_pack
-from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, PerceptualSpec
+from inversion_core.packs.manifest import PackManifest, PerceptualSpec
 from inversion_core.packs.networks import is_half
+from inversion_core.packs.opened import open_pack
 from inversion_core.packs.pack import Pack
 from inversion_core.packs.save import check_target, save_pack
 
@@ -66,11 +67,13 @@ def use_imagenet_vgg(name_or_folder: str | Path, *, out: str | Path | None = Non
         note="ImageNet weights of torchvision (IMAGENET1K_V1), in our channel order and scale.",
     )  # fmt: skip
     version = pack.version if pack.version.endswith(VERSION_SUFFIX) else pack.version + VERSION_SUFFIX
-    kept = set(pack.manifest.files) - set(pack.manifest.tensor_files) - {MANIFEST_FILE}
+    opened = open_pack(folder, find_pack)
+    kept = set(opened.own.files) - set(opened.manifest.tensor_files)
+    changed = dataclasses.replace(pack.manifest, perceptual=spec, version=version, extends="")  # with all networks
     return save_pack(
-        out or folder, dataclasses.replace(pack.manifest, perceptual=spec, version=version), generator=pack.generator,
+        out or folder, changed, generator=pack.generator,
         encoder=pack.encoder, perceptual=vgg, direction_steps=pack.direction_steps, learned=pack.learned,
-        half=is_half(folder / pack.manifest.weight_files["generator"]),
+        half=is_half(opened.path(pack.manifest.weight_files["generator"])),
         extra_files={name: folder / name for name in kept}, overwrite=overwrite or out is None,
     )  # fmt: skip
 

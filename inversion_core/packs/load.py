@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -14,11 +15,12 @@ from torch import nn
 from inversion_core.errors import OptionInvalid, PackInvalid, PackNotFound
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.optimizers.seen import Seen, advance
-from inversion_core.packs.digests import check_digests
-from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, read_manifest
+from inversion_core.packs.extension import read_own
+from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest
 from inversion_core.packs.networks import load_directions, load_learned, load_network
+from inversion_core.packs.opened import OpenedPack, open_pack
 from inversion_core.packs.pack import Pack
-from inversion_core.packs.places import PATH_VARIABLE, pack_roots
+from inversion_core.packs.places import PATH_VARIABLE, named_roots, pack_roots
 from inversion_core.packs.reader import REMEDY
 
 DEFAULT_PACK = "faces-128"
@@ -39,11 +41,12 @@ def load_pack(name_or_folder: str | Path | None = None, device: str | torch.devi
         OptionInvalid: torch knows no such device here.
     """
     check_device(device)
-    folder, manifest = _found(name_or_folder)
-    networks: dict[str, Any] = {network: load_network(manifest, network, folder) for network in manifest.weight_files}
+    opened = _found(name_or_folder)
+    manifest, path_of = opened.manifest, opened.path
+    networks: dict[str, Any] = {network: load_network(manifest, network, path_of) for network in manifest.weight_files}
     return Pack(
-        manifest, **networks, direction_steps=load_directions(manifest, folder),
-        learned=load_learned(manifest, folder), device=device,
+        manifest, **networks, direction_steps=load_directions(manifest, path_of),
+        learned=load_learned(manifest, path_of), device=device,
     )  # fmt: skip
 
 
@@ -54,18 +57,26 @@ def load_networks(name_or_folder: str | Path | None, networks: Iterable[str]) ->
         PackNotFound, PackInvalid: as `load_pack`.
         OptionInvalid: the pack has no such network.
     """
-    folder, manifest = _found(name_or_folder)
-    if missing := sorted(set(networks) - set(manifest.weight_files)):
-        raise OptionInvalid(f"pack {manifest.name} has no {' and no '.join(missing)}")
-    return {network: load_network(manifest, network, folder) for network in networks}
+    opened = _found(name_or_folder)
+    if missing := sorted(set(networks) - set(opened.manifest.weight_files)):
+        raise OptionInvalid(f"pack {opened.manifest.name} has no {' and no '.join(missing)}")
+    return {network: load_network(opened.manifest, network, opened.path) for network in networks}
 
 
-def _found(name_or_folder: str | Path | None) -> tuple[Path, PackManifest]:
-    """A pack's folder and manifest, its files being those that the manifest lists."""
-    folder = find_pack(name_or_folder)
-    manifest = read_manifest(folder)
-    check_digests(folder, manifest)
-    return folder, manifest
+def _found(name_or_folder: str | Path | None) -> OpenedPack:
+    """A pack whose files are those that its manifest lists."""
+    opened = open_pack(find_pack(name_or_folder), find_pack)
+    opened.check()
+    return opened
+
+
+def read_manifest(folder: Path) -> PackManifest:
+    """Read `folder`/pack.json; of an extension, together with that of the pack that it extends.
+
+    Raises:
+        PackInvalid: it is missing, no JSON, of another format, or a key is missing, unknown or wrong.
+    """
+    return open_pack(folder, find_pack).manifest
 
 
 def verify_pack(name_or_folder: str | Path | None = None) -> PackManifest:
@@ -97,8 +108,11 @@ def verify_pack(name_or_folder: str | Path | None = None) -> PackManifest:
     return pack.manifest
 
 
-def list_packs() -> list[PackManifest]:
-    """Manifests of all packs that can be had by name; of two with one name, the first found. Broken ones are logged."""
+def list_packs(*, extensions: bool = False) -> list[PackManifest]:
+    """Manifests of all packs that can be had by name; of two with one name, the first found. Broken ones are logged.
+
+    Extensions are among them where `extensions` is true, or where INVERSION_PACKS names the folder itself.
+    """
     found: dict[str, PackManifest] = {}
     for folder in pack_folders():
         try:
@@ -106,7 +120,8 @@ def list_packs() -> list[PackManifest]:
         except PackInvalid as error:
             log.warning("%s", error)
             continue
-        found.setdefault(manifest.name, manifest)
+        if extensions or not manifest.extends or folder in named_roots():
+            found.setdefault(manifest.name, manifest)
     return list(found.values())
 
 
@@ -125,7 +140,7 @@ def find_pack(name_or_folder: str | Path | None = None) -> Path:
     name = name_or_folder or DEFAULT_PACK
     for folder in pack_folders():
         try:
-            if read_manifest(folder).name == name:
+            if read_own(folder).name == name:
                 return folder
         except PackInvalid:
             if folder.name == name:
@@ -164,4 +179,8 @@ def _is_path(text: str) -> bool:
 
 
 def _names() -> str:
-    return ", ".join(sorted(manifest.name for manifest in list_packs())) or "none"
+    names = set()
+    for folder in pack_folders():
+        with contextlib.suppress(PackInvalid):
+            names.add(read_own(folder).name)
+    return ", ".join(sorted(names)) or "none"

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -79,15 +79,17 @@ class PackManifest:
     """How much more the middle of the face counts than the rim where nobody says (`inversion_core.loss.focus_map`)."""
     directions: tuple[DirectionSpec, ...] = ()
     """Editing directions; their tensors lie in directions.safetensors."""
+    shared_weights: Mapping[str, str] = field(default_factory=dict)
+    """Weights that have no file of their own -> those whose file holds them, under the same keys beside others'
+    ("learned-lbfgs-any": "learned-residual-any"): nothing is stored twice."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Path inside the pack -> SHA-256 of the file; filled in when the pack is saved."""
+    extends: str = ""
+    """Of an extension (`extension.py`) the name of the pack that it adds to, which all else here is of."""
 
     def __post_init__(self) -> None:
         """Raises ValueError, with the key's name first, where the parts do not fit together."""
-        if not NAME.fullmatch(self.name):
-            raise ValueError(f"name is {self.name!r}; use up to 64 small letters, digits, '.', '_' and '-'")
-        if not VERSION.fullmatch(self.version):
-            raise ValueError(f"version is {self.version!r}; use up to 64 letters, digits, '.', '+', '_' and '-'")
+        check_name_and_version(self.name, self.version)
         if self.default_optimizer not in self.offered:
             raise ValueError(
                 f"default_optimizer is {self.default_optimizer!r}; this pack offers {', '.join(sorted(self.offered))}"
@@ -107,6 +109,7 @@ class PackManifest:
         names = [spec.name for spec in self.directions]
         if len(set(names)) != len(names):
             raise ValueError(f"directions have two of one name; the names are {', '.join(names)}")
+        check_shared(self.shared_weights, self.learned)
 
     @property
     def resolution(self) -> int:
@@ -150,30 +153,55 @@ class PackManifest:
         """The sets of weights of learned optimizers, and the settings of each."""
         return variants(self.optimizers)
 
+    def learned_file(self, variant: Variant) -> str:
+        """The file that holds the weights of a learned optimizer."""
+        return f"{self.shared_weights.get(str(variant), variant)}.safetensors"
+
     @property
     def tensor_files(self) -> list[str]:
         """Every file that must be there."""
         directions = [DIRECTIONS_FILE] if self.directions else []
-        return [*self.weight_files.values(), *(variant.file for variant in self.learned), *directions]
+        learned = dict.fromkeys(map(self.learned_file, self.learned))
+        return [*self.weight_files.values(), *learned, *directions]
 
     def to_json(self) -> str:
         """The text of pack.json."""
         fields = dataclasses.asdict(self)
         shape = {"resolution": self.resolution, "num_layers": self.num_layers, "w_dim": self.w_dim}
         order = ("name", "version", "description", "licence", "provenance")
-        if not self.focus:
-            del fields["focus"]
+        for key in ("focus", "shared_weights", "extends"):  # programs of before do not know them
+            if not fields[key]:
+                del fields[key]
         if self.encoder is not None and self.encoder.blocks_per_size == 1:  # programs of before do not know the key
             del fields["encoder"]["blocks_per_size"]
         head = {"format": FORMAT} | {key: fields.pop(key) for key in order}
         return json.dumps(head | shape | fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def read_manifest(folder: Path) -> PackManifest:
-    """Read `folder`/pack.json.
+def check_name_and_version(name: str, version: str) -> None:
+    """ValueError where they are none."""
+    if not NAME.fullmatch(name):
+        raise ValueError(f"name is {name!r}; use up to 64 small letters, digits, '.', '_' and '-'")
+    if not VERSION.fullmatch(version):
+        raise ValueError(f"version is {version!r}; use up to 64 letters, digits, '.', '+', '_' and '-'")
+
+
+def check_shared(shared_weights: Mapping[str, str], learned: Iterable[Variant]) -> None:
+    """ValueError where weights are said to lie with others that do not exist, or that have no file either."""
+    names = set(map(str, learned))
+    for name, holder in shared_weights.items():
+        if name not in names or holder not in names or holder in shared_weights:
+            raise ValueError(
+                f"shared_weights has {name!r}: {holder!r}; both must be learned optimizers of the pack, and the second "
+                f"one must have a file"
+            )
+
+
+def read_bytes(folder: Path) -> bytes:
+    """The bytes of `folder`/pack.json.
 
     Raises:
-        PackInvalid: it is missing, no JSON, of another format, or a key is missing, unknown or wrong.
+        PackInvalid: it is missing, or too long to be one.
     """
     file = folder / MANIFEST_FILE
     try:
@@ -185,14 +213,14 @@ def read_manifest(folder: Path) -> PackManifest:
         ) from error
     if len(data) > MAX_FILE_BYTES:
         raise PackInvalid(f"{file} is longer than {MAX_FILE_BYTES} bytes, so it is no {MANIFEST_FILE} of a pack.")
-    return parse_manifest(data, file)
+    return data
 
 
-def parse_manifest(data: bytes, file: Path, remedy: str = REMEDY) -> PackManifest:
-    """Check the bytes of a pack.json; `file` is named in messages, which end with `remedy`.
+def read_json(data: bytes, file: Path, remedy: str = REMEDY) -> Reader:
+    """The object that the bytes of a pack.json hold; `file` is named in messages, which end with `remedy`.
 
     Raises:
-        PackInvalid: see `read_manifest`.
+        PackInvalid: it is no JSON, or of another format.
     """
     try:
         top = json.loads(data.decode("utf-8"))
@@ -203,13 +231,27 @@ def parse_manifest(data: bytes, file: Path, remedy: str = REMEDY) -> PackManifes
         raise reader.fault(
             "format", f"is {top['format']!r}, and this program reads format {FORMAT}; update the one that is older"
         )
+    return reader
+
+
+def parse_manifest(data: bytes, file: Path, remedy: str = REMEDY) -> PackManifest:
+    """Check the bytes of a pack.json, see `read_json`.
+
+    Raises:
+        PackInvalid: it is no JSON, of another format, or a key is missing, unknown or wrong.
+    """
+    return build_manifest(read_json(data, file, remedy))
+
+
+def build_manifest(reader: Reader) -> PackManifest:
+    """The manifest of a whole pack; PackInvalid as `parse_manifest`."""
     manifest = _build(reader)
     for weights in manifest.tensor_files:
         if weights not in manifest.files:
             raise reader.fault("files", f"does not list {weights}")
     for key in ("resolution", "num_layers", "w_dim"):
-        if reader.integer(key) != getattr(manifest, key):
-            raise reader.fault(key, f"is {top[key]}, and the generator's settings make it {getattr(manifest, key)}")
+        if (stated := reader.integer(key)) != getattr(manifest, key):
+            raise reader.fault(key, f"is {stated}, and the generator's settings make it {getattr(manifest, key)}")
     reader.end()
     return manifest
 
@@ -222,10 +264,10 @@ def _build(reader: Reader) -> PackManifest:
     parts["generator"] = _config(reader.section("generator"), GeneratorConfig)
     parts["encoder"] = _config(reader.section("encoder"), EncoderConfig) if reader.has("encoder") else None
     parts["perceptual"] = _perceptual(reader.section("perceptual"))
-    optimizers = reader.section("optimizers")
-    parts["optimizers"] = {name: _settings(optimizers, name) for name in optimizers.every_key()}
+    parts["optimizers"] = read_optimizers(reader)
+    parts["shared_weights"] = read_shared(reader)
     parts["directions"] = tuple(map(read_spec, reader.sections("directions")))
-    parts["files"] = _files(reader.section("files"))
+    parts["files"] = read_files(reader)
     if reader.states("focus"):  # packs without one do not say so: programs of before would not know the key
         parts["focus"] = reader.number("focus")
     try:
@@ -269,6 +311,20 @@ def _perceptual(reader: Reader) -> PerceptualSpec:
     return spec
 
 
+def read_optimizers(reader: Reader) -> dict[str, dict[str, Any]]:
+    """The key "optimizers"."""
+    section = reader.section("optimizers")
+    return {name: _settings(section, name) for name in section.every_key()}
+
+
+def read_shared(reader: Reader) -> dict[str, str]:
+    """The key "shared_weights", which need not be there."""
+    if not reader.states("shared_weights"):
+        return {}
+    section = reader.section("shared_weights")
+    return {key: section.text(key) for key in section.every_key()}
+
+
 def _settings(reader: Reader, name: str) -> dict[str, Any]:
     section = reader.section(name)
     if name in DESIGNS:
@@ -295,7 +351,9 @@ def _classic_settings(reader: Reader, key: str, name: str) -> dict[str, Any]:
     return settings
 
 
-def _files(reader: Reader) -> dict[str, str]:
+def read_files(top: Reader) -> dict[str, str]:
+    """The key "files"."""
+    reader = top.section("files")
     files = {key: reader.text(key) for key in reader.every_key()}
     for key, digest in files.items():
         parts = PurePosixPath(key).parts

@@ -15,7 +15,7 @@ from inversion_core.errors import PackInvalid
 from inversion_core.models import DiscriminatorConfig, DiscriminatorFeatures, Encoder, StyleGANGenerator, VGG16Features
 from inversion_core.packs.directions import DIRECTIONS_FILE, direction_shapes
 from inversion_core.packs.learned import Variant, build_learned
-from inversion_core.packs.manifest import PackManifest
+from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest
 from inversion_core.packs.reader import REMEDY
 from inversion_core.packs.shapes import shapes_only
 
@@ -55,31 +55,34 @@ def expected_tensors(build: Callable[[], nn.Module]) -> dict[str, torch.Size]:
         return {key: value.shape for key, value in build().state_dict().items()}
 
 
-def load_network(manifest: PackManifest, network: str, folder: Path) -> nn.Module:
+PathOf = Callable[[str], Path]
+"""Where a file that the manifest names lies."""
+
+
+def load_network(manifest: PackManifest, network: str, path_of: PathOf) -> nn.Module:
     """Build a network and fill it from its file, in float32 on the CPU.
 
     Raises:
         PackInvalid: the file is damaged, a key is missing or unknown, a shape is wrong, or a number is not finite.
     """
     try:
-        return _filled(folder / manifest.weight_files[network], lambda: build_network(manifest, network))
+        return _filled(path_of(manifest.weight_files[network]), lambda: build_network(manifest, network))
     except ValueError as error:
-        raise PackInvalid(f"{folder / 'pack.json'}: key {network!r}: {error}. {REMEDY}") from error
+        raise PackInvalid(f"{path_of(MANIFEST_FILE)}: key {network!r}: {error}. {REMEDY}") from error
 
 
-def load_learned(manifest: PackManifest, folder: Path) -> dict[Variant, nn.Module]:
+def load_learned(manifest: PackManifest, path_of: PathOf) -> dict[Variant, nn.Module]:
     """The networks of a pack's learned optimizers, in float32 on the CPU; empty where it has none.
 
     Raises:
         PackInvalid: as `load_network`, or the weights were trained for another generator. Files of before that was
             kept are believed.
     """
-    networks = {
-        variant: _filled(folder / variant.file, functools.partial(build_learned, manifest, variant))
-        for variant in manifest.learned
-    }
-    for variant in networks:
-        _check_generator(folder / variant.file, manifest)
+    networks = {}
+    for variant in manifest.learned:
+        file, is_shared = path_of(manifest.learned_file(variant)), str(variant) in manifest.shared_weights
+        networks[variant] = _filled(file, functools.partial(build_learned, manifest, variant), others=is_shared)
+        _check_generator(file, manifest)
     return networks
 
 
@@ -95,16 +98,16 @@ def _check_generator(file: Path, manifest: PackManifest) -> None:
         )
 
 
-def _filled(file: Path, build: Callable[[], nn.Module]) -> nn.Module:
-    """What `build` makes, with the weights of the file."""
-    tensors = read_weights(file, expected_tensors(build))
+def _filled(file: Path, build: Callable[[], nn.Module], *, others: bool = False) -> nn.Module:
+    """What `build` makes, with the weights of the file, which may hold `others` besides."""
+    tensors = read_weights(file, expected_tensors(build), others=others)
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn at random: leave the caller's draws alone
         built = build()
     built.load_state_dict(tensors)
     return built
 
 
-def load_directions(manifest: PackManifest, folder: Path) -> dict[str, Tensor]:
+def load_directions(manifest: PackManifest, path_of: PathOf) -> dict[str, Tensor]:
     """The steps (L, D) of a pack's directions, by name, in float32; empty where it has none.
 
     Raises:
@@ -112,19 +115,19 @@ def load_directions(manifest: PackManifest, folder: Path) -> dict[str, Tensor]:
     """
     if not manifest.directions:
         return {}
-    tensors = read_weights(folder / DIRECTIONS_FILE, direction_shapes(manifest))
+    tensors = read_weights(path_of(DIRECTIONS_FILE), direction_shapes(manifest))
     return {name: tensor.float() for name, tensor in tensors.items()}
 
 
-def read_weights(file: Path, expected: dict[str, torch.Size]) -> dict[str, Tensor]:
-    """Read a safetensors file that must hold exactly the `expected` keys and shapes.
+def read_weights(file: Path, expected: dict[str, torch.Size], *, others: bool = False) -> dict[str, Tensor]:
+    """Read the `expected` keys and shapes of a safetensors file, which must hold no `others` where that is false.
 
     Raises:
         PackInvalid: as `load_network`.
     """
     try:
         with safe_open(file, framework="pt") as stored:
-            _check_keys(file, stored.keys(), expected)
+            _check_keys(file, stored.keys(), expected, others)
             for key, shape in expected.items():
                 _check_shape(file, key, torch.Size(stored.get_slice(key).get_shape()), shape)
             return {key: _checked(file, key, stored.get_tensor(key)) for key in expected}
@@ -132,11 +135,11 @@ def read_weights(file: Path, expected: dict[str, torch.Size]) -> dict[str, Tenso
         raise PackInvalid(f"{file} is missing, truncated or no safetensors file ({error}). {REMEDY}") from error
 
 
-def _check_keys(file: Path, found: Iterable[str], expected: Iterable[str]) -> None:
+def _check_keys(file: Path, found: Iterable[str], expected: Iterable[str], others: bool) -> None:
     missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     if missing:
         raise PackInvalid(f"{file}: key {missing[0]!r} is missing{_more(missing)}. {REMEDY}")
-    if unknown:
+    if unknown and not others:
         raise PackInvalid(f"{file}: key {unknown[0]!r} is unknown{_more(unknown)}. {REMEDY}")
 
 

@@ -10,16 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from inversion_core.errors import PackInvalid
+from inversion_core.errors import OptionInvalid, PackInvalid
 from inversion_core.models import Encoder, StyleGANGenerator
 from inversion_core.packs.digests import check_digests, digest
 from inversion_core.packs.directions import DIRECTIONS_FILE, Direction, check_steps
+from inversion_core.packs.extension import AnyManifest, ExtensionManifest, parse_own, read_own
 from inversion_core.packs.learned import Variant, check_learned
-from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, PerceptualSpec, parse_manifest, read_manifest
+from inversion_core.packs.load import find_pack, read_manifest
+from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, PerceptualSpec
 from inversion_core.packs.networks import GENERATOR_KEY, cpu_state, is_half
+from inversion_core.packs.opened import open_pack
 from inversion_core.packs.places import refuse_shipped
 
 CARD_FILE = "README.md"
@@ -68,7 +72,8 @@ def save_pack(folder: str | Path, manifest: PackManifest, *, generator: StyleGAN
             _write_weights(staged / file, networks[network], half)
         made_for = digest(staged / manifest.weight_files["generator"])
         for variant, update_network in (learned or {}).items():
-            _write_weights(staged / variant.file, update_network, half, {GENERATOR_KEY: made_for})
+            if str(variant) not in manifest.shared_weights:
+                _write_weights(staged / variant.file, update_network, half, {GENERATOR_KEY: made_for})
         _write_directions(staged, direction_steps or {})
         for name, content in (extra_files or {}).items():
             write_extra(staged / name, content)
@@ -93,7 +98,7 @@ def put_directions(folder: str | Path, directions: Sequence[Direction], *, out: 
         OptionInvalid: the pack that would be changed ships with the program.
     """
     source = Path(folder).absolute()
-    manifest = read_manifest(source)
+    manifest = _read_whole(source)
     steps = {direction.spec.name: direction.step_LD for direction in directions}
     changed = dataclasses.replace(manifest, directions=tuple(direction.spec for direction in directions))
     _check_directions(changed, steps)
@@ -127,7 +132,7 @@ def put_perceptual(folder: str | Path, network: nn.Module, spec: PerceptualSpec,
 def _put_network(folder: str | Path, name: str, network: nn.Module, fields: Mapping[str, Any],
                  out: str | Path | None, overwrite: bool) -> PackManifest:  # fmt: skip
     source = Path(folder).absolute()
-    manifest = read_manifest(source)
+    manifest = _read_whole(source)
     try:
         changed = dataclasses.replace(manifest, **fields)
     except ValueError as error:
@@ -148,16 +153,35 @@ def put_learned(folder: str | Path, variant: Variant, settings: Mapping[str, Any
     generator it is refused. For the rest see `put_directions`.
     """
     source = Path(folder).absolute()
-    manifest = read_manifest(source)
-    of_start = {**manifest.optimizers.get(variant.optimizer, {}), variant.start: dict(settings)}
-    changed = dataclasses.replace(manifest, optimizers={**manifest.optimizers, variant.optimizer: of_start})
+    opened = open_pack(source, find_pack)
+    own, whole = opened.own, opened.manifest
+    _check_not_shared(whole, variant)
+    generator = whole.weight_files["generator"]
+    changed = dataclasses.replace(
+        own, optimizers=_with(own.optimizers, variant, settings),
+        shared_weights={name: holder for name, holder in own.shared_weights.items() if name != str(variant)},
+    )  # fmt: skip
 
     def write(staged: Path) -> None:
-        generator = manifest.weight_files["generator"]
-        made_for = {GENERATOR_KEY: manifest.files[generator]}
-        _write_weights(staged / variant.file, network, is_half(staged / generator), made_for)
+        made_for = {GENERATOR_KEY: whole.files[generator]}
+        _write_weights(staged / variant.file, network, is_half(opened.path(generator)), made_for)
 
-    return _put(source, _Change(manifest, changed, variant.file, write), out, overwrite)
+    return _put(source, _Change(own, changed, variant.file, write), out, overwrite)
+
+
+def _with(optimizers: Mapping[str, Mapping[str, Any]], variant: Variant, settings: Mapping[str, Any],
+          ) -> dict[str, Mapping[str, Any]]:  # fmt: skip
+    of_start = {**optimizers.get(variant.optimizer, {}), variant.start: dict(settings)}
+    return {**optimizers, variant.optimizer: of_start}
+
+
+def _check_not_shared(manifest: PackManifest, variant: Variant) -> None:
+    for name, holder in manifest.shared_weights.items():
+        if holder == str(variant):
+            raise OptionInvalid(
+                f"pack {manifest.name}: {name} takes its weights from {holder}, which another one would change too. "
+                f"Put a run of {name} into the pack first"
+            )
 
 
 def change_pack(folder: str | Path, *, card: bytes | None = None,
@@ -179,23 +203,65 @@ def change_pack(folder: str | Path, *, card: bytes | None = None,
         FileExistsError, OptionInvalid: as `put_directions`.
     """
     source = Path(folder).absolute()
-    manifest = read_manifest(source)
+    own = read_own(source)
+    if isinstance(own, ExtensionManifest) and (others := sorted({"default_optimizer", "focus"} & set(fields))):
+        raise OptionInvalid(
+            f"{source} is an extension, whose {others[0]} is that of {own.extends}; change {own.extends}"
+        )
     try:
-        settings = {**manifest.optimizers, **(optimizers or {})}
-        changed = dataclasses.replace(manifest, optimizers=settings, **fields)
+        changed = dataclasses.replace(own, optimizers={**own.optimizers, **(optimizers or {})}, **fields)
     except ValueError as error:
-        raise PackInvalid(f"pack {manifest.name}: {error}") from error
-    change = _Change(manifest, changed, "", lambda staged: None)
+        raise PackInvalid(f"pack {own.name}: {error}") from error
+    change = _Change(own, changed, "", lambda staged: None)
     if card is not None:
-        change = _Change(manifest, changed, CARD_FILE, lambda staged: write_extra(staged / CARD_FILE, card))
+        change = _Change(own, changed, CARD_FILE, lambda staged: write_extra(staged / CARD_FILE, card))
     return _put(source, change, out, overwrite)
+
+
+def make_extension(base: str | Path, folder: str | Path, *, name: str, version: str = "1",
+                   description: str = "", licence: str | None = None, provenance: str = "",
+                   overwrite: bool = False) -> PackManifest:  # fmt: skip
+    """Write an extension of a pack that adds nothing yet: `put_learned` puts optimizers into it.
+
+    Args:
+        base: name or folder of the pack; the extension finds it by its name.
+        licence: None: the pack's.
+    Returns:
+        the manifest of both together.
+    Raises:
+        PackNotFound, PackInvalid: as `load_pack`; PackInvalid where a name or version is none.
+        FileExistsError, OptionInvalid: as `save_pack`.
+    """
+    target = Path(folder).absolute()
+    check_target(target, overwrite)
+    whole = _read_whole(find_pack(base))
+    try:
+        manifest = ExtensionManifest(
+            name=name, version=version, extends=whole.name, description=description, provenance=provenance,
+            generator_sha256=whole.files[whole.weight_files["generator"]],
+            licence=whole.licence if licence is None else licence,
+        )  # fmt: skip
+    except ValueError as error:
+        raise PackInvalid(str(error)) from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return _replace(target, manifest, lambda staged: None)
+
+
+def _read_whole(folder: Path) -> PackManifest:
+    own = read_own(folder)
+    if isinstance(own, ExtensionManifest):
+        raise OptionInvalid(
+            f"{folder} is an extension, which holds optimizers alone; its networks are those of {own.extends}: change "
+            f"that one"
+        )
+    return own
 
 
 class _Change(NamedTuple):
     """What becomes of a pack."""
 
-    before: PackManifest
-    after: PackManifest
+    before: AnyManifest
+    after: AnyManifest
     file: str
     """The file that is made anew; "" for none. All others stay as they are."""
     write: Callable[[Path], None]
@@ -206,7 +272,7 @@ def _put(source: Path, change: _Change, out: str | Path | None, overwrite: bool)
     """Write the changed pack to `out`, or to where it is."""
     target = source if out is None else Path(out).absolute()
     check_target(target, overwrite or out is None)
-    check_digests(source, change.before)  # else a damaged file would get a new digest that vouches for it
+    check_digests(source, change.before.files)  # else a damaged file would get a new digest that vouches for it
     target.parent.mkdir(parents=True, exist_ok=True)
 
     def write_all(staged: Path) -> None:
@@ -218,17 +284,15 @@ def _put(source: Path, change: _Change, out: str | Path | None, overwrite: bool)
     return _replace(target, change.after, write_all)
 
 
-def _replace(target: Path, manifest: PackManifest, write: Callable[[Path], None]) -> PackManifest:
+def _replace(target: Path, manifest: AnyManifest, write: Callable[[Path], None]) -> PackManifest:
     """Let `write` fill a folder beside the target, add the manifest, and move it there."""
-    written = manifest
 
     def write_all(staged: Path) -> None:
-        nonlocal written
         write(staged)
-        written = _write_manifest(staged, manifest, target)
+        _write_manifest(staged, manifest, target)
 
     replace_folder(target, write_all)
-    return written
+    return read_manifest(target)
 
 
 def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
@@ -282,6 +346,11 @@ def _check_learned(manifest: PackManifest, networks: Mapping[Variant, nn.Module]
         check_learned(manifest, networks)
     except ValueError as error:
         raise PackInvalid(f"pack {manifest.name}: {error}") from error
+    by_name = {str(variant): network.state_dict() for variant, network in networks.items()}
+    for name, holder in manifest.shared_weights.items():
+        for key, value in by_name[name].items():
+            if key not in by_name[holder] or not torch.equal(value, by_name[holder][key]):
+                raise PackInvalid(f"pack {manifest.name}: {name} cannot share the weights of {holder}: {key} differs")
 
 
 def _write_directions(staged: Path, steps: Mapping[str, Tensor]) -> None:
@@ -300,13 +369,13 @@ def write_extra(file: Path, content: bytes | Path) -> None:
         shutil.copyfile(content, file)
 
 
-def _write_manifest(staged: Path, manifest: PackManifest, target: Path) -> PackManifest:
+def _write_manifest(staged: Path, manifest: AnyManifest, target: Path) -> None:
     files = {path.relative_to(staged).as_posix(): digest(path) for path in sorted(staged.rglob("*")) if path.is_file()}
-    written = dataclasses.replace(manifest, files=files)
-    text = written.to_json()
-    parse_manifest(text.encode(), target / MANIFEST_FILE, NOTHING_WRITTEN)  # what is written must be readable
+    text = dataclasses.replace(manifest, files=files).to_json()
+    parse_own(text.encode(), target / MANIFEST_FILE, NOTHING_WRITTEN)  # what is written must be readable
     (staged / MANIFEST_FILE).write_text(text, encoding="utf-8")
-    return written
+    if isinstance(manifest, ExtensionManifest):
+        open_pack(target, find_pack, manifest)  # and go with the pack that it extends
 
 
 def _move(staged: Path, target: Path, old: Path) -> None:

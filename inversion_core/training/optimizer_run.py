@@ -145,7 +145,7 @@ def put_best(run: Path, folder: Path, *, out: Path | None = None, overwrite: boo
             f"{run} holds no run of a learned optimizer; make one with: inversion train optimizer PACK --out {run}"
         )
     manifest = read_manifest(folder)
-    target = {"name": manifest.name, "num_layers": manifest.num_layers, "w_dim": manifest.w_dim}
+    target = {"name": manifest.extends or manifest.name, "num_layers": manifest.num_layers, "w_dim": manifest.w_dim}
     if facts["pack"] != target:
         raise OptionInvalid(f"{run} was made with {_spelt(facts['pack'])}; {folder} is {_spelt(target)}")
     if facts.get(GENERATOR) not in (None, _generator(manifest)):
