@@ -25,7 +25,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_PYTHON=/opt/venv/bin/python
 RUN python3 -m venv --without-pip /opt/venv
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE LICENSE-PACKS ./
 
 FROM build AS app-packages
 RUN pip install --constraint constraints.txt '.[app,heif,s3,otel]' \
@@ -63,7 +63,10 @@ COPY inversion_worker ./inversion_worker
 RUN pip install --no-deps --ignore-installed --prefix /opt/code .
 
 FROM base AS worker
+LABEL org.opencontainers.image.licenses="Apache-2.0 AND CC-BY-NC-SA-4.0 AND MIT"
 COPY --from=worker-packages /opt/venv /opt/venv
+# The default pack, which the wheel does not hold, where the library looks for packs of the system.
+COPY packs/faces-128 /opt/venv/share/stylegan-inversion/packs/faces-128
 COPY --from=worker-code /opt/code /opt/venv
 USER 10001:10001
 HEALTHCHECK --interval=30s --timeout=20s --start-period=60s \

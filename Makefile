@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test load check format constraints docker-check
+.PHONY: help install serve test load check format constraints docker-check wheel
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,10 @@ constraints: $(STAMP)  ## write constraints.txt anew from what .venv holds
 
 docker-check: $(STAMP)  ## build both images and put a deployment to the test; without an engine, what can be without [DOCKER_BUILD_ARGS="--network host"]
 	@$(BIN)/python tests/house/docker_check.py --build-args='$(DOCKER_BUILD_ARGS)'
+
+wheel: $(STAMP)  ## dist/*.whl: the program, its client and the small pack
+	@rm -rf build dist/stylegan_inversion-*.whl  # what lies in build/ would go in, also what is no more
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 # The stamp is younger than both files as long as .venv holds what they ask for.
 $(STAMP): pyproject.toml constraints.txt

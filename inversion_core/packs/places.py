@@ -29,12 +29,14 @@ def user_root() -> Path:
 def shipped_roots() -> list[Path]:
     """Folders of the packs that come with the program.
 
-    A clone has the default pack and the comparison optimizers in `packs/`, an image below its Python's prefix; what
-    pip installs holds the small pack alone.
+    A clone has the default pack and the comparison optimizers in `packs/`, an image has the default pack below
+    /usr/local/share; what pip installs holds the small pack alone.
     """
     clone = Path(__file__).parents[2]
     in_clone = [clone / "packs", clone / "packs" / "comparison"] if (clone / "pyproject.toml").is_file() else []
-    return [*in_clone, Path(sys.prefix) / "share" / PROGRAM / "packs", Path(__file__).parent / "data"]
+    shared = [f"{sys.prefix}/share", *(os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share").split(":")]
+    of_system = [Path(folder) / PROGRAM / "packs" for folder in dict.fromkeys(shared) if os.path.isabs(folder)]
+    return [*in_clone, *of_system, Path(__file__).parent / "data"]
 
 
 def pack_roots() -> list[Path]:

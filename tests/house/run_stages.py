@@ -37,7 +37,7 @@ PROBES = {
     ),
     "worker": (
         "import importlib.util as u, torch, inversion_core, inversion_worker.tasks, numpy.testing, torch.testing;"
-        f"assert not u.find_spec('fastapi')\n{OPTIONAL}"
+        f"assert not u.find_spec('fastapi'); inversion_core.load_pack()\n{OPTIONAL}"
     ),
 }
 """What each image must be able to import, and must not hold."""

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from dockerfile import ROOT, Instruction, line_of, made_by
 
+from inversion_core.packs import DEFAULT_PACK
+from inversion_core.packs.places import shipped_roots
+
 pytestmark = pytest.mark.unit
 
 HADOLINT = Path(sys.executable).parent / "hadolint"
@@ -84,7 +87,7 @@ def test_pip_is_held_to_the_constraints(target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_nothing_of_the_build_stays_but_what_is_installed(target: str) -> None:
     assert not any("pip" in each.rest for each in of(target, "RUN") + of(target, "ENV"))
-    copies = [each.words for each in of(target, "COPY")]
+    copies = [each.words for each in of(target, "COPY") if each.from_stage]
     assert copies == [
         [f"--from={target}-packages", "/opt/venv", "/opt/venv"],
         [f"--from={target}-code", "/opt/code", "/opt/venv"],
@@ -105,6 +108,15 @@ def test_an_image_holds_every_package_of_ours_that_it_runs(target: str) -> None:
             seen.add(package)
             wanted += our_imports(package)
     assert seen - LEFT_OUT[target] <= copied(target)
+
+
+def test_the_worker_image_has_the_default_pack_and_no_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    (placed,) = [each.words for each in of("worker", "COPY") if not each.from_stage]
+    assert placed[0] == f"packs/{DEFAULT_PACK}"
+    assert (ROOT / placed[0] / "pack.json").is_file()
+    monkeypatch.setattr(sys, "prefix", "/opt/venv")
+    assert Path(placed[1]).parent in shipped_roots()
+    assert not any("packs" in source for source in copied("app"))
 
 
 def test_dockerignore_lets_through_what_is_copied() -> None:

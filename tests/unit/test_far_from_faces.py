@@ -48,8 +48,8 @@ def lowest(pack: Pack, target_BCHW: Tensor, name: str) -> list[float]:
 @pytest.mark.parametrize(
     ("pack_name", "names"),
     [
-        ("faces-64", ("learned-basis", "learned-residual", "learned-lbfgs")),
-        ("faces-128", ("learned-basis", "learned-residual", "learned-lbfgs")),
+        ("faces-64-comparison", ("learned-basis", "learned-residual", "learned-lbfgs")),
+        ("faces-128-comparison", ("learned-basis", "learned-residual", "learned-lbfgs")),
     ],
 )
 def test_far_from_faces_none_is_worse_than_adam(pack_name: str, names: tuple[str, ...]) -> None:
