@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test load check format constraints docker-check wheel
+.PHONY: help install serve test load check format constraints docker-check wheel pack-archives
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,10 @@ docker-check: $(STAMP)  ## build both images and put a deployment to the test; w
 wheel: $(STAMP)  ## dist/*.whl: the program, its client and the small pack
 	@rm -rf build dist/stylegan_inversion-*.whl  # what lies in build/ would go in, also what is no more
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
+pack-archives: $(STAMP)  ## dist/NAME-VERSION.zip of each pack, for a release
+	@mkdir -p dist
+	@for pack in packs/faces-128 packs/comparison/*; do $(BIN)/inversion pack archive ./$$pack --out dist --overwrite || exit 1; done
 
 # The stamp is younger than both files as long as .venv holds what they ask for.
 $(STAMP): pyproject.toml constraints.txt

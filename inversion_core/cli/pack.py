@@ -1,11 +1,11 @@
-"""`inversion pack list|show|verify|convert-idinvert|use-imagenet-vgg`, and what pack_change.py adds."""
+"""`inversion pack list|show|verify|convert-idinvert|use-imagenet-vgg`; more in pack_change.py and pack_install.py."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from inversion_core.cli import pack_change
+from inversion_core.cli import pack_change, pack_install
 from inversion_core.errors import PackInvalid
 from inversion_core.packs import PackManifest, find_pack, list_packs, read_manifest, verify_pack
 from inversion_core.packs.convert import convert_idinvert
@@ -28,6 +28,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     _add_convert(kinds)
     _add_imagenet(kinds)
     pack_change.add_parsers(kinds)
+    pack_install.add_parsers(kinds)
 
 
 def _add_convert(kinds: Commands[argparse.ArgumentParser]) -> None:
@@ -38,7 +39,7 @@ def _add_convert(kinds: Commands[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--vgg", type=Path, required=True, metavar="V.pth", help="vgg16.pth")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the new pack")
-    parser.add_argument("--name", default="idinvert-ffhq-256", help="name of the pack (default: %(default)s)")
+    parser.add_argument("--name", help="name of the pack (default: by the generator's file and size)")
     parser.add_argument(
         "--half", action="store_true", help="store float16: half the size, not quite the published weights"
     )

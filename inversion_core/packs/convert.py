@@ -13,6 +13,7 @@ between the layouts, and is settled here:
 from __future__ import annotations
 
 import math
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import TypedDict, TypeVar
@@ -20,12 +21,13 @@ from typing import TypedDict, TypeVar
 import torch
 from torch import Tensor, nn
 
+from inversion_core.errors import PackInvalid
 from inversion_core.models import Encoder, EncoderConfig, GeneratorConfig, StyleGANGenerator, VGG16Features
 from inversion_core.models.layers import resolutions
 from inversion_core.models.perceptual import IMAGENET_MEAN_BGR, VGG16_PLAN
 from inversion_core.packs.manifest import PackManifest, PerceptualSpec
 from inversion_core.packs.published import Published
-from inversion_core.packs.save import save_pack
+from inversion_core.packs.save import check_target, save_pack
 
 LICENCE = (
     "That of the published files: see genforce/idinvert_pytorch for the networks, "
@@ -43,7 +45,7 @@ def convert_idinvert(
     folder: str | Path,
     *,
     encoder_file: str | Path | None = None,
-    name: str = "idinvert-ffhq-256",
+    name: str | None = None,
     version: str = "1.0.0",
     licence: str = LICENCE,
     half: bool = False,
@@ -53,16 +55,20 @@ def convert_idinvert(
 
     Args:
         generator_file, encoder_file, vgg_file: state dicts in the published layout; the encoder may be left out.
+        name: of the pack; None: "idinvert", what the generator's file says it was trained on, and the size.
         half: store float16 (half the size, and no longer exactly the published weights).
     Raises:
         PackInvalid: a file is truncated, holds code, lacks a key, has one too many, or a shape is wrong.
         FileExistsError, ValueError: as `save_pack` and `PackManifest`.
     """
-    generator = convert_generator(Published.read(generator_file))
-    encoder = None if encoder_file is None else convert_encoder(Published.read(encoder_file), generator.config)
-    vgg = convert_vgg(Published.read(vgg_file))
+    check_target(Path(folder).absolute(), overwrite)  # now, not after all the reading
+    generator = convert_generator(Published.read(generator_file, "generator"))
+    encoder = None
+    if encoder_file is not None:
+        encoder = convert_encoder(Published.read(encoder_file, "encoder"), generator.config)
+    vgg = convert_vgg(Published.read(vgg_file, "vgg"))
     manifest = PackManifest(
-        name=name,
+        name=default_name(Path(generator_file), generator.config.resolution) if name is None else name,
         version=version,
         description=f"IDInvert at {generator.config.resolution} px{'' if encoder else ', without its encoder'}: "
         "a StyleGAN whose mapping gives each layer a w of its own.",
@@ -81,6 +87,13 @@ def convert_idinvert(
     return save_pack(
         folder, manifest, generator=generator, perceptual=vgg, encoder=encoder, half=half, overwrite=overwrite
     )
+
+
+def default_name(generator_file: Path, resolution: int) -> str:
+    """The name of a pack: styleganinv_tower256_generator.pth makes idinvert-tower-256, g.pth idinvert-256."""
+    published = re.match(r"styleganinv_([a-z]+)\d*_", generator_file.name)
+    domain = f"{published[1]}-" if published else ""
+    return f"idinvert-{domain}{resolution}"
 
 
 N = TypeVar("N", bound=nn.Module)
@@ -111,10 +124,12 @@ def generator_config(source: Published) -> GeneratorConfig:
     """Read the architecture off the shapes."""
     layers = source.count(r"synthesis\.layer(\d+)\.")
     blocks = (layers + 1) // 2
+    if not layers:
+        raise source.fault("synthesis.layer0.const", "is missing, and so are all other keys of the synthesis network")
     if not 2 <= blocks <= 9:
         raise source.fault(
             "synthesis.layer0.const",
-            f"and its like make {blocks} resolutions{source.likeness('synthesis.')}; 2 to 9 are known",
+            f"and the {layers} layers of its like make pictures of {4 * 2 ** (blocks - 1)} px; 8 to 1024 are known",
         )
     styles = [f"synthesis.layer{i}.epilogue.style_mod.dense.fc.weight" for i in range(layers)]
     w_dim = source.usual([("truncation.w_avg", 0), *((key, 1) for key in styles)], "truncation.w_avg")
@@ -264,6 +279,7 @@ def convert_encoder(source: Published, generator: GeneratorConfig) -> Encoder:
 
 def encoder_config(source: Published, generator: GeneratorConfig) -> EncoderConfig:
     """Resolution and code are the generator's; the widths are read off the shapes."""
+    _check_size(source, generator)
     last = f"block{len(resolutions(generator.resolution)) - 1}"
     base = source.usual(
         [("block0.conv.weight", 0), ("block0.bn.bn.bias", 0), ("block0.bn.bn.running_var", 0)], "block0.conv.weight"
@@ -279,6 +295,19 @@ def encoder_config(source: Published, generator: GeneratorConfig) -> EncoderConf
         channels_max=deepest,
         batch_norm=has_norm,
     )
+
+
+def _check_size(source: Published, generator: GeneratorConfig) -> None:
+    """An encoder has a block for each resolution, and a fully connected layer behind the last."""
+    behind = len(resolutions(generator.resolution))
+    found = [block for block in range(1, source.count(r"block(\d+)\.")) if f"block{block}.fc.weight" in source.tensors]
+    if found and behind not in found:
+        size = 2 ** (found[0] + 1)
+        raise PackInvalid(
+            f"{source.file} is an encoder for pictures of {size} px (it ends with block{found[0]}.fc), and the "
+            f"generator makes {generator.resolution} px. Give the encoder published with this generator, or leave "
+            f"--encoder out"
+        )
 
 
 def _unit(source: Published, config: EncoderConfig, conv: str, bias: str | None, norm: str, ours: str,

@@ -25,6 +25,8 @@ from inversion_core.packs.reader import REMEDY
 
 DEFAULT_PACK = "faces-128"
 """Name of the pack that is taken where none is named."""
+SMALL_PACK = "faces-64"
+"""Name of the pack that is always there: it is part of the package."""
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +149,8 @@ def find_pack(name_or_folder: str | Path | None = None) -> Path:
                 raise
     if (Path(name) / MANIFEST_FILE).is_file():  # a bare word is a name first, then a folder beside you
         return Path(name)
+    if name == DEFAULT_PACK:
+        raise PackNotFound(_without_default())
     raise PackNotFound(
         f"There is no pack {name!r}. There are: {_names()}. Packs elsewhere: give the folder, or "
         f"put its parent into {PATH_VARIABLE}."
@@ -176,6 +180,16 @@ def check_device(device: str | torch.device) -> None:
 
 def _is_path(text: str) -> bool:
     return os.sep in text or (os.altsep is not None and os.altsep in text) or text in (".", "..")
+
+
+def _without_default() -> str:
+    """What to do where pip has installed the program, whose wheel holds no pack of that size."""
+    return (
+        f"The default pack {DEFAULT_PACK} is not installed: what pip installs comes without it. Install it with "
+        f"`inversion pack install SOURCE`, where SOURCE is packs/{DEFAULT_PACK} of a clone, or its archive from a "
+        f"release, as a file or an https URL. Or name a pack that is here ({_names()}): load_pack({SMALL_PACK!r}) in "
+        f"Python, --pack {SMALL_PACK} on the command line, INVERSION_DEFAULT_PACK={SMALL_PACK} for a worker."
+    )
 
 
 def _names() -> str:

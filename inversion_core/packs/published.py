@@ -11,8 +11,11 @@ from pathlib import Path
 from torch import Tensor
 
 from inversion_core.errors import PackInvalid
+from inversion_core.packs.foreign import OURS, describe, is_ours
 from inversion_core.packs.unpickle import read_tensors
 
+WRAPPER = "module."
+"""What torch's DataParallel puts before every key."""
 REMEDY = "Take the file as it was published, or one saved by the public code with the same settings."
 
 
@@ -25,15 +28,24 @@ class Published:
     taken: set[str] = field(default_factory=set)
 
     @classmethod
-    def read(cls, file: str | Path) -> Published:
-        """Raises PackInvalid as `read_tensors`."""
-        return cls(Path(file), read_tensors(file))
+    def read(cls, file: str | Path, wanted: str) -> Published:
+        """A file of `wanted`: "generator", "encoder" or "vgg". Keys that all begin with "module." are taken without.
+
+        Raises:
+            PackInvalid: as `read_tensors`, or the file is of another kind; the message says of which.
+        """
+        tensors = read_tensors(file)
+        if all(key.startswith(WRAPPER) for key in tensors):
+            tensors = {key.removeprefix(WRAPPER): tensor for key, tensor in tensors.items()}
+        if not is_ours(tensors, wanted):
+            raise PackInvalid(f"{file} is no {OURS[wanted].what.split()[-1]} of IDInvert: {describe(tensors)}")
+        return cls(Path(file), tensors)
 
     def take(self, key: str, shape: tuple[int, ...]) -> Tensor:
         """The tensor of that key as float32; PackInvalid where it is missing, of another shape, or not finite."""
         tensor = self.tensors.get(key)
         if tensor is None:
-            raise PackInvalid(f"{self.file}: key {key!r} is missing{self.likeness(key)}. {REMEDY}")
+            raise PackInvalid(f"{self.file}: key {key!r} is missing. {REMEDY}")
         if tuple(tensor.shape) != shape:
             raise PackInvalid(
                 f"{self.file}: key {key!r} has shape {tuple(tensor.shape)}, and {shape} is needed. {REMEDY}"
@@ -64,20 +76,10 @@ class Published:
             if key in self.tensors and self.tensors[key].ndim > max(axis, -1)
         )
         if not found:
-            raise PackInvalid(f"{self.file}: key {first!r} is missing{self.likeness(first)}. {REMEDY}")
+            raise PackInvalid(f"{self.file}: key {first!r} is missing. {REMEDY}")
         return found.most_common(1)[0][0]
 
     def count(self, pattern: str) -> int:
         """One more than the highest number that `pattern` catches in the keys."""
         numbers = [int(match[1]) for key in self.tensors if (match := re.match(pattern, key))]
         return max(numbers, default=-1) + 1
-
-    def likeness(self, wanted: str) -> str:
-        """What the file looks like instead, where it has nothing that begins like the key `wanted`."""
-        if any(
-            key.split(".")[0].rstrip("0123456789") == wanted.split(".")[0].rstrip("0123456789") for key in self.tensors
-        ):
-            return ""
-        marks = {"synthesis.": "a generator", "block0.": "an encoder", "layer0.weight": "VGG-16"}
-        kinds = [what for mark, what in marks.items() if any(key.startswith(mark) for key in self.tensors)]
-        return f"; the file looks like {kinds[0]}" if kinds else ""

@@ -301,7 +301,7 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
         staged = Path(scratch) / "new"
         staged.mkdir()
         write(staged)
-        _move(staged, target, Path(scratch) / "old")
+        move_folder(staged, target, Path(scratch) / "old")
 
 
 def check_target(target: Path, overwrite: bool) -> None:
@@ -378,7 +378,8 @@ def _write_manifest(staged: Path, manifest: AnyManifest, target: Path) -> None:
         open_pack(target, find_pack, manifest)  # and go with the pack that it extends
 
 
-def _move(staged: Path, target: Path, old: Path) -> None:
+def move_folder(staged: Path, target: Path, old: Path) -> None:
+    """Put a folder that is complete in the place of the target, which goes to `old`."""
     staged.chmod(0o755)
     if target.exists():
         os.rename(target, old)  # goes with the scratch folder

@@ -15,7 +15,7 @@ import math
 import pickle
 import pickletools
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn, TypeGuard
@@ -37,6 +37,8 @@ STORAGE_DTYPES = {
 """Names in the module `torch` that stand for a kind of number."""
 
 COPY_AGAIN = "Download or copy the file again and compare its size."
+MOST_DEPTH, MOST_PLACES = 3, 4
+"""How deep state dicts are looked for in a checkpoint, and how many are named."""
 SAVE_ANEW = "Save the state dict alone: torch.save(model.state_dict(), file)."
 
 
@@ -253,12 +255,29 @@ def _state_dict(path: Path, top: object) -> dict[str, _Tensor]:
         top = top["state_dict"]
     if not isinstance(top, dict) or not top:
         raise PackInvalid(f"{path} holds no state dict (its top is {type(top).__name__}). {SAVE_ANEW}")
+    if inner := list(_inner(top)):
+        places = ", ".join("".join(f"[{key!r}]" for key in keys) for keys in inner[:MOST_PLACES])
+        raise PackInvalid(
+            f"{path} is a training checkpoint with a state dict at each of {places}, none of them on top. Save the one "
+            f"that you want: torch.save(torch.load({path.name!r}){''.join(f'[{key!r}]' for key in inner[0])}, file), "
+            f"where you trust the file."
+        )
     for key, value in top.items():
         if not isinstance(key, str) or not isinstance(value, _Tensor):
             raise PackInvalid(
                 f"{path}: key {key!r} holds no tensor but {type(value).__name__.lstrip('_')}. {SAVE_ANEW}"
             )
     return top
+
+
+def _inner(top: dict[Any, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The keys that lead to the state dicts inside."""
+    for key, value in top.items():
+        if isinstance(key, str) and isinstance(value, dict) and value and len(above) < MOST_DEPTH:
+            if all(isinstance(name, str) and isinstance(tensor, _Tensor) for name, tensor in value.items()):
+                yield (*above, key)
+            else:
+                yield from _inner(value, (*above, key))
 
 
 def _cut(path: Path, key: str, tensor: _Tensor, store: bytes) -> Tensor:

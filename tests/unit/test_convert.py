@@ -157,9 +157,87 @@ def test_files_in_each_others_place_are_told_apart(
     small_files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert convert(small_files | {"generator": small_files["encoder"]}, tmp_path / "pack") == 2
-    assert "looks like an encoder" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert (
+        f"{small_files['encoder']} is no generator of IDInvert: it looks like an encoder (keys block0.conv.weight,"
+        in told
+    )
+    assert "Give it as --encoder." in told
     assert convert(small_files | {"encoder": small_files["vgg16"]}, tmp_path / "pack") == 2
     assert "looks like VGG-16" in capsys.readouterr().err
+
+
+def wrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As DataParallel saves it."""
+    return {f"module.{key}": value for key, value in state.items()}
+
+
+def test_what_dataparallel_puts_before_the_keys_is_left_off(small_files: dict[str, Path], tmp_path: Path) -> None:
+    files = dict(small_files)
+    for model, file in small_files.items():
+        files[model] = tmp_path / f"{model}.pth"
+        torch.save(wrapped(torch.load(file)), files[model])
+    assert convert(files, tmp_path / "wrapped") == 0
+    assert convert(small_files, tmp_path / "plain") == 0
+    w = torch.from_numpy(draw("wplus", (1, 6, 6)))
+    one, other = (load_pack(tmp_path / name).synthesize(w) for name in ("wrapped", "plain"))
+    assert torch.equal(one, other)
+
+
+def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """genforce's later names."""
+    return {key.replace(".fc.", ".").replace(".wscale.", "."): value for key, value in state.items()}
+
+
+FOREIGN: dict[str, tuple[str, Callable[[dict[str, Tensor]], object], str, str]] = {
+    "genforce": ("generator", renamed, "a generator of genforce with other key names", "Take the file that"),
+    "a checkpoint": ("generator", lambda s: {"models": {"generator_smooth": s, "discriminator": s}, "step": 3}, "['models']['generator_smooth']", "torch.save(torch.load("),
+    "StyleGAN2": ("generator", lambda s: {"synthesis.b4.const": torch.zeros(3), "mapping.fc0.weight": torch.zeros(3)}, "StyleGAN2", "StyleGAN (1)"),
+    "rosinality": ("generator", lambda s: {"g_ema": {"style.1.weight": torch.zeros(3), "conv1.conv.modulation.bias": torch.zeros(3)}}, "['g_ema']", "torch.save(torch.load("),
+    "e4e": ("encoder", lambda s: {"encoder.input_layer.0.weight": torch.zeros(3)}, "e4e", "Take the encoder"),
+    "torchvision": ("vgg16", lambda s: {"features.0.weight": torch.zeros(3), "classifier.0.bias": torch.zeros(3)}, "torchvision's VGG-16", "use-imagenet-vgg"),
+    "a language model": ("encoder", lambda s: {"wte.weight": torch.zeros(3), "wpe.weight": torch.zeros(2)}, "none that this program knows (keys wte.weight, wpe.weight)", "genforce/idinvert_pytorch"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_foreign_file_is_called_what_it_is(
+    name: str, small_files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, change, what, remedy = FOREIGN[name]
+    files = small_files | {model: tmp_path / "foreign.pth"}
+    torch.save(change(torch.load(small_files[model])), files[model])
+    assert convert(files, tmp_path / "pack") == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {files[model]} is ")
+    assert what in told
+    assert remedy in told
+    assert "resolutions" not in told
+
+
+def test_an_encoder_of_another_size_is_told_so(
+    small_files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    larger = write_files(tmp_path, layout(Architecture(channels=(8, 6, 4, 4, 4))))
+    assert convert(small_files | {"encoder": larger["encoder"]}, tmp_path / "pack") == 2
+    told = capsys.readouterr().err
+    assert "is an encoder for pictures of 64 px" in told
+    assert "the generator makes 16 px" in told
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("styleganinv_ffhq256_generator.pth", "idinvert-ffhq-16"),
+        ("styleganinv_tower256_generator.pth", "idinvert-tower-16"),
+        ("my G.pth", "idinvert-16"),
+    ],
+)
+def test_a_pack_is_named_by_what_it_is(file: str, name: str, small_files: dict[str, Path], tmp_path: Path) -> None:
+    generator = tmp_path / file
+    generator.write_bytes(small_files["generator"].read_bytes())
+    assert convert(small_files | {"generator": generator}, tmp_path / "pack") == 0
+    assert load_pack(tmp_path / "pack").name == name
 
 
 @pytest.mark.parametrize("model", ["generator", "encoder", "vgg16"])
@@ -197,7 +275,9 @@ def test_a_pack_that_is_there_stays_unless_told_otherwise(
 ) -> None:
     assert convert(small_files, tmp_path / "pack", "--name", "first") == 0
     assert convert(small_files, tmp_path / "pack", "--name", "second") == 2
-    assert "there already" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "there already" in told
+    assert "--overwrite" in told
     assert load_pack(tmp_path / "pack").name == "first"
     assert convert(small_files, tmp_path / "pack", "--name", "second", "--overwrite") == 0
     assert load_pack(tmp_path / "pack").name == "second"
