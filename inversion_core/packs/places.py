@@ -29,8 +29,8 @@ def user_root() -> Path:
 def shipped_roots() -> list[Path]:
     """Folders of the packs that come with the program.
 
-    A clone has the default pack and the comparison optimizers in `packs/`, an image has the default pack below
-    /usr/local/share; what pip installs holds the small pack alone.
+    A clone has the default pack and the comparison optimizers in `packs/`, an image has the default pack
+    below its Python's prefix; what pip installs holds the small pack alone.
     """
     clone = Path(__file__).parents[2]
     in_clone = [clone / "packs", clone / "packs" / "comparison"] if (clone / "pyproject.toml").is_file() else []
