@@ -159,6 +159,8 @@ KINDS: dict[str, ProblemKind] = {
                     "The header `Allow` names the methods that are; see /docs."),
         ProblemKind("request-invalid", "The request cannot be understood", 400,
                     "See /docs for what is expected."),
+        ProblemKind("request-timeout", "The request came too slowly", 408,
+                    "Send it again, over a quicker connection or with a smaller file."),
         ProblemKind("not-ready", "The service is not ready", 503,
                     "Wait: a worker has to start and load its pack first."),
         ProblemKind("no-worker-answers", "No worker answers", 503,

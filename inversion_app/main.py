@@ -1,4 +1,4 @@
-"""Where the HTTP service is put together: `uvicorn --factory inversion_app.main:create_app`."""
+"""Where the HTTP service is put together: `python -m inversion_app`."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
     this process
       |- valkey   python -m inversion_worker.valkey         not where INVERSION_REDIS_URL names another server
       |- worker   python -m inversion_worker
-      `- api      python -m uvicorn inversion_app.main:create_app --factory
+      `- api      python -m inversion_app
 
 It imports nothing of them, so it starts at once and can say what is wrong when one of them does not.
 Each port has a state folder of its own, var/PORT, so that two of them run side by side.
@@ -199,7 +199,7 @@ async def start_all(children: Children, options: ServeOptions, environ: Mapping[
 def _api_command(options: ServeOptions) -> list[str]:
     listen = ["--host", options.host, "--port", str(options.port)]
     quiet = ["--log-level", options.log_level.lower(), "--timeout-graceful-shutdown", "3"]
-    return [sys.executable, "-m", "uvicorn", "inversion_app.main:create_app", "--factory", *listen, *quiet]
+    return [sys.executable, "-m", "inversion_app", *listen, *quiet]
 
 
 def probe_ready(options: ServeOptions) -> str | None:

@@ -45,6 +45,15 @@ class AppSettings(ClientSettings):
     log_level: str = "INFO"
     """Level of the `app` logger."""
 
+    header_timeout_s: float = Field(10.0, gt=0)
+    """Longest time that the head of a request may take to arrive."""
+    body_timeout_s: float = Field(20.0, gt=0)
+    """A body that brings less than 1 KiB a second over this time is given up."""
+    send_timeout_s: float = Field(60.0, gt=0)
+    """Longest time that a client may take nothing of what it is sent."""
+    max_connections: int = Field(0, ge=0)
+    """Most connections of one process at a time; 0: as many as its descriptors (`ulimit -n`) allow, 4096 at most."""
+
     rate_per_s: float = Field(50.0, ge=0)
     """Requests a second that a key may make in the long run; 0 is no limit."""
     rate_burst: int = Field(200, ge=1)

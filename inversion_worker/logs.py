@@ -9,6 +9,7 @@ are written as escapes, and only the lines of a traceback follow it, each indent
 
 from __future__ import annotations
 
+import codecs
 import logging
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typing import Any, Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
+_ESCAPES = codecs.lookup("unicode_escape")  # from its file now, not when there is no descriptor left to say so with
 LogFormat = Literal["text", "json"]
 _context: ContextVar[dict[str, str]] = ContextVar("log_context", default={})  # noqa: B039  it is never changed in place
 
@@ -41,7 +43,7 @@ def one_line(text: str) -> str:
     """`text` with all that a terminal or a reader of lines would act upon written as an escape: \\n, \\x1b, \\u202e."""
     if text.isprintable():
         return text
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return "".join(each if each.isprintable() else _ESCAPES.encode(each)[0].decode() for each in text)
 
 
 class _WithContext(logging.Filter):

@@ -61,7 +61,7 @@ def url(service_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
     """Where a whole service of its own listens."""
     port = free_port()
     worker = WorkerProcess(FAKE_WORKER, service_env, tmp_path_factory.mktemp("worker") / "worker.log")
-    command = ["uvicorn", "inversion_app.main:create_app", "--factory", "--port", str(port), "--log-level", "warning"]
+    command = ["inversion_app", "--port", str(port), "--log-level", "warning"]
     api = subprocess.Popen([sys.executable, "-m", *command], env=service_env)
     try:
         wait_ready(f"http://127.0.0.1:{port}", api)
@@ -80,7 +80,7 @@ def guarded(url: str, service_env: dict[str, str]) -> Iterator[tuple[str, str]]:
         env=service_env, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     port = free_port()
-    command = ["uvicorn", "inversion_app.main:create_app", "--factory", "--port", str(port), "--log-level", "warning"]
+    command = ["inversion_app", "--port", str(port), "--log-level", "warning"]
     api = subprocess.Popen([sys.executable, "-m", *command], env=service_env | {"INVERSION_AUTH": "on"})
     try:
         wait_ready(f"http://127.0.0.1:{port}", api)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -15,27 +17,30 @@ import httpx
 PATIENCE_S = 60.0
 
 
-class ApiProcess:
-    """uvicorn with the application, on a port of its own; what it says is in `log`."""
+def _limit_descriptors(number: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
 
-    def __init__(self, env: Mapping[str, object], log: Path) -> None:
+
+class ApiProcess:
+    """`python -m inversion_app` on a port of its own; what it says is in `log`."""
+
+    def __init__(self, env: Mapping[str, object], log: Path, descriptors: int | None = None) -> None:
+        """`descriptors` is how many files and sockets it may have open; None leaves that as it is."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = log
-        command = [
-            "uvicorn",
-            "inversion_app.main:create_app",
-            "--factory",
-            "--port",
-            str(self.port),
-            "--log-level",
-            "warning",
-        ]
+        command = ["inversion_app", "--port", str(self.port), "--log-level", "warning"]
         variables = os.environ | {name: str(value) for name, value in env.items()}
         with open(log, "ab") as out:
-            self._process = subprocess.Popen([sys.executable, "-m", *command], env=variables, stdout=out, stderr=out)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                env=variables,
+                stdout=out,
+                stderr=out,
+                preexec_fn=None if descriptors is None else partial(_limit_descriptors, descriptors),
+            )
 
     @property
     def said(self) -> str:
