@@ -1,19 +1,8 @@
-"""`python -m inversion_app`: the HTTP service. It takes uvicorn's options: --host, --port, --ssl-certfile, ..."""
-
-from __future__ import annotations
+"""`python -m inversion_app`: the HTTP service; see inversion_app/program.py."""
 
 import sys
 
-from uvicorn.main import main as uvicorn
-
-from inversion_app.connections import backlog, soft_limit
-
-
-def arguments(given: list[str]) -> list[str]:
-    """uvicorn's command line for this service; what is `given` comes last and wins."""
-    ours = ["--factory", "--http", "inversion_app.connections:from_settings", "--ws", "none"]
-    return ["inversion_app.main:create_app", *ours, "--backlog", str(backlog(soft_limit())), *given]
-
+from inversion_commands import api
 
 if __name__ == "__main__":
-    uvicorn(args=arguments(sys.argv[1:]), prog_name="python -m inversion_app")
+    sys.exit(api())

@@ -1,17 +1,17 @@
 """Who is calling: which key came with a request, whether one is needed, and what it opens.
 
-    INVERSION_AUTH=on     every request needs a key
+    INVERSION_AUTH=on     every request needs an API key
+    INVERSION_AUTH=auto   every request needs an API key, or the token that `make serve` made for this machine's
+                          user (INVERSION_LOCAL_TOKEN). That is the default.
     INVERSION_AUTH=off    none does, and whoever reaches the address may do everything
-    INVERSION_AUTH=auto   none is needed by a program on this machine that asks for this machine by name;
-                          everybody else needs one. That is the default.
 
-`auto` looks at the connection and at `Host`: a proxy in front, or a page elsewhere that had a name of its own
-resolved to 127.0.0.1, is not this machine.
+No address proves that a caller is on this machine: to the service, a proxy beside it that the whole internet reaches
+looks as `curl` does. The token does, since it lies in a file that only this user reads.
 """
 
 from __future__ import annotations
 
-import ipaddress
+import hmac
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -22,13 +22,15 @@ from redis.exceptions import RedisError
 from starlette.datastructures import Headers
 from starlette.types import Scope as AsgiScope
 
+from inversion_app.browsers import is_foreign_page
 from inversion_app.keys import Key, Scope, id_of
 
 COOKIE = "inversion_key"
 """Where the page keeps the key: an address in <img> or EventSource cannot send a header."""
-_COOKIE = re.compile(rf"(?:^|;) *{COOKIE}=([A-Za-z0-9_.-]{{1,200}}) *(?:;|$)")
+_LOCAL_COOKIE = "inversion_local_{port}"
+"""The same for the token of `make serve`. Cookies go by the host alone, and several services can run on this one."""
+_COOKIES = re.compile(r"(?:^|;) *(inversion_[a-z0-9_]+)=([A-Za-z0-9_.-]{1,200}) *(?=;|$)")
 """http.cookies would take seconds for a field of quoted backslashes (CVE-2024-7592), and a key needs no quotes."""
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 _CACHED_MOST = 4096
 
 
@@ -40,6 +42,8 @@ class Caller:
     """Empty where no key is asked for: everybody is the same tenant then."""
     key_id: str = ""
     scopes: frozenset[Scope] = frozenset(Scope)
+    is_local: bool = False
+    """Whether the token of `make serve` came with the request."""
     address: str = ""
     """IP address of the other end of the connection."""
 
@@ -85,52 +89,26 @@ class Authenticator:
         return found
 
 
-def token_of(headers: Headers) -> str | None:
-    """The key that a request brings: as a Bearer token, or in the page's cookie."""
+def bearer_of(headers: Headers) -> str | None:
+    """The key or token that a program sends with its request; None where there is none."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return token.strip()
-    return cookie_token(headers)
+    return (token.strip() or None) if scheme.lower() == "bearer" else None
 
 
-def cookie_token(headers: Headers) -> str | None:
-    """The key in the page's cookie. A browser sends it on its own, so it counts on this service's own pages alone."""
-    if not _is_same_origin(headers):
+def cookie_token(headers: Headers, name: str = COOKIE) -> str | None:
+    """What is in the page's cookie. A browser sends it on its own, so it counts on this service's own pages alone."""
+    if is_foreign_page(headers):
         return None
-    found = _COOKIE.search(headers.get("cookie", ""))
-    return found[1] if found is not None else None
+    found = (match[2] for match in _COOKIES.finditer(headers.get("cookie", "")) if match[1] == name)
+    return next(found, None)
 
 
-def _is_same_origin(headers: Headers) -> bool:
-    """Whether a browser says that the request comes from a page of this service; the cookie is SameSite besides."""
-    return headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
+def local_cookie(scope: AsgiScope) -> str:
+    """The name of the cookie for this service's token."""
+    _, port = scope.get("server") or ("", None)
+    return _LOCAL_COOKIE.format(port=port or 0)  # none on a unix socket
 
 
-def is_on_this_machine(scope: AsgiScope) -> bool:
-    """Whether the request was made to a loopback address, from one, under a name of this machine, by no proxy."""
-    headers = Headers(scope=scope)
-    if any(name in headers for name in _FORWARDED):
-        return False
-    ends = (scope.get("server"), scope.get("client"))
-    if not all(end is not None and is_loopback(end[0]) for end in ends):
-        return False
-    return is_loopback(_host_name(headers.get("host", "")))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether this is 127.0.0.0/8, ::1, or a name that means them by definition (RFC 6761)."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
-
-
-def _host_name(host: str) -> str:
-    """The Host field without its port."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].lower()
+def is_local_token(given: str | None, token: str | None) -> bool:
+    """Whether this is the token; takes the same time for every wrong one."""
+    return bool(given and token) and hmac.compare_digest(str(given).encode(), str(token).encode())

@@ -42,11 +42,16 @@ KINDS: dict[str, ProblemKind] = {
         # The caller
         ProblemKind("key-missing", "An API key is needed", 401,
                     "Send one as `Authorization: Bearer inv_...`. Whoever runs this service makes one with "
-                    "`inversion-keys create NAME`."),
+                    "`inversion-keys create NAME`; the token that `make serve` prints does as well."),
         ProblemKind("key-invalid", "The API key is not valid", 401,
                     "Check that it is whole. A revoked key is not valid either: ask for a new one."),
         ProblemKind("scope-missing", "The API key does not open this", 403,
                     "Use a key that has the scope; `inversion-keys create NAME --scope SCOPE` makes one."),
+        ProblemKind("cross-site", "A page of another site may not do this", 403,
+                    "Send a key as `Authorization: Bearer ...`, or have whoever runs this service name the page's "
+                    "origin in INVERSION_CORS_ORIGINS. A proxy in front has to pass `Host` on as it came."),
+        ProblemKind("host-unknown", "The service is not known under this host name", 403,
+                    "Use its IP address, or have whoever runs it add the name to INVERSION_ALLOWED_HOSTS."),
         ProblemKind("rate-limited", "Too many requests", 429,
                     "Wait `Retry-After` seconds. The fields RateLimit and RateLimit-Policy say how many are left."),
         ProblemKind("too-many-jobs", "Too many inversions at once", 429,

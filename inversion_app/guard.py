@@ -9,7 +9,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
-from inversion_app.caller import Caller, is_on_this_machine, token_of
+from inversion_app.browsers import is_foreign_page, is_known_host
+from inversion_app.caller import Caller, bearer_of, cookie_token, is_local_token, local_cookie
 from inversion_app.errors import ProblemError, problem_response
 from inversion_app.keys import Key, Scope
 from inversion_app.limits import Policy, Verdict, address_name
@@ -29,6 +30,8 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: AppSettings) -> None:
         self.app = app
         self._settings = settings
+        token = settings.local_token if settings.auth == "auto" else None
+        self._local_token = token.get_secret_value() if token else None
         limited = settings.rate_per_s > 0
         self._policy = Policy(per_s=settings.rate_per_s, burst=settings.rate_burst) if limited else None
         self._guesses = Guesses(settings)
@@ -55,9 +58,16 @@ class Guard:
     async def _identify(self, scope: AsgiScope, stores: Stores) -> Caller:
         client = scope.get("client")
         address = client[0] if client else ""
-        if self._settings.auth == "off" or (self._settings.auth == "auto" and is_on_this_machine(scope)):
+        headers = Headers(scope=scope)
+        bearer = bearer_of(headers)
+        if bearer is None:
+            self._check_page(scope["method"], headers)
+        if self._settings.auth == "off":
+            self._check_host(headers)
             return Caller(address=address)
-        key = await self._key(Headers(scope=scope), address, stores)
+        if is_local_token(bearer or cookie_token(headers, local_cookie(scope)), self._local_token):
+            return Caller(address=address, is_local=True)
+        key = await self._key(bearer or cookie_token(headers), address, stores)
         needed = scope_needed(scope["method"], scope["path"])
         if needed not in key.scopes:
             raise ProblemError(
@@ -66,6 +76,18 @@ class Guard:
                 _challenge(error="insufficient_scope", scope=needed),
             )
         return Caller(tenant=key.tenant, key_id=key.id, scopes=key.scopes, address=address)
+
+    def _check_page(self, method: str, headers: Headers) -> None:
+        """Refuse what a page of another site would have done in the name of whoever looks at it.
+
+        A header with a key is sent on purpose, cookies are not, and an open service needs neither.
+        """
+        if method not in _READS and is_foreign_page(headers, self._settings.cors_origins):
+            raise ProblemError("cross-site")
+
+    def _check_host(self, headers: Headers) -> None:
+        if not is_known_host(headers, self._settings.allowed_hosts):
+            raise ProblemError("host-unknown")
 
     async def _count(self, caller: Caller, stores: Stores, told: dict[str, str]) -> None:
         """Take a token of the caller's bucket; `told` gets the fields for the answer, whatever it will be."""
@@ -77,8 +99,7 @@ class Guard:
         if not verdict.allowed:
             raise ProblemError("rate-limited", headers={"Retry-After": str(verdict.retry_after_s)})
 
-    async def _key(self, headers: Headers, address: str, stores: Stores) -> Key:
-        token = token_of(headers)
+    async def _key(self, token: str | None, address: str, stores: Stores) -> Key:
         if not token:
             raise ProblemError("key-missing", headers=_challenge())
         if not stores.authenticator.has_seen(token):

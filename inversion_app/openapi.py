@@ -18,7 +18,6 @@ _STOCK_ERRORS = ("HTTPValidationError", "ValidationError")
 """Every refusal here is a problem document, and routes declare theirs (inversion_app/errors.py: `responses`)."""
 _SCHEME = "apiKey"
 _KEY_PROBLEMS = ("key-missing", "key-invalid", "scope-missing")
-_DOOR_PROBLEMS = ("rate-limited",)
 _ASKED_PROBLEMS = ("option-unknown", "option-invalid", "header-unsupported")
 """How every operation refuses what it does not know; see inversion_app/asked.py."""
 
@@ -66,19 +65,18 @@ def _examples(answer: dict[str, Any]) -> dict[str, Any]:
 
 def _with_the_door(document: dict[str, Any], settings: AppSettings) -> dict[str, Any]:
     """Add the key to every guarded operation, and the answers to a caller who is turned away."""
-    turned_away = _DOOR_PROBLEMS if settings.auth == "off" else (*_KEY_PROBLEMS, *_DOOR_PROBLEMS)
+    is_open = settings.auth == "off"
+    turned_away = ("host-unknown", "rate-limited") if is_open else (*_KEY_PROBLEMS, "rate-limited")
     for path, operations in document["paths"].items():
-        for operation in operations.values() if not is_public(path) else ():
-            _add(operation, *turned_away)
-    return document if settings.auth == "off" else _with_the_key(document, settings)
+        for method, operation in operations.items() if not is_public(path) else ():
+            _add(operation, *turned_away, *(() if method == "get" else ("cross-site",)))
+    return document if is_open else _with_the_key(document)
 
 
-def _with_the_key(document: dict[str, Any], settings: AppSettings) -> dict[str, Any]:
+def _with_the_key(document: dict[str, Any]) -> dict[str, Any]:
     schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
     schemes[_SCHEME] = {"type": "http", "scheme": "bearer", "description": "A key of `inversion-keys create`: inv_..."}
     needed: list[dict[str, list[str]]] = [{_SCHEME: []}]
-    if settings.auth == "auto":
-        needed.append({})  # on this machine none is needed
     for path, operations in document["paths"].items():
         for operation in operations.values() if not is_public(path) else ():
             operation["security"] = needed

@@ -24,11 +24,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from inversion_app import local_token
+from inversion_app.local_token import TokenFiles
 from inversion_app.supervisor import Children, die_with_parent
 from inversion_commands import remedy
 
@@ -77,9 +80,15 @@ class ServeOptions:
         return self.state_dir / "redis-url"
 
     @property
+    def token_files(self) -> TokenFiles:
+        """Where the token lies with which this user's own programs come in."""
+        return TokenFiles(state_dir=self.state_dir, port=self.port)
+
+    @property
     def kept(self) -> tuple[Path, ...]:
         """What the service writes into the state folder; whatever else lies there is not ours."""
-        return (self.state_dir / "artifacts", self.state_dir / "valkey", self.note_path)
+        files = (self.note_path, self.token_files.token, self.token_files.curl)
+        return (self.state_dir / "artifacts", self.state_dir / "valkey", *files)
 
 
 def parse_args(argv: list[str] | None) -> tuple[ServeOptions, bool]:
@@ -187,13 +196,17 @@ async def start_valkey(children: Children, options: ServeOptions, env: Mapping[s
     return url
 
 
-async def start_all(children: Children, options: ServeOptions, environ: Mapping[str, str]) -> None:
+def takes_token(env: Mapping[str, str]) -> bool:
+    """Whether the API lets a token in, in this environment of the children."""
+    return env.get("INVERSION_AUTH", "auto") == "auto"
+
+
+async def start_all(children: Children, options: ServeOptions, env: dict[str, str], token: str | None) -> None:
     """Start what is needed in the order in which each needs the other."""
-    env = child_environment(options, environ)
     if not env.get("INVERSION_REDIS_URL"):
         env["INVERSION_REDIS_URL"] = await start_valkey(children, options, env)
     await children.start("worker", [sys.executable, "-m", "inversion_worker"], env)
-    await children.start("api", _api_command(options), env)
+    await children.start("api", _api_command(options), {**env, local_token.VARIABLE: token} if token else env)
 
 
 def _api_command(options: ServeOptions) -> list[str]:
@@ -226,13 +239,17 @@ async def wait_ready(options: ServeOptions) -> None:
         await asyncio.sleep(POLL_EVERY_S)
 
 
-async def bring_up(children: Children, options: ServeOptions, environ: Mapping[str, str]) -> None:
+async def bring_up(children: Children, options: ServeOptions, env: dict[str, str], token: str | None) -> None:
     """Start everything and announce it."""
     say(f"starting; the address will be {options.url} (state in {options.state_dir})")
-    await start_all(children, options, environ)
+    await start_all(children, options, env, token)
     await wait_ready(options)
-    say(f"ready: {options.url} (the page), {options.url}/docs (the API). Ctrl-C stops everything")
-    if child_environment(options, environ).get("INVERSION_AUTH", "auto") == "on":
+    page = f"{options.url}/#token={token}" if token else options.url
+    say(f"ready: {page} (the page), {options.url}/docs (the API). Ctrl-C stops everything")
+    if token:
+        conf = os.path.relpath(options.token_files.curl)
+        say(f"requests need the token that the page's address ends with: curl -K {conf} {options.url}/v1/packs")
+    elif env.get("INVERSION_AUTH") == "on":
         say(f"requests need an API key; make one here, in another terminal: {_key_command(options)}")
 
 
@@ -245,14 +262,27 @@ def _key_command(options: ServeOptions) -> str:
 async def serve(options: ServeOptions, environ: Mapping[str, str]) -> int:
     """Run until a signal (exit status 0) or until a child dies or cannot start (1)."""
     stopped = _stop_signals()
-    async with Children() as children:
-        up = asyncio.create_task(bring_up(children, options, environ))
+    env = child_environment(options, environ)
+    token = _prepare_token(options, env) if takes_token(env) else None
+    async with AsyncExitStack() as stack:
+        if token:
+            stack.enter_context(options.token_files.announced(env))
+        children = await stack.enter_async_context(Children())
+        up = asyncio.create_task(bring_up(children, options, env, token))
         await _first(up, stopped, children.first_death)
         if up.done():
             up.result()  # where it failed: raises
             await _first(stopped, children.first_death)
         up.cancel()
         return _verdict(stopped, children)
+
+
+def _prepare_token(options: ServeOptions, env: Mapping[str, str]) -> str:
+    try:
+        return options.token_files.prepare(env)
+    except OSError as error:
+        remedy = "Make room or give the folder back to this user, or name another one: --state-dir FOLDER"
+        raise CannotServe(f"{error.filename} cannot be written ({error.strerror}). {remedy}") from error
 
 
 async def _first(*futures: asyncio.Future[Any]) -> None:

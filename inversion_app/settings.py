@@ -12,6 +12,8 @@ from inversion_app.signing import check_secret
 from inversion_worker.client import ClientSettings
 
 MEBIBYTE = 1024 * 1024
+TOKEN_PATTERN = r"[A-Za-z0-9_-]{32,200}"
+"""A token: long enough that nobody guesses it, and of what a cookie may hold."""
 
 
 class AppSettings(ClientSettings):
@@ -82,10 +84,15 @@ class AppSettings(ClientSettings):
 
     auth: Literal["auto", "on", "off"] = "auto"
     """Who needs an API key: see inversion_app/caller.py."""
+    local_token: SecretStr | None = None
+    """Opens everything where auth is auto; `make serve` makes one, and keeps it where only its own user can read it."""
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Where auth is off: names under which the service is reached, separated by commas; * is any. Addresses, localhost
+    and this machine's own name always are."""
     key_cache_s: float = Field(2.0, ge=0, le=60)
     """How long a key is remembered; a revoked one may open the door for that long."""
 
-    @field_validator("cors_origins", "webhook_allow_hosts", mode="before")
+    @field_validator("cors_origins", "webhook_allow_hosts", "allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -96,6 +103,13 @@ class AppSettings(ClientSettings):
         if secret is not None:
             check_secret(secret.get_secret_value())
         return secret
+
+    @field_validator("local_token")
+    @classmethod
+    def _check_token(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not re.fullmatch(TOKEN_PATTERN, token.get_secret_value()):
+            raise ValueError("a token has 32 to 200 letters, digits, hyphens and underscores, chosen by chance")
+        return token
 
     @field_validator("cors_origins")
     @classmethod

@@ -32,6 +32,11 @@ def keys() -> int:
     return start("inversion-keys", "inversion_app.keys_command", "app")
 
 
+def api() -> int:
+    """`python -m inversion_app`"""
+    return start("python -m inversion_app", "inversion_app.program", "app")
+
+
 def worker() -> int:
     """`python -m inversion_worker`"""
     return start("python -m inversion_worker", "inversion_worker.program", "worker")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from starlette.datastructures import Headers
 
-from inversion_app.caller import COOKIE, token_of
+from inversion_app.caller import COOKIE, bearer_of, cookie_token, local_cookie
 from inversion_app.deps import CurrentCaller
 from inversion_app.errors import responses
 
@@ -26,10 +26,11 @@ async def begin(request: Request, caller: CurrentCaller) -> Response:
     Scripts cannot read the cookie, and browsers send it to this service's own pages alone.
     """
     response = Response(status_code=204)
-    if caller.key_id:
-        token = token_of(Headers(scope=request.scope)) or ""
+    if caller.key_id or caller.is_local:
+        headers, name = Headers(scope=request.scope), local_cookie(request.scope) if caller.is_local else COOKIE
+        token = bearer_of(headers) or cookie_token(headers, name) or ""
         response.set_cookie(
-            COOKIE, token, max_age=KEPT_S, httponly=True, samesite="strict", secure=request.url.scheme == "https"
+            name, token, max_age=KEPT_S, httponly=True, samesite="strict", secure=request.url.scheme == "https"
         )
     return response
 
@@ -40,8 +41,9 @@ async def begin(request: Request, caller: CurrentCaller) -> Response:
     summary="Let this browser forget the key",
     responses={204: {"description": "The cookie is gone."}, **responses()},
 )
-async def end(caller: CurrentCaller) -> Response:
+async def end(request: Request, caller: CurrentCaller) -> Response:
     """The key itself stays valid."""
     response = Response(status_code=204)
-    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    for name in (COOKIE, local_cookie(request.scope)):
+        response.delete_cookie(name, httponly=True, samesite="strict")
     return response

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { BatchView } from "./batch.js";
 import { Chart, short } from "./chart.js";
 import { UploadForm } from "./form.js";
-import { askForKey } from "./key.js";
+import { askForKey, useTokenOfAddress } from "./key.js";
 import { Player } from "./player.js";
 
 const $ = (id) => document.getElementById(id);
@@ -266,5 +266,6 @@ async function route() {
   }
 }
 
+await useTokenOfAddress(showProblem);
 askForKey({ again: route, refused: showProblem });
 route();

@@ -7,11 +7,13 @@ test_stack.py runs the library itself.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,7 @@ def service_env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
             "INVERSION_REDIS_URL": valkey.url,
             "INVERSION_ARTIFACTS_URL": f"file://{folder / 'artifacts'}",
             "INVERSION_LOG_LEVEL": "INFO",
+            "INVERSION_AUTH": "off",
             "INVERSION_NICENESS": "0",
             "FAKE_STEP_S": str(STEP_S),
         }
@@ -72,22 +75,37 @@ def url(service_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         assert api.wait(PATIENCE_S) == -signal.SIGTERM  # uvicorn's way to end well
 
 
+@contextmanager
+def further_api(service_env: dict[str, str], **settings: str) -> Iterator[str]:
+    """The address of another API process on the same Valkey."""
+    port = free_port()
+    command = ["inversion_app", "--port", str(port), "--log-level", "warning"]
+    api = subprocess.Popen([sys.executable, "-m", *command], env=service_env | settings)
+    try:
+        wait_ready(f"http://127.0.0.1:{port}", api)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        api.send_signal(signal.SIGTERM)
+        api.wait(PATIENCE_S)
+
+
 @pytest.fixture
 def guarded(url: str, service_env: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Another API process on the same Valkey that asks for keys: its address, and a key."""
+    """One that asks for keys: its address, and a key."""
     made = subprocess.run(
         [sys.executable, "-m", "inversion_app.keys_command", "create", "page"],
         env=service_env, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
-    port = free_port()
-    command = ["inversion_app", "--port", str(port), "--log-level", "warning"]
-    api = subprocess.Popen([sys.executable, "-m", *command], env=service_env | {"INVERSION_AUTH": "on"})
-    try:
-        wait_ready(f"http://127.0.0.1:{port}", api)
-        yield f"http://127.0.0.1:{port}", made.stdout.strip()
-    finally:
-        api.send_signal(signal.SIGTERM)
-        api.wait(PATIENCE_S)
+    with further_api(service_env, INVERSION_AUTH="on") as address:
+        yield address, made.stdout.strip()
+
+
+@pytest.fixture
+def local(url: str, service_env: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """One as `make serve` starts it: its address, and its token."""
+    token = f"local_{secrets.token_urlsafe(32)}"
+    with further_api(service_env, INVERSION_AUTH="auto", INVERSION_LOCAL_TOKEN=token) as address:
+        yield address, token
 
 
 @pytest.fixture

@@ -45,3 +45,22 @@ def test_asks_for_the_key_and_then_everything_works(
     assert context.cookies() == []
     context.close()
     assert errors == []
+
+
+def test_the_address_that_make_serve_prints_opens_the_page(browser: Browser, local: tuple[str, str]) -> None:
+    """And stays open without it: the token is in a cookie by then, and no longer in the address."""
+    url, token = local
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(url)
+    expect(page.locator("#key-form")).to_be_visible()
+    page.goto("about:blank")
+    for address in (f"{url}/#token={token}", url):
+        page.goto(address)
+        page.locator("#pack option[value=fake-32]").wait_for(state="attached")
+        expect(page.locator("#key-form")).to_be_hidden()
+        assert page.evaluate("location.href") in (url, f"{url}/")
+    assert token not in page.evaluate("document.cookie + JSON.stringify(localStorage) + JSON.stringify(history.state)")
+    (cookie,) = context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["value"]) == (True, "Strict", token)
+    context.close()

@@ -56,6 +56,7 @@ PROGRAMS = {
     "inversion-submit": ("submit", "httpx", "client", ["face.jpg"]),
     "inversion-keys": ("keys", "redis", "app", ["list"]),
     "inversion-serve": ("serve", "uvicorn", "app,worker,embedded", []),
+    "python -m inversion_app": ("api", "uvicorn", "app", []),
     "python -m inversion_worker": ("worker", "torch", "worker", []),
 }
 """Program -> its function in inversion_commands, a module that it cannot do without, the extras to install, and words

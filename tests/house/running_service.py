@@ -60,10 +60,14 @@ def _describe(pid: int) -> str:
 
 
 @contextmanager
-def service(folder: Path, port: int) -> Iterator[subprocess.Popen[str]]:
-    """A running inversion-serve; whatever the test left of it is killed."""
-    ours = ("INVERSION_REDIS_URL", "INVERSION_ARTIFACTS_URL")
+def service(folder: Path, port: int, **settings: str) -> Iterator[subprocess.Popen[str]]:
+    """A running inversion-serve; whatever the test left of it is killed.
+
+    It leaves its note for our client in `folder` as well: run that with the same XDG_STATE_HOME.
+    """
+    ours = ("INVERSION_REDIS_URL", "INVERSION_ARTIFACTS_URL", "INVERSION_AUTH")
     env = {name: value for name, value in os.environ.items() if name not in ours}
+    env |= {"XDG_STATE_HOME": str(folder)} | settings
     command = [sys.executable, "-m", "inversion_app.serve", "--port", str(port), "--state-dir", str(folder)]
     with subprocess.Popen(
         command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -85,8 +89,8 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
     raise AssertionError(f"{text!r} was never said:\n{said}")
 
 
-def status_of(port: int, path: str) -> int:
+def status_of(port: int, path: str, **headers: str) -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     with contextlib.closing(connection):
-        connection.request("GET", path)
+        connection.request("GET", path, headers=headers)
         return connection.getresponse().status

@@ -146,7 +146,7 @@ def main() -> None:
     if args.threads:
         os.environ["INVERSION_THREADS"] = str(args.threads)
     port = free_port()
-    with tempfile.TemporaryDirectory() as folder, service(Path(folder), port) as process:
+    with tempfile.TemporaryDirectory() as folder, service(Path(folder), port, INVERSION_AUTH="off") as process:
         read_until(process, "ready: ")
         Thread(target=lambda: list(process.stdout or ()), daemon=True).start()  # a full pipe would stop the service
         url = f"http://127.0.0.1:{port}"

@@ -5,12 +5,14 @@ JavaScript is in tests/e2e/test_readme_page.py: it needs a browser.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,26 +39,38 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A running service, the real one."""
+
+    address: str
+    """host:port; the README has 127.0.0.1:8000."""
+    state: Path
+    """The README has var/8000."""
+
+
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """host:port of a running service, the real one; the README has 127.0.0.1:8000."""
-    port = free_port()
-    with service(tmp_path_factory.mktemp("state"), port) as process:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    port, state = free_port(), tmp_path_factory.mktemp("state")
+    with service(state, port) as process:
         read_until(process, "ready:")
-        yield f"127.0.0.1:{port}"
+        yield Running(address=f"127.0.0.1:{port}", state=state)
 
 
-def here(text: str, address: str) -> str:
-    """The example as it stands, but for the port and the number of steps: tests have no time."""
+def here(text: str, running: Running) -> str:
+    """The example as it stands, but for place, port and the number of steps: tests have no time."""
     assert "127.0.0.1:8000" in text
     found, times = re.subn(r"(steps[ =])50\b", r"\g<1>10", text)
     assert times == 1
-    return found.replace("127.0.0.1:8000", address)
+    return found.replace("127.0.0.1:8000", running.address).replace("var/8000", str(running.state))
 
 
-def run(command: list[str], folder: Path, given: str | None = None) -> str:
+def run(command: list[str], folder: Path, given: str | None = None, running: Running | None = None) -> str:
     """What it prints; it must end well."""
-    result = subprocess.run(command, input=given, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    env = os.environ | ({"XDG_STATE_HOME": str(running.state)} if running else {})
+    result = subprocess.run(
+        command, input=given, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -67,25 +81,26 @@ def check_picture(path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_curl_example(address: str, folder: Path) -> None:
-    said = run(["bash", "-euo", "pipefail"], folder, here(block("bash"), address))
+def test_curl_example(running: Running, folder: Path) -> None:
+    said = run(["bash", "-euo", "pipefail"], folder, here(block("bash"), running))
     assert '"status":"succeeded"' in said.replace(": ", ":")
     assert np.load(folder / "code.npy", allow_pickle=False).ndim == 2
     check_picture(folder / "inverted.png")
 
 
-def test_python_client_example(address: str, folder: Path) -> None:
-    code = here(block("python", "InversionClient"), address) + "\nprint(w_LD.ndim, done.status)\n"
-    lines = run([sys.executable, "-W", "error", "-c", code], folder).splitlines()
+def test_python_client_example(running: Running, folder: Path) -> None:
+    """It finds the token by itself."""
+    code = here(block("python", "InversionClient"), running) + "\nprint(w_LD.ndim, done.status)\n"
+    lines = run([sys.executable, "-W", "error", "-c", code], folder, running=running).splitlines()
     assert [line.split()[0] for line in lines] == ["queued", "started", "frame", "frame", "frame", "done", "2"]
     assert lines[-1] == "2 succeeded"
     check_picture(folder / "inverted.png")
 
 
-def test_submit_example(address: str, folder: Path) -> None:
+def test_submit_example(running: Running, folder: Path) -> None:
     (line,) = re.findall(r"^\.venv/bin/inversion submit .*$", README, re.MULTILINE)
-    program, *arguments = shlex.split(here(line, address))
-    run([str(Path(sys.executable).with_name(Path(program).name)), *arguments], folder)
+    program, *arguments = shlex.split(here(line, running))
+    run([str(Path(sys.executable).with_name(Path(program).name)), *arguments], folder, running=running)
     assert np.load(folder / "result" / "face" / "latents.npy", allow_pickle=False).ndim == 2
     check_picture(folder / "result" / "face" / "reconstruction.png")
 

@@ -108,10 +108,15 @@ def test_serves_until_it_is_asked_to_stop(tmp_path: Path, number: signal.Signals
         children = children_of(process.pid)
         assert len(children) >= 4  # valkey's keeper, valkey, worker, api
         assert open_to_others(tmp_path) == []
+        token = (tmp_path / "token").read_text().strip()
+        assert f"http://127.0.0.1:{port}/#token={token} " in said
+        assert status_of(port, "/v1/packs") == 401
+        assert status_of(port, "/v1/packs", Authorization=f"Bearer {token}") == 200
         process.send_signal(number)
         assert process.wait(30) == 0
         assert wait_gone(children, 1) == set()
     assert (tmp_path / "valkey").is_dir()
+    assert not (tmp_path / "stylegan-inversion" / str(port)).is_symlink()
 
 
 @pytest.mark.integration

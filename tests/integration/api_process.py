@@ -22,7 +22,7 @@ def _limit_descriptors(number: int) -> None:
 
 
 class ApiProcess:
-    """`python -m inversion_app` on a port of its own; what it says is in `log`."""
+    """`python -m inversion_app` on a port of its own, open where nothing else is said; what it says is in `log`."""
 
     def __init__(self, env: Mapping[str, object], log: Path, descriptors: int | None = None) -> None:
         """`descriptors` is how many files and sockets it may have open; None leaves that as it is."""
@@ -32,7 +32,7 @@ class ApiProcess:
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = log
         command = ["inversion_app", "--port", str(self.port), "--log-level", "warning"]
-        variables = os.environ | {name: str(value) for name, value in env.items()}
+        variables = os.environ | {"INVERSION_AUTH": "off"} | {name: str(value) for name, value in env.items()}
         with open(log, "ab") as out:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *command],

@@ -89,6 +89,8 @@ class Service:
 def running(
     portal: BlockingPortal, settings: AppSettings, jobs: FakeJobClient, stores: Stores | None = None
 ) -> Iterator[Service]:
+    if "auth" not in settings.model_fields_set:  # most tests are about what lies behind the door
+        settings = settings.model_copy(update={"auth": "off"})
     app = create_app(settings, jobs, stores or stores_of(Ring()))  # type: ignore[arg-type]  # a fake with the same methods
     with portal.wrap_async_context_manager(app.router.lifespan_context(app)):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)

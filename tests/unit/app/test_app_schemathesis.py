@@ -165,7 +165,7 @@ def served(jobs: FakeJobClient) -> Iterator[str]:
     """The application behind a port of its own."""
     settings = AppSettings(
         max_upload_bytes=10_000_000, max_wait_s=1, keep_alive_s=0.2, webhook_secret=SecretStr(make_secret()),
-        webhook_allow_http=True,
+        webhook_allow_http=True, auth="off",
     )  # fmt: skip
     app = create_app(settings, jobs, stores_of(Ring()))  # type: ignore[arg-type]
     with socket.create_server(("127.0.0.1", 0)) as listener:
