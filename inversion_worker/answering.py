@@ -18,6 +18,7 @@ from inversion_worker.backend import Backend
 from inversion_worker.connection import connect
 from inversion_worker.contract import Problem, QuestionHead, ReplyHead
 from inversion_worker.errors import JobRefused
+from inversion_worker.meters import Meters
 from inversion_worker.problems import INTERNAL
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,13 @@ class Answerer:
     """Answers questions until it is stopped. A kind that is not in the table stays where it is, for other workers."""
 
     def __init__(
-        self, redis: Redis, artifacts: ArtifactStore, backend: Backend, handlers: Mapping[str, Handler], name: str
+        self,
+        redis: Redis,
+        artifacts: ArtifactStore,
+        backend: Backend,
+        handlers: Mapping[str, Handler],
+        name: str,
+        meters: Meters | None = None,
     ) -> None:
         """`name` is the worker's id."""
         self._redis = redis
@@ -69,6 +76,7 @@ class Answerer:
         self._backend = backend
         self._handlers = handlers
         self._name = name
+        self._meters = meters or Meters()
         self._stop = Event()
         self._threads = [
             Thread(target=self._run, args=(kind, handler), name=f"answer-{kind}", daemon=True)
@@ -78,9 +86,15 @@ class Answerer:
 
     @classmethod
     def from_url(
-        cls, redis_url: str, artifacts: ArtifactStore, backend: Backend, handlers: Mapping[str, Handler], name: str
+        cls,
+        redis_url: str,
+        artifacts: ArtifactStore,
+        backend: Backend,
+        handlers: Mapping[str, Handler],
+        name: str,
+        meters: Meters | None = None,
     ) -> Answerer:
-        return cls(connect(redis_url), artifacts, backend, handlers, name)
+        return cls(connect(redis_url), artifacts, backend, handlers, name, meters)
 
     def announce(self, ttl_s: float) -> None:
         """Be seen as one who answers for `ttl_s`. Raises: RedisError."""
@@ -130,7 +144,10 @@ class Answerer:
         text, body = questions.unpack(value)
         head = QuestionHead.model_validate_json(text)
         with logs.about(request_id=head.request_id), tracing.span(f"answer {kind}", head.traceparent):
-            self._reply(question_id, self._answer(kind, handler, head, body, until_s), until_s)
+            began = time.monotonic()
+            answer = self._answer(kind, handler, head, body, until_s)
+            self._meters.answered(kind, time.monotonic() - began)
+            self._reply(question_id, answer, until_s)
 
     def _take(self, question_id: str) -> tuple[bytes, int] | None:
         taken: Any = self._redis.execute_command(  # type: ignore[no-untyped-call]

@@ -68,7 +68,7 @@ def run(settings: WorkerSettings, load_backend: LoadBackend) -> int:
     context = _context(settings, store, artifacts, backend, stopping)
     tasks.register(celery, JobRunner(context, keeper))
     info = _info(settings, backend)
-    answerer = Answerer.from_url(settings.redis_url, context.artifacts, backend, HANDLERS, info.id)
+    answerer = Answerer.from_url(settings.redis_url, context.artifacts, backend, HANDLERS, info.id, context.meters)
     threads: list[Thread] = [answerer, *_threads(settings, store, celery, keeper, info, answerer)]
     publish = partial(_publish, store, context.meters, info, settings.announce_ttl_s)
     threads.append(Periodic("meters", settings.announce_s, publish))

@@ -29,6 +29,7 @@ class Meters:
         self._lock = Lock()
         self._running = 0
         self._frames = 0
+        self._answers: dict[str, tuple[int, float]] = {}
         self._step_seconds = 0.0
         self._steps_by_bucket = [0] * (len(STEP_BUCKETS_S) + 1)
 
@@ -69,6 +70,12 @@ class Meters:
         with self._lock:
             self._frames += 1
 
+    def answered(self, kind: str, seconds: float) -> None:
+        """Count a short question, however it was answered."""
+        with self._lock:
+            count, total = self._answers.get(kind, (0, 0.0))
+            self._answers[kind] = (count + 1, total + seconds)
+
     def figures(self, info: WorkerInfo) -> WorkerFigures:
         """All counts as they are now."""
         with self._lock:
@@ -80,6 +87,7 @@ class Meters:
                 frames=self._frames,
                 step_seconds=self._step_seconds,
                 steps_by_bucket=list(self._steps_by_bucket),
+                answers=dict(self._answers),
                 process_memory_bytes=_process_memory_bytes(),
                 device_memory_bytes=_device_memory_bytes(info.device),
             )

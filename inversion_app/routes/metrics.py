@@ -7,7 +7,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.registry import Collector
 
 from inversion_app.deps import Client
@@ -97,16 +103,21 @@ def _workers(workers: Iterable[WorkerFigures]) -> Iterator[Metric]:
     memory = GaugeMetricFamily("inversion_worker_memory_bytes", "Memory in use.", labels=[*labels, "of"])
     frames = CounterMetricFamily("inversion_frames", "Frames written.", labels=labels)
     steps = HistogramMetricFamily("inversion_step_seconds", "Time of one step of one job.", labels=labels)
+    answers = SummaryMetricFamily(
+        "inversion_answer_seconds", "Time of a short question, answered beside the jobs.", labels=[*labels, "kind"]
+    )
     for worker in workers:
         own = [worker.worker, worker.device]
         slots.add_metric(own, worker.slots)
         fill.add_metric(own, worker.running / worker.slots)
         frames.add_metric(own, worker.frames)
         steps.add_metric(own, _cumulative(worker.steps_by_bucket), worker.step_seconds)
+        for kind, (count, seconds) in worker.answers.items():
+            answers.add_metric([*own, kind], count, seconds)
         for kind, used in (("process", worker.process_memory_bytes), ("device", worker.device_memory_bytes)):
             if used is not None:
                 memory.add_metric([*own, kind], used)
-    yield from (slots, fill, frames, steps, memory)
+    yield from (slots, fill, frames, steps, answers, memory)
 
 
 def _cumulative(counts: Iterable[int]) -> list[tuple[str, float]]:

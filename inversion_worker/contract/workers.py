@@ -75,5 +75,8 @@ class WorkerFigures(BaseModel):
         min_length=len(STEP_BUCKETS_S) + 1,
         max_length=len(STEP_BUCKETS_S) + 1,
     )
+    answers: dict[str, tuple[int, float]] = Field(
+        default_factory=dict, description="Short questions by kind: how many were answered, and the seconds they took."
+    )
     process_memory_bytes: int | None = None
     device_memory_bytes: int | None = None

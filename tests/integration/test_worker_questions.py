@@ -241,6 +241,9 @@ class TestWorkers:
         assert record.status is JobStatus.QUEUED
         assert (await client.usage("t", 1))[-1].looked == 1
         assert (await client.usage("", 1))[-1].looked == 0
+        with anyio.fail_after(20):
+            while not any(worker.answers for worker in (await client.figures()).workers):
+                await asyncio.sleep(0.1)
 
     async def test_a_worker_that_dies_with_the_question_costs_no_more_than_the_deadline(
         self, client: JobClient, start_worker: StartWorker

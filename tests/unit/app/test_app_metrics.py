@@ -29,6 +29,7 @@ WORKER = WorkerFigures(
     frames=21,
     step_seconds=12.5,
     steps_by_bucket=[*range(len(STEP_BUCKETS_S)), 2],
+    answers={"look": (7, 1.25)},
     process_memory_bytes=1000,
     device_memory_bytes=2000,
 )
@@ -58,6 +59,8 @@ class TestMetrics:
         assert answer.headers["content-type"].startswith("text/plain")
         found = samples(answer.text)
         own = "device=cuda:0,"
+        assert found["inversion_answer_seconds_count", "device=cuda:0,kind=look,worker=w1"] == 7
+        assert found["inversion_answer_seconds_sum", "device=cuda:0,kind=look,worker=w1"] == 1.25
         expected = {
             ("inversion_jobs", "state=queued"): 5,
             ("inversion_jobs", "state=running"): 3,
