@@ -4,7 +4,7 @@ ClientError
   + ProblemError           the service refused: its problem document (RFC 9457)
   |   + KeyRefused         401, 403   no key, a wrong one, or one without the scope
   |   + NotFound           404        no such inversion, batch, frame or result
-  |   + Gone               410        it has expired
+  |   + Gone               410        it has expired, or was deleted meanwhile
   |   + RateLimited        429        still, after waiting and asking again
   |   + InversionFailed    the inversion's own `error`
   + InversionCanceled      it was canceled while somebody waited for it
@@ -66,7 +66,7 @@ class NotFound(ProblemError):
 
 
 class Gone(ProblemError):
-    """It has expired: photo and results were deleted."""
+    """It has expired, or what the Idempotency-Key made was deleted: photo and results are gone."""
 
 
 class RateLimited(ProblemError):

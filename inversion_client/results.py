@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float32]
 
 Kind = Literal[
-    "image", "aligned", "pasted", "strip", "animation", "npy", "safetensors", "json", "metrics", "metrics.csv"
+    "image",
+    "image.webp",
+    "image.jpeg",
+    "aligned",
+    "pasted",
+    "strip",
+    "animation",
+    "npy",
+    "safetensors",
+    "json",
+    "metrics",
+    "metrics.csv",
 ]
 """A result: pictures, the code in three forms, and loss and time of every step as JSON or CSV."""
 
@@ -36,6 +47,8 @@ class Result:
 
 RESULTS: dict[str, Result] = {
     "image": Result(path="image", filename="reconstruction.png"),
+    "image.webp": Result(path="image", filename="reconstruction.webp", params={"format": "webp"}),
+    "image.jpeg": Result(path="image", filename="reconstruction.jpg", params={"format": "jpeg"}),
     "aligned": Result(path="aligned", filename="aligned.png"),
     "pasted": Result(path="pasted", filename="pasted.jpg"),
     "strip": Result(path="strip", filename="strip.png", params={"format": "png"}),

@@ -289,7 +289,7 @@ def test_batches(client: AnyClient, service: Service, line: Line) -> None:
     ("kind", "begins"),
     [
         ("image", b"\x89PNG"), ("aligned", b"\x89PNG"), ("pasted", b"\xff\xd8"), ("strip", b"\x89PNG"),
-        ("animation", b"RIFF"), ("npy", b"\x93NUMPY"), ("metrics.csv", b"step,loss,seconds"), ("json", b"{"),
+        ("animation", b"RIFF"), ("image.webp", b"RIFF"), ("image.jpeg", b"\xff\xd8\xff"), ("npy", b"\x93NUMPY"), ("metrics.csv", b"step,loss,seconds"), ("json", b"{"),
         ("metrics", b"{"),
     ],
 )  # fmt: skip

@@ -78,7 +78,7 @@ HOSTILE = {
     "62 MB batch of {}": Hostile(
         content=filled(b"{},", 62_000_000, b'{"images": [', b"{}]}"), url=BATCHES, status=413
     ),
-    "a batch of {}": Hostile(content=filled(b"{},", MOST, b'{"images": [', b"{}]}"), url=BATCHES, status=422),
+    "a batch of {}": Hostile(content=filled(b"{},", SOME, b'{"images": [', b"{}]}"), url=BATCHES, status=422),
     "lists": Hostile(content=filled(b"[],", MOST, START + b"[", b"[]]}"), status=422),
     "lists in a form": Hostile(
         content=form(image=PHOTO, latents=filled(b"[],", SOME, b"[", b"[]]")), headers=FORM, status=422
@@ -87,9 +87,9 @@ HOSTILE = {
     "keys": Hostile(content=filled(b'"":0,', SOME, b"{", b'"":0}'), status=422),
     "numbers": Hostile(content=filled(b"1,", SOME, b'{"webhook_events": [', b"1]}"), status=422),
     "depth": Hostile(content=filled(b"[", SOME), status=422),
-    "backslashes": Hostile(content=filled(b"\\\\", MOST, b'{"pack": "', b'"}'), status=422),
+    "backslashes": Hostile(content=filled(b"\\\\", SOME, b'{"pack": "', b'"}'), status=422),
     "quotes": Hostile(content=filled(b'"', SOME), status=422),
-    "a long number": Hostile(content=filled(b"1", MOST, b'{"steps": ', b"}"), status=422),
+    "a long number": Hostile(content=filled(b"1", SOME, b'{"steps": ', b"}"), status=422),
     "a long text": Hostile(content=filled(b"a", MOST, b'{"pack": "', b'"}'), status=422),
     "the longest data URL": Hostile(
         content=filled(b"AAAA", MOST, b'{"image": "data:;base64,', b'"}'), status=415
@@ -162,12 +162,12 @@ class Watcher(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
-        with httpx.Client(timeout=60) as http:
+        with httpx.Client(timeout=60, verify=False) as http:
             while not self._over.is_set():
                 started_s = time.perf_counter()
                 assert http.get(self._url).status_code == 200
                 self.waits_s.append(time.perf_counter() - started_s)
-                time.sleep(0.002)
+                time.sleep(0.01)
 
     def stop(self) -> list[float]:
         self._over.set()
@@ -192,14 +192,12 @@ def test_hostile_bodies(api: Api) -> None:
     watcher.start()
 
     def send(hostile: Hostile) -> int:
-        with httpx.Client(timeout=60) as http:
-            try:
-                url = api.url + hostile.url
-                return http.post(url, content=hostile.content, headers=dict(hostile.headers)).status_code
-            except httpx.WriteError:  # refused by its length, before it was sent
-                return 413
+        try:
+            return http.post(hostile.url, content=hostile.content, headers=dict(hostile.headers)).status_code
+        except httpx.WriteError:  # refused by its length, before it was sent
+            return 413
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool, httpx.Client(base_url=api.url, timeout=60, verify=False) as http:
         found = dict(zip(HOSTILE, pool.map(send, HOSTILE.values()), strict=True))
     waits_s = watcher.stop()
     assert found == {name: hostile.status for name, hostile in HOSTILE.items()}
