@@ -112,14 +112,14 @@ KINDS: dict[str, ProblemKind] = {
                     "Use a new key for a new request. A key is kept for a day."),
         # The inversion
         ProblemKind("inversion-not-found", "There is no such inversion", 404,
-                    "Check the id. Inversions are deleted some time after they were made: see `expires_at`."),
+                    "Check the id. Inversions are deleted some time after their end: see `expires_at`."),
         ProblemKind("inversion-expired", "The inversion has expired", 410,
                     "Its photo and results were deleted at `expires_at`. Send the photo again, with a longer `ttl`."),
         ProblemKind("inversion-deleted", "The inversion was deleted", 410,
                     "Its photo and results are gone. Send the photo again to make a new one; the same Idempotency-Key "
                     "is free for it."),
         ProblemKind("batch-not-found", "There is no such batch", 404,
-                    "Check the id. Batches are deleted some time after they were made: see `expires_at`."),
+                    "Check the id. Batches are deleted some time after their end: see `expires_at`."),
         ProblemKind("batch-expired", "The batch has expired", 410,
                     "Its photos and results were deleted at `expires_at`. Send them again, with a longer `ttl`."),
         ProblemKind("batch-deleted", "The batch was deleted", 410,

@@ -126,5 +126,7 @@ TOLD: dict[str, dict[str, Any]] = {
         }
     },
     "canceled": {},
+    "expired": {},
+    "deleted": {},
 }
 """Each kind of event, and what it says."""

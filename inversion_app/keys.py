@@ -18,13 +18,14 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, cast
 
 from redis.asyncio import Redis
 
 from inversion_app.signing import make_secret
+from inversion_worker.client import server_time
 
 KEYS = "inversion:keys"
 USED = "inversion:keys-used"
@@ -110,7 +111,7 @@ class KeyStore:
             name=name,
             tenant=tenant or f"t-{key_id}",
             scopes=frozenset(scopes),
-            created_at=datetime.now(UTC),
+            created_at=await server_time(self._redis),
         )
         async with self._redis.pipeline() as pipe:
             pipe.hset(_key(key_id), mapping=_encode(key))
@@ -142,7 +143,8 @@ class KeyStore:
 
     async def note_use(self, key_id: str) -> None:
         """Remember that the key was used now."""
-        await self._redis.hset(USED, key_id, datetime.now(UTC).isoformat(timespec="seconds"))
+        now = await server_time(self._redis)
+        await self._redis.hset(USED, key_id, now.isoformat(timespec="seconds"))
 
     async def webhook_secrets(self, tenant: str) -> list[str]:
         """Secrets that sign what is sent for a tenant, the newest first; empty for one that has no key."""

@@ -104,7 +104,10 @@ class Inversion(Answer):
     created_at: datetime = Field(description="When it was accepted.")
     started_at: datetime | None = Field(None, description="When a worker took it first.")
     finished_at: datetime | None = Field(None, description="When it ended, however it did.")
-    expires_at: datetime = Field(description="When the photo and all results are deleted.")
+    expires_at: datetime = Field(
+        description="When the photo and all results are deleted: `ttl` after the end; while it has not ended, when "
+        "it is given up."
+    )
     seconds: float | None = Field(None, description="Seconds of work, without the time in the queue.")
     options: JobOptions = Field(description="As they were sent, with the defaults of those that were not.")
     masked: bool = Field(False, description="A mask came with the photo.")
@@ -237,7 +240,7 @@ class Batch(Answer):
     total: int = Field(description="Photos that it came with.")
     counts: BatchCounts = Field(description="How many are in each state.")
     created_at: datetime = Field(description="When it was accepted.")
-    expires_at: datetime = Field(description="When its photos and results are deleted.")
+    expires_at: datetime = Field(description="When the last of its photos and results is deleted.")
     inversions: list[Inversion | None] = Field(description="In the order of the photos; null for one that was deleted.")
     links: BatchLinks = Field(description="Where it is.")
 
@@ -254,7 +257,7 @@ class Batch(Answer):
             total=len(records),
             counts=counts,
             created_at=batch.created_at,
-            expires_at=batch.expires_at,
+            expires_at=max((record.expires_at for record in records if record), default=batch.expires_at),
             inversions=[Inversion.of(record, None) if record else None for record in records],
             links=BatchLinks(self=own, cancel=None if status.is_final else f"{own}/cancel"),
         )

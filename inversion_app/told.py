@@ -13,7 +13,7 @@ from inversion_app import examples
 router = APIRouter()
 _Type = Literal[
     "inversion.queued", "inversion.started", "inversion.frame", "inversion.done", "inversion.failed",
-    "inversion.canceled",
+    "inversion.canceled", "inversion.expired", "inversion.deleted",
 ]  # fmt: skip
 _EVENT_ID = f"{examples.ID}.1763816400000-0"
 _SIGNATURE = "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="

@@ -10,7 +10,6 @@ import asyncio
 import json
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -164,7 +163,7 @@ class Courier:
             return
         with self._turns.taking(url, unsent.record.tenant) as free:
             if free:
-                await self._note(unsent, message, await self._send(job_id, url, message, secrets))
+                await self._note(unsent, message, await self._send(unsent, url, message, secrets))
             else:
                 await self._queue.settle(job_id, unsent.after, unsent.tries, BUSY_S)
 
@@ -174,12 +173,13 @@ class Courier:
         secret = self._settings.webhook_secret
         return [secret.get_secret_value()] if secret is not None else []
 
-    async def _send(self, job_id: str, url: str, message: Message, secrets: Sequence[str]) -> int | None:
+    async def _send(self, unsent: Unsent, url: str, message: Message, secrets: Sequence[str]) -> int | None:
         """The status of the receiver's answer; None where there was none."""
+        job_id, now_s = unsent.record.id, unsent.now_s
         headers = {
             "content-type": "application/json",
             "user-agent": "stylegan-inversion",
-            **signed_headers(f"{job_id}.{message.event_id}", int(time.time()), message.body, secrets),
+            **signed_headers(f"{job_id}.{message.event_id}", now_s, message.body, secrets),
         }
         try:
             return await self._post(url, headers, message.body)

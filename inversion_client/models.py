@@ -9,7 +9,7 @@ from typing import Any
 
 FINAL = frozenset({"succeeded", "failed", "canceled"})
 """States that do not change any more."""
-FINAL_EVENTS = frozenset({"done", "failed", "canceled"})
+FINAL_EVENTS = frozenset({"done", "failed", "canceled", "expired", "deleted"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ class Inversion:
     """Updates asked for."""
     created_at: datetime
     expires_at: datetime
-    """When the photo and all results are deleted."""
+    """When the photo and all results are deleted: some time after the end; before it, when it is given up."""
     step: int | None = None
     """Updates done so far; None before the start code."""
     loss: float | None = None
@@ -167,7 +167,7 @@ class Event:
     id: str
     """Grows from event to event; `events(..., after=id)` goes on behind it."""
     kind: str
-    """queued, started, frame, done, failed or canceled; a newer service may say others."""
+    """queued, started, frame, done, failed, canceled, expired or deleted; a newer service may say others."""
     step: int | None = None
     """frame: its step. done: the best step."""
     loss: float | None = None

@@ -10,13 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import re
-import time
 import uuid
-from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
@@ -26,6 +22,7 @@ from inversion_worker import private
 from inversion_worker.errors import StorageFull, StoreUnavailable
 
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+_OURS = re.compile(r"(deleted-)?[0-9a-f]{32}")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -84,22 +81,13 @@ class ArtifactStore:
             self._fs.rm(path, recursive=True)
 
     def job_ids(self) -> list[str]:
-        """Ids of all jobs that have a folder."""
+        """Names of all folders that are a job's, or what is left of one; a stranger's folder is none."""
         try:
             entries = self._fs.ls(self._root, detail=True)
         except FileNotFoundError:
             return []
         names = (entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == "directory")
-        return [name for name in names if _KEY.fullmatch(name)]
-
-    def age_s(self, job_id: str) -> float:
-        """Seconds since a job's folder was last written to; 0 when that cannot be said."""
-        path = self._path(job_id)
-        entries = [*self._fs.find(path, detail=True).values()]
-        if not entries and self._fs.exists(path):
-            entries = [self._fs.info(path)]
-        times = [seconds for entry in entries for seconds in _written(entry)]
-        return max(0.0, time.time() - max(times)) if times else 0.0
+        return [name for name in names if _OURS.fullmatch(name)]
 
     def _path(self, key: str) -> str:
         if not _KEY.fullmatch(key):
@@ -120,15 +108,3 @@ def _replace(path: Path, data: bytes) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-
-
-def _written(entry: dict[str, Any]) -> Iterator[float]:
-    """When a listed entry was last written, in Unix seconds: its name differs between file systems."""
-    for name in ("mtime", "LastModified", "created"):
-        value = entry.get(name)
-        if isinstance(value, datetime):
-            yield value.timestamp()
-            return
-        if isinstance(value, int | float):
-            yield float(value)
-            return

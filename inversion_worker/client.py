@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from celery import Celery
@@ -26,6 +26,7 @@ from inversion_worker import once as once_
 from inversion_worker.admission import Admission, Room
 from inversion_worker.artifacts import ArtifactStore
 from inversion_worker.asking import Asker
+from inversion_worker.clock import server_time
 from inversion_worker.connection import connect_async, connect_streams
 from inversion_worker.contract import (
     FINAL_EVENTS,
@@ -56,7 +57,7 @@ from inversion_worker.listing import Filters, Page, Place
 from inversion_worker.once import FINISH, KEPT_MS, Claim
 from inversion_worker.outbox import Outbox, Unsent
 from inversion_worker.scripts import Call
-from inversion_worker.settings import ClientSettings
+from inversion_worker.settings import UNFINISHED_TTL_S, ClientSettings
 from inversion_worker.submission import Submission
 
 __all__ = [
@@ -81,6 +82,7 @@ __all__ = [
     "WorkerError",
     "connect_async",
     "logs",
+    "server_time",
     "tracing",
 ]
 
@@ -88,7 +90,10 @@ log = logging.getLogger(__name__)
 
 _BLOCK_MS = 1000
 _EVENT_ID = re.compile(r"\d{1,19}(-\d{1,19})?")
-_ORPHAN_AGE_S = 3600.0
+_ORPHAN_AGE_MS = 3600 * 1000
+_ACCEPT_S = 3600.0
+"""What is stored of a job that is not queued so much later was left by a crash."""
+_CHUNK = 1000
 
 
 class JobClient:
@@ -105,6 +110,7 @@ class JobClient:
         ttl_s: float,
         room: Room | None = None,
         streams: Redis | None = None,
+        unfinished_ttl_s: float = UNFINISHED_TTL_S,
     ) -> None:
         """`streams` is for commands that block; without it they take their turn with the others."""
         self._redis = redis
@@ -113,7 +119,8 @@ class JobClient:
         self._artifacts = artifacts
         self._asker = Asker(redis, self._streams, artifacts)
         self._celery = celery
-        self._ttl = timedelta(seconds=ttl_s)
+        self._ttl_s = ttl_s
+        self._unfinished_ttl = timedelta(seconds=unfinished_ttl_s)
         # One thread: sending is Python from end to end, and several of them would keep the event loop waiting.
         self._bell = ThreadPoolExecutor(1, thread_name_prefix="bell")
 
@@ -123,7 +130,15 @@ class JobClient:
         celery = broker.make_celery(settings.redis_url)
         room = Room(most_queued=settings.max_queued, most_active=settings.max_active)
         streams = connect_streams(settings.redis_url)
-        return cls(redis, ArtifactStore(settings.artifacts_url), celery, settings.ttl_s, room, streams)
+        return cls(
+            redis,
+            ArtifactStore(settings.artifacts_url),
+            celery,
+            settings.ttl_s,
+            room,
+            streams,
+            settings.unfinished_ttl_s,
+        )
 
     async def check_room(self, tenant: str) -> None:
         """Raise QueueFull or TooManyJobs where a job of this tenant would be refused now."""
@@ -143,7 +158,8 @@ class JobClient:
             retry_of: the job that this one repeats.
         Raises: QueueFull, TooManyJobs, StorageFull, OnceBusy (the claim was held too long); then nothing is left.
         """
-        record = self._new_record(submission, tenant).model_copy(update={"retry_of": retry_of})
+        now = await server_time(self._redis)
+        record = self._new_record(submission, tenant, now).model_copy(update={"retry_of": retry_of})
         await self._accept([(record, submission)], once, made=record.id)
         return record
 
@@ -152,20 +168,23 @@ class JobClient:
     ) -> BatchRecord:
         """Queue a job for each, all of them or none. Raises: as `submit_one`."""
         batch_id = uuid.uuid4().hex
-        records = [self._new_record(one, tenant).model_copy(update={"batch": batch_id}) for one in submissions]
+        now = await server_time(self._redis)
+        records = [self._new_record(one, tenant, now).model_copy(update={"batch": batch_id}) for one in submissions]
         batch = BatchRecord(
             id=batch_id,
             tenant=tenant,
-            created_at=records[0].created_at,
-            expires_at=max(record.expires_at for record in records),
+            created_at=now,
+            expires_at=now + self._unfinished_ttl + timedelta(milliseconds=max(map(self._ttl_ms, records))),
             jobs=[record.id for record in records],
         )
         await self._accept(list(zip(records, submissions, strict=True)), once, made=batch_id, batch=batch)
         return batch
 
-    def _new_record(self, submission: Submission, tenant: str) -> JobRecord:
-        created_at = transitions.now()
-        ttl_s = submission.options.ttl
+    def _ttl_ms(self, record: JobRecord) -> int:
+        ttl_s = record.options.ttl
+        return int(1000 * (self._ttl_s if ttl_s is None else ttl_s))
+
+    def _new_record(self, submission: Submission, tenant: str, now: datetime) -> JobRecord:
         return JobRecord(
             id=uuid.uuid4().hex,
             tenant=tenant,
@@ -174,8 +193,8 @@ class JobClient:
             masked=submission.mask is not None,
             request_id=logs.current("request_id"),
             traceparent=tracing.traceparent(),
-            created_at=created_at,
-            expires_at=created_at + (self._ttl if ttl_s is None else timedelta(seconds=ttl_s)),
+            created_at=now,
+            expires_at=now + self._unfinished_ttl,
         )
 
     async def _accept(
@@ -190,7 +209,8 @@ class JobClient:
         The expiry comes first, so that whatever a crash leaves behind will be deleted by a sweep.
         """
         async with self._admission.admitted(jobs[0][0].tenant, [record.id for record, _ in jobs]):
-            await self._redis.zadd(scripts.EXPIRY, {record.id: record.expires_at.timestamp() for record, _ in jobs})
+            accepted_by_s = jobs[0][0].created_at.timestamp() + _ACCEPT_S
+            await self._redis.zadd(scripts.EXPIRY, dict.fromkeys([record.id for record, _ in jobs], accepted_by_s))
             try:
                 for record, submission in jobs:
                     for key, data in submission.files(record.id).items():
@@ -215,7 +235,7 @@ class JobClient:
         """False, and nothing has happened, when the Idempotency-Key is no longer ours."""
         async with self._redis.pipeline(transaction=True) as pipe:
             for record in records:
-                call = transitions.submit(record, once)
+                call = transitions.submit(record, self._ttl_ms(record), once)
                 pipe.eval(call.text, len(call.keys), *call.keys, *call.argv)
             for key, value, until_ms in transitions.submit_batch(batch) if batch is not None else ():
                 pipe.set(key, value, pxat=until_ms)
@@ -356,22 +376,14 @@ class JobClient:
         No tombstone stays either. The expiry goes last, so that a sweep finishes what a crash interrupts.
         """
         tenant = cast(str | None, await self._redis.hget(scripts.job_key(job_id), "tenant"))
-        if tenant is not None:
-            await self._redis.zrem(scripts.index_key(json.loads(tenant)), job_id)
-            await self._redis.delete(scripts.known_key(json.loads(tenant), job_id))
-        return await self._delete(job_id)
+        existed = tenant is not None and bool(await self._run(transitions.delete(job_id, json.loads(tenant))))
+        if await self._redis.zscore(scripts.EXPIRY, job_id) is not None:
+            await self._delete_files(job_id)
+        return existed
 
-    async def _delete(self, job_id: str) -> bool:
-        async with self._redis.pipeline() as pipe:
-            pipe.delete(scripts.job_key(job_id))
-            pipe.delete(scripts.events_key(job_id))
-            pipe.zrem(scripts.QUEUED, job_id)
-            pipe.zrem(scripts.RUNNING, job_id)
-            existed = (await pipe.execute())[0]
-        if existed or await self._redis.zscore(scripts.EXPIRY, job_id) is not None:
-            await asyncio.to_thread(self._artifacts.delete_job, job_id)
-            await self._redis.zrem(scripts.EXPIRY, job_id)
-        return bool(existed)
+    async def _delete_files(self, job_id: str) -> None:
+        await asyncio.to_thread(self._artifacts.delete_job, job_id)
+        await self._redis.zrem(scripts.EXPIRY, job_id)
 
     async def read(self, key: str) -> bytes | None:
         """Bytes of an `ArtifactKey`; None where there are none."""
@@ -390,9 +402,9 @@ class JobClient:
 
     async def sweep(self) -> int:
         """Delete every job whose time is over, and folders that no job knows; says how many went."""
-        expired = cast(list[str], await self._redis.zrange(scripts.EXPIRY, "-inf", time.time(), byscore=True))
-        orphans = await self._orphans()
-        return sum([await self._swept(job_id) for job_id in [*expired, *orphans]])
+        due = cast(list[str], await self._redis.eval(scripts.DUE, 1, scripts.EXPIRY))
+        expired = [job_id for job_id in due if await self._run(transitions.expire(job_id))]
+        return sum([await self._swept(job_id) for job_id in [*expired, *await self._orphans()]])
 
     async def figures(self) -> Figures:
         """What the whole service does."""
@@ -428,21 +440,24 @@ class JobClient:
         ]
 
     async def _swept(self, job_id: str) -> bool:
-        """Delete one job; a file that cannot be deleted is left to the next sweep, and stops none of the others."""
+        """Delete a job's files; one that cannot be deleted is left to the next sweep, and stops none of the others."""
         try:
-            await self._delete(job_id)
-            await asyncio.to_thread(self._artifacts.delete_job, job_id)
+            await self._delete_files(job_id)
         except OSError as error:
             log.warning("not swept job=%s error=%s", job_id, error)
             return False
+        await self._redis.zrem(scripts.ORPHANS, job_id)
         return True
 
     async def _orphans(self) -> list[str]:
-        """Folders without an expiry that nobody has written to for long."""
+        """Folders that no job has known for long, by the server's clock: a crash may have left them."""
         ids = await asyncio.to_thread(self._artifacts.job_ids)
-        unknown = [job_id for job_id in ids if await self._redis.zscore(scripts.EXPIRY, job_id) is None]
-        ages = [await asyncio.to_thread(self._artifacts.age_s, job_id) for job_id in unknown]
-        return [job_id for job_id, age_s in zip(unknown, ages, strict=True) if age_s > _ORPHAN_AGE_S]
+        found: list[str] = []
+        for first in range(0, len(ids), _CHUNK):
+            some = ids[first : first + _CHUNK]
+            args: list[str | int] = [scripts.EXPIRY, scripts.ORPHANS, _ORPHAN_AGE_MS, *some]
+            found += cast(list[str], await self._redis.eval(scripts.ORPHANED, 2, *args))
+        return found
 
     async def _run(self, call: Call) -> Any:
         return await self._redis.eval(call.text, len(call.keys), *call.keys, *call.argv)

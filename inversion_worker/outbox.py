@@ -6,6 +6,9 @@
                       same step, so neither can be lost without the other
         _hook         JSON: id of the last event that is dealt with, and how often the next one has failed
 
+    inversion:farewell:{id}  hash: of a job that went before its end, what it takes to tell its webhook so: a few fields
+                      of the record, `_event` and `_event_id`. Gone when it is told, or after FAREWELL_MS.
+
 Any process may deliver: it claims a job for a while, and if it dies meanwhile another one does it again.
 So every message is sent at least once, and may come twice under the same id.
 """
@@ -34,18 +37,23 @@ return due
 
 # ARGV: id, JSON of _hook, when to look again (ms from now)
 _SETTLE = """
-if redis.call('EXISTS', job) == 0 then
+local at = redis.call('EXISTS', job) == 1 and job or KEYS[6]
+if redis.call('EXISTS', at) == 0 then
   redis.call('ZREM', 'inversion:webhooks', id)
   return
 end
-redis.call('HSET', job, '_hook', ARGV[2])
+redis.call('HSET', at, '_hook', ARGV[2])
 redis.call('ZADD', 'inversion:webhooks', now_ms() + ARGV[3], id)
 """
 
 # ARGV: id, JSON of _hook, id of the last event seen. An event that was said since then is looked at at once.
 _REST = """
 redis.call('ZREM', 'inversion:webhooks', id)
-if redis.call('EXISTS', job) == 0 then return end
+if redis.call('EXISTS', job) == 0 then
+  if redis.call('HGET', KEYS[6], '_event_id') == ARGV[3] then redis.call('DEL', KEYS[6])
+  elseif redis.call('EXISTS', KEYS[6]) == 1 then redis.call('ZADD', 'inversion:webhooks', now_ms(), id) end
+  return
+end
 redis.call('HSET', job, '_hook', ARGV[2])
 if #redis.call('XRANGE', events, '(' .. ARGV[3], '+', 'COUNT', 1) > 0 then
   redis.call('ZADD', 'inversion:webhooks', now_ms(), id)
@@ -56,6 +64,7 @@ end
 _FORGET = """
 redis.call('ZREM', 'inversion:webhooks', id)
 redis.call('HDEL', job, '_webhook')
+redis.call('DEL', KEYS[6])
 """
 
 
@@ -70,6 +79,8 @@ class Unsent:
     """How often the first message after that has failed."""
     events: Sequence[tuple[str, JobEvent]]
     """All events after that, in order."""
+    now_s: int = 0
+    """Seconds since 1970, by Redis's clock."""
 
 
 class Outbox:
@@ -85,26 +96,42 @@ class Outbox:
 
     async def unsent(self, job_id: str) -> Unsent | None:
         """What the job has to tell; None when it is gone."""
+        now_s = (await self._redis.time())[0]
         stored = cast(dict[str, str], await self._redis.hgetall(scripts.job_key(job_id)))
+        if not stored:
+            stored = cast(dict[str, str], await self._redis.hgetall(scripts.farewell_key(job_id)))
         record = transitions.decode_record(stored)
         if record is None:
             return None
         after, tries = json.loads(stored.get("_hook", '["0", 0]'))
+        events = [_farewell(stored)] if "_event" in stored else await self._events(job_id, after)
+        events = [(event_id, event) for event_id, event in events if event_id != after]
+        return Unsent(record=record, after=after, tries=tries, events=events, now_s=now_s)
+
+    async def _events(self, job_id: str, after: str) -> list[tuple[str, JobEvent]]:
         entries: Any = await self._redis.xrange(scripts.events_key(job_id), min=f"({after}")
-        events = [(event_id, transitions.decode_event(fields["event"])) for event_id, fields in entries]
-        return Unsent(record=record, after=after, tries=tries, events=events)
+        return [(event_id, transitions.decode_event(fields["event"])) for event_id, fields in entries]
 
     async def settle(self, job_id: str, after: str, tries: int, again_s: float) -> None:
         """Note how far the job is, and look at it again in `again_s`."""
-        await self._run(Call(_SETTLE, job_id, (json.dumps([after, tries]), int(again_s * 1000))))
+        await self._run(_call(_SETTLE, job_id, json.dumps([after, tries]), int(again_s * 1000)))
 
     async def rest(self, job_id: str, after: str) -> None:
         """Note that everything up to `after` is dealt with; the next event brings the job back."""
-        await self._run(Call(_REST, job_id, (json.dumps([after, 0]), after)))
+        await self._run(_call(_REST, job_id, json.dumps([after, 0]), after))
 
     async def forget(self, job_id: str) -> None:
         """Never look at the job again, whatever it has to tell."""
-        await self._run(Call(_FORGET, job_id))
+        await self._run(_call(_FORGET, job_id))
 
     async def _run(self, call: Call) -> Any:
         return await self._redis.eval(call.text, len(call.keys), *call.keys, *call.argv)
+
+
+def _farewell(stored: dict[str, str]) -> tuple[str, JobEvent]:
+    return stored["_event_id"], transitions.decode_event(stored["_event"])
+
+
+def _call(body: str, job_id: str, *args: str | int) -> Call:
+    """KEYS: + the job's farewell."""
+    return Call(body, job_id, args, (scripts.farewell_key(job_id),))

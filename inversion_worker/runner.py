@@ -23,7 +23,7 @@ from inversion_worker.contract import ArtifactKey, JobCanceled, JobFailed, JobRe
 from inversion_worker.errors import CancelAsked, JobRefused, LeaseLost, Stopping, StorageFull
 from inversion_worker.leases import LeaseKeeper
 from inversion_worker.problems import INTERNAL, STORAGE_FULL
-from inversion_worker.transitions import Lease, now
+from inversion_worker.transitions import Lease
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,8 @@ _PAUSE_S = 0.5
 
 def _attributes(record: JobRecord) -> dict[str, str | int | float]:
     """What a trace says of the job beside its times."""
-    waited_s = (now() - record.created_at).total_seconds()
+    assert record.started_at is not None, "a claimed job has been started"
+    waited_s = (record.started_at - record.created_at).total_seconds()
     options = record.options
     return {
         "inversion.id": record.id,

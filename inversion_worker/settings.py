@@ -10,6 +10,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from inversion_worker.logs import LogFormat
 
+UNFINISHED_TTL_S = 7 * 24 * 3600.0
+"""A job may wait long for its turn, and for a worker that is away over the weekend."""
+
 
 class ClientSettings(BaseSettings):
     """What both sides of the seam must agree on."""
@@ -23,7 +26,9 @@ class ClientSettings(BaseSettings):
     artifacts_url: str = "file://var/artifacts"
     """Folder of the artifact store, as an fsspec URL: file:// or s3://."""
     ttl_s: float = Field(24 * 3600, gt=0)
-    """Seconds after which a job and all of its files are deleted."""
+    """Seconds after its end at which a job and all of its files are deleted."""
+    unfinished_ttl_s: float = Field(UNFINISHED_TTL_S, gt=0)
+    """Seconds after which one that has not ended is given up, and deleted likewise."""
     log_format: LogFormat = "text"
     """How log lines are written: text, or json with a field for each fact."""
     max_queued: int = Field(1000, ge=0)

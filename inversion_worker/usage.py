@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import cast
 
 from redis.asyncio import Redis
 
 from inversion_worker import scripts
+from inversion_worker.clock import server_time
 from inversion_worker.contract import UsageDay
 
 _EPOCH = date(1970, 1, 1)
@@ -26,8 +27,8 @@ async def count(redis: Redis, tenant: str, what: str) -> None:
 
 
 async def usage(redis: Redis, tenant: str, days: int) -> list[UsageDay]:
-    """The last `days` days until today, oldest first; today is by this host's clock."""
-    today = datetime.now(UTC).date()
+    """The last `days` days until today, oldest first; today is by Redis's clock."""
+    today = (await server_time(redis)).date()
     dates = [today - timedelta(days=back) for back in reversed(range(days))]
     async with redis.pipeline(transaction=False) as pipe:
         for day in dates:

@@ -65,7 +65,8 @@ class WorkerProcess:
 
 
 StartWorker = Callable[..., WorkerProcess]
-"""`start_worker(FAKE_STEP_S=0.05)` sets variables, `real=True` runs the library, `ready=False` does not wait."""
+"""`start_worker(FAKE_STEP_S=0.05)` sets variables, `real=True` runs the library, `ready=False` does not wait, `shifted_days=2`
+is wrong about the time."""
 
 
 async def follow(client: JobClient, job_id: str) -> list[JobEvent]:

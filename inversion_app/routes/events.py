@@ -1,6 +1,6 @@
 """An inversion's events as Server-Sent Events.
 
-queued -> started -> frame ... -> done | failed | canceled, and then the stream ends
+queued -> started -> frame ... -> done | failed | canceled | expired | deleted, and then the stream ends
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ async def events(
         ),
     ] = None,
 ) -> Response:
-    """`queued`, `started`, `frame`, and at the end one of `done`, `failed`, `canceled`.
+    """`queued`, `started`, `frame`, and at the end one of `done`, `failed`, `canceled`, `expired`, `deleted`.
 
     After a lost connection browsers send `Last-Event-ID` on their own, and nothing is missed.
     Comments keep the connection open while there is nothing to say.

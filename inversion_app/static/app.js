@@ -91,7 +91,7 @@ function watch(own) {
   const frame = ({ step, loss, url }) => { chart.add(step, loss); player.add(step, url); advance(own, step); };
   const soon = () => poll(own);
   const last = () => { own.stream.close(); poll(own); }; // else the browser would connect again
-  own.stream = api.follow(own.id, { started: soon, frame, done: last, failed: last, canceled: last });
+  own.stream = api.follow(own.id, { started: soon, frame, done: last, failed: last, canceled: last, expired: last, deleted: last });
   poll(own);
 }
 
@@ -199,6 +199,7 @@ function show(job) {
   $("retry").hidden = !job.links.retry;
   $("go-on").hidden = !final || !job.links.latents;
   $("again").hidden = !final;
+  $("expiry").hidden = !final; // until then nobody knows
   $("expiry").textContent = `Photo and results are deleted on ${new Date(job.expires_at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })}.`;
   showDownloads(job, final);
   if (job.error) showProblem(job.error);

@@ -52,7 +52,7 @@ class ArtifactKey:
 
     @staticmethod
     def best(job_id: str) -> str:
-        """`inversion_worker.best.Best`: the best code so far with its picture; after a success the two above stay."""
+        """`inversion_worker.found.Found`: the best code so far with its picture; after a success the two above stay."""
         return f"{job_id}/best.safetensors"
 
     @staticmethod

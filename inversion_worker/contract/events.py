@@ -19,9 +19,13 @@ class EventKind(StrEnum):
     DONE = "done"
     FAILED = "failed"
     CANCELED = "canceled"
+    EXPIRED = "expired"
+    """Its time was over before it had ended."""
+    DELETED = "deleted"
+    """It was deleted before it had ended."""
 
 
-FINAL_EVENTS = (EventKind.DONE, EventKind.FAILED, EventKind.CANCELED)
+FINAL_EVENTS = (EventKind.DONE, EventKind.FAILED, EventKind.CANCELED, EventKind.EXPIRED, EventKind.DELETED)
 
 
 class JobQueued(Message):
@@ -57,7 +61,16 @@ class JobCanceled(Message):
     kind: Literal["canceled"] = "canceled"
 
 
+class JobExpired(Message):
+    kind: Literal["expired"] = "expired"
+
+
+class JobDeleted(Message):
+    kind: Literal["deleted"] = "deleted"
+
+
 JobEvent = Annotated[
-    JobQueued | JobStarted | FrameReady | JobDone | JobFailed | JobCanceled, Field(discriminator="kind")
+    JobQueued | JobStarted | FrameReady | JobDone | JobFailed | JobCanceled | JobExpired | JobDeleted,
+    Field(discriminator="kind"),
 ]
 JOB_EVENT: TypeAdapter[JobEvent] = TypeAdapter(JobEvent)

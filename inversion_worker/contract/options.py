@@ -20,9 +20,9 @@ MAX_SECONDS = 3600
 MAX_FOCUS = 100
 """Largest focus, that of the library."""
 MIN_TTL_S = 60
-"""Shortest time that a job may ask to be kept."""
+"""Shortest time that a job may ask to be kept after its end."""
 MAX_TTL_S = 7 * 24 * 3600
-"""Longest time that a job may ask to be kept."""
+"""Longest time that a job may ask to be kept after its end."""
 MAX_URL_LENGTH = 2000
 """Longest address of a webhook."""
 _PORT = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})"
@@ -150,7 +150,8 @@ class JobOptions(Message):
         None,
         ge=MIN_TTL_S,
         le=MAX_TTL_S,
-        description="Seconds until photo and results are deleted; none takes the service's default.",
+        description="Seconds from the end of the inversion until photo and results are deleted; none takes the "
+        "service's default. The time in the queue does not count.",
         examples=[3600],
     )
     webhook: str | None = Field(

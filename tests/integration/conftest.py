@@ -57,13 +57,16 @@ def start_worker(settings: WorkerSettings, tmp_path: Path) -> Iterator[StartWork
     """Starts worker processes; see `worker_process.StartWorker`. What still runs when the test ends is killed."""
     started: list[WorkerProcess] = []
 
-    def start(*, real: bool = False, ready: bool = True, **env: object) -> WorkerProcess:
+    def start(*, real: bool = False, ready: bool = True, shifted_days: float = 0, **env: object) -> WorkerProcess:
         place = {"INVERSION_REDIS_URL": settings.redis_url, "INVERSION_ARTIFACTS_URL": settings.artifacts_url}
         place["INVERSION_LOG_LEVEL"] = "INFO"  # by which they are known to be ready
         place["INVERSION_NICENESS"] = "0"  # tests share their machine, and have to end
         variables = {**os.environ, **place, **{name: str(value) for name, value in env.items()}}
         log = tmp_path / f"worker-{len(started)}.log"
-        started.append(WorkerProcess(REAL_WORKER if real else FAKE_WORKER, variables, log))
+        command = REAL_WORKER if real else FAKE_WORKER
+        if shifted_days:
+            command = [str(Path(__file__).parents[1] / "shifted_clock.py"), str(shifted_days), *command]
+        started.append(WorkerProcess(command, variables, log))
         if ready:
             started[-1].wait_ready()
         return started[-1]

@@ -172,6 +172,34 @@ async def test_webhook_is_told_signed_and_not_too_often(
     assert receiver.got[0][1]["webhook-id"] == receiver.got[1][1]["webhook-id"]
 
 
+async def test_stream_and_webhook_of_a_running_inversion_that_is_deleted(
+    start_api: StartApi, start_worker: StartWorker, receiver: Receiver, photo: bytes, settings: WorkerSettings
+) -> None:
+    start_worker(FAKE_STEP_S=0.02)
+    receiver.answers = [500]
+    api = start_api(**HOOKS)
+    address = submit(api, photo, steps=1000, webhook=receiver.url)
+    async with httpx.AsyncClient(timeout=30) as http, http.stream("GET", f"{api.url}{address}/events") as stream:
+        lines = stream.aiter_lines()
+        with anyio.fail_after(30):
+            while not (await anext(lines)).startswith("event: frame"):
+                pass
+            assert httpx.delete(f"{api.url}{address}").status_code == 204
+            rest = [line async for line in lines if line.startswith("event: ")]
+    assert rest[-1] == "event: deleted"
+    await receiver.told("deleted")
+    with anyio.fail_after(30):
+        while len(receiver.got) < 2:  # the first try failed
+            await anyio.sleep(0.05)
+    assert receiver.kinds == ["deleted", "deleted"]
+    assert json.loads(receiver.got[1][2])["data"] == {"id": address.rpartition("/")[2]}
+    redis = connect_async(settings.redis_url)
+    with anyio.fail_after(10):
+        while await redis.exists(f"inversion:farewell:{address.rpartition('/')[2]}"):
+            await anyio.sleep(0.05)
+    await redis.aclose()
+
+
 async def test_webhook_survives_the_process_that_was_to_call_it(
     start_api: StartApi, start_worker: StartWorker, receiver: Receiver, photo: bytes
 ) -> None:

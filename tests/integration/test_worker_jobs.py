@@ -17,6 +17,7 @@ from inversion_worker.client import JobClient
 from inversion_worker.contract import (
     ArtifactKey,
     FrameReady,
+    JobDeleted,
     JobDone,
     JobFailed,
     JobOptions,
@@ -203,14 +204,14 @@ async def test_a_deleted_job_leaves_nothing_behind(
         job = await client.submit(photo, JobOptions(steps=1000, frame_every=1))
         await at_step(client, job.id, step)
         assert await client.delete(job.id)
-        assert await follow(client, job.id) == []
+        assert await follow(client, job.id) == [JobDeleted()]
         assert await client.get(job.id) is None
         assert not await client.delete(job.id)
 
     last = await client.submit(photo, JobOptions(steps=0))
     await finished(client, last.id)  # the worker is done with the others
     assert [path.name for path in artifacts_dir.iterdir()] == [last.id]
-    assert await client._redis.keys("inversion:*:" + job.id) == []
+    assert await client._redis.keys("inversion:*:" + job.id) == [f"inversion:events:{job.id}"]  # that says so
 
 
 async def test_a_file_without_room_costs_itself_alone_and_leaves_no_part(
@@ -230,7 +231,7 @@ async def test_a_file_without_room_costs_itself_alone_and_leaves_no_part(
 async def test_what_expires_is_gone_altogether(
     settings: WorkerSettings, start_worker: StartWorker, photo: bytes, artifacts_dir: Path
 ) -> None:
-    client = JobClient.from_settings(settings.model_copy(update={"ttl_s": 4.0}))
+    client = JobClient.from_settings(settings.model_copy(update={"ttl_s": 2.0, "unfinished_ttl_s": 6.0}))
     start_worker(INVERSION_SWEEP_S=0.3, FAKE_STEP_S=0.02)
     done = await client.submit(photo, JobOptions(steps=1))
     running = await client.submit(photo, JobOptions(steps=1000))
@@ -247,7 +248,8 @@ async def test_what_expires_is_gone_altogether(
             await anyio.sleep(0.05)
     names = set(await client._redis.keys("inversion:*"))
     kept = {name.split(":")[1] for name in names}
-    assert kept <= {"worker", "workers", "meters", "line", "totals", "usage", "known"}
+    assert kept <= {"worker", "workers", "meters", "line", "totals", "usage", "known", "events", "index"}
+    assert await client._redis.zrange("inversion:index:", 0, -1) in ([], [done.id])  # the id alone
     tombstones = [name for name in names if name.startswith("inversion:known:")]
     assert [await client._redis.get(name) for name in tombstones] == ["", ""]  # they hold the id alone
     await client.close()

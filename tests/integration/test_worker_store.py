@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import anyio
 import pytest
 from redis import Redis
 
-from inversion_worker.client import JobClient
+from inversion_worker import transitions
+from inversion_worker.client import JobClient, Outbox
 from inversion_worker.contract import (
     MAX_ATTEMPTS,
+    EventKind,
     FrameReady,
     JobCanceled,
+    JobDeleted,
     JobDone,
     JobEvent,
     JobFailed,
@@ -24,6 +31,7 @@ from inversion_worker.contract import (
 )
 from inversion_worker.errors import LeaseLost, StorageFull
 from inversion_worker.problems import INTERNAL, WORKER_LOST
+from inversion_worker.scripts import Call
 from inversion_worker.settings import WorkerSettings
 from inversion_worker.store import JobStore
 from inversion_worker.transitions import Asked, Lease
@@ -214,27 +222,171 @@ async def test_a_photo_that_cannot_be_stored_leaves_nothing(client: JobClient, a
     assert await client._redis.keys("*") == []
 
 
+HOUR_MS = 3600 * 1000
+
+
 async def test_a_sweep_deletes_what_expired_and_what_no_job_knows(
     client: JobClient, settings: WorkerSettings, artifacts_dir: Path
 ) -> None:
     kept = await submit(client)
-    for name, age_s in (("orphan", 4000), ("recent", 100)):
+    orphan, recent = 32 * "a", f"deleted-{32 * 'b'}"
+    strangers = ["holiday-photos", "backup.old", "0" * 40]
+    for name in (orphan, recent, *strangers):
         file = artifacts_dir / name / "frames" / "000000.webp"
         file.parent.mkdir(parents=True)
         file.write_bytes(b"")
-        os.utime(file, (time.time() - age_s,) * 2)
-    assert await client.sweep() == 1  # the orphan
+        os.utime(file, (0, 0))  # what the files say of their age is of no account
+    assert await client.sweep() == 0
+    await client._redis.zincrby("inversion:orphans", -HOUR_MS, orphan)  # it was seen an hour ago
+    await client._redis.zincrby("inversion:orphans", 60_000 - HOUR_MS, recent)
+    assert await client.sweep() == 1
 
     brief = JobClient.from_settings(settings.model_copy(update={"ttl_s": 0.2}))
     try:
         expired = await submit(brief)
+        await brief.cancel(expired)
     finally:
         await brief.close()
     time.sleep(0.25)
     assert await client.get(expired) is None  # even before a sweep comes
     assert await client.sweep() == 1
-    assert sorted(path.name for path in artifacts_dir.iterdir()) == sorted([kept, "recent"])
+    assert sorted(path.name for path in artifacts_dir.iterdir()) == sorted([kept, recent, *strangers])
     assert await client.sweep() == 0
+    assert await client._redis.zrange("inversion:orphans", 0, -1) == [recent]
+
+
+async def test_scripts_spell_the_time_as_python_does(client: JobClient) -> None:
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    corners = [datetime(2000, 2, 29, tzinfo=UTC), datetime(2100, 3, 1, tzinfo=UTC), datetime(2027, 12, 31, 23, 59, 59)]
+    times = [int(corner.replace(tzinfo=UTC).timestamp()) * 10**6 for corner in corners]
+    times += [random.Random(1).randrange(4 * 10**15) for _ in range(500)]
+    script = Call("return iso(tonumber(ARGV[2]))", "job").text
+    for us in times:
+        said = await client._redis.eval(script, 5, *"abcde", "job", us)
+        assert datetime.fromisoformat(json.loads(said)) == epoch + timedelta(microseconds=us)
+
+
+class TestTheEndBeforeTheEnd:
+    """A job that expires, or is deleted, before it has ended."""
+
+    @pytest.mark.parametrize("runs", [False, True])
+    @pytest.mark.parametrize("how", ["expired", "deleted"])
+    async def test_followers_and_webhooks_are_told(
+        self, client: JobClient, store: JobStore, runs: bool, how: str
+    ) -> None:
+        outbox = Outbox(client._redis)
+        options = JobOptions(webhook="https://editor.example", seed=7)
+        job = await client.submit(b"photo", options, tenant="t")
+        if runs:
+            store.update(claim(store, job.id), FrameReady(step=1, loss=1, frame_key="k"), frames=[1])
+        stream = client.events(job.id)
+        seen = [await anext(stream)]
+        if how == "deleted":
+            assert await client.delete(job.id)
+        else:
+            await client._redis.zadd("inversion:expiry", {job.id: 1})
+            assert await client.sweep() == 1
+        with anyio.fail_after(5):
+            seen += [pair async for pair in stream]
+        assert seen[-1][1].kind == how
+        assert [event.kind async for _, event in client.events(job.id)] == [how]  # nothing else is left to tell
+        assert await client.get(job.id) is None
+
+        assert await outbox.claim(5, 10) == [job.id]
+        unsent = await outbox.unsent(job.id)
+        assert unsent is not None
+        assert (unsent.record.tenant, unsent.record.options.seed) == ("t", 0)  # of the options the webhook alone
+        assert unsent.record.options.webhook == options.webhook
+        assert [event.kind for _, event in unsent.events] == [how]
+        await outbox.settle(job.id, unsent.after, 1, 0)  # it failed
+        again = await outbox.unsent(job.id)
+        assert again is not None
+        assert (again.tries, again.events) == (1, unsent.events)
+        await outbox.settle(job.id, unsent.events[0][0], 0, 0)
+        sent = await outbox.unsent(job.id)
+        assert sent is not None
+        assert sent.events == []
+        await outbox.rest(job.id, sent.after)
+        kept = {f"inversion:events:{job.id}"} | ({f"inversion:known:t:{job.id}"} if how == "expired" else set())
+        assert set(await client._redis.keys(f"*{job.id}*")) == kept
+        assert 0 < await client._redis.pttl(f"inversion:events:{job.id}") <= 60_000
+        assert await client._redis.zcard("inversion:webhooks") == 0
+
+    async def test_a_message_on_its_way_leaves_the_last_word_to_be_sent(self, client: JobClient) -> None:
+        outbox = Outbox(client._redis)
+        options = JobOptions(webhook="https://editor.example", webhook_events=tuple(EventKind))
+        job = await client.submit(b"photo", options)
+        before = await outbox.unsent(job.id)
+        assert before is not None
+        await client.delete(job.id)
+        await outbox.rest(job.id, before.events[-1][0])
+        after = await outbox.unsent(job.id)
+        assert after is not None
+        assert [event.kind for _, event in after.events] == ["deleted"]
+        await outbox.forget(job.id)
+        assert await outbox.unsent(job.id) is None
+
+    async def test_one_that_had_ended_has_said_so(self, client: JobClient) -> None:
+        job = await client.submit(b"photo", JobOptions(webhook="https://editor.example"))
+        await client.cancel(job.id)
+        await client.delete(job.id)
+        assert [event async for event in client.events(job.id)] == []
+        assert await Outbox(client._redis).unsent(job.id) is None
+
+    async def test_deleting_twice_does_not_take_the_last_word_back(self, client: JobClient) -> None:
+        job_id = await submit(client)
+        assert await client.delete(job_id)
+        assert not await client.delete(job_id)
+        assert await events(client, job_id) == [JobDeleted()]
+
+
+class TestHowLongAJobIsKept:
+    async def test_the_time_counts_from_the_end(self, client: JobClient, store: JobStore) -> None:
+        job = await client.submit(b"photo", JobOptions(ttl=60))
+        assert job.expires_at - job.created_at == timedelta(days=7)
+        assert await client.get(job.id) == job
+        store.finish(claim(store, job.id), JobStatus.SUCCEEDED, JobDone(step=1, loss=1))
+        record = await client.get(job.id)
+        assert record is not None
+        assert record.finished_at is not None
+        assert abs(record.expires_at - record.finished_at - timedelta(seconds=60)) < timedelta(seconds=1)
+        for kept in ("job", "events"):
+            assert 50_000 < await client._redis.pttl(f"inversion:{kept}:{job.id}") <= 60_000
+        week_ms = 7 * 24 * HOUR_MS
+        assert week_ms < await client._redis.pttl(f"inversion:known::{job.id}") <= week_ms + 60_000
+
+    async def test_a_job_of_the_release_before_goes_at_its_own_time(self, client: JobClient, store: JobStore) -> None:
+        job_id = await submit(client)
+        await client._redis.hdel(f"inversion:job:{job_id}", "_ttl_ms")
+        before = await client.get(job_id)
+        store.finish(claim(store, job_id), JobStatus.SUCCEEDED, JobDone(step=1, loss=1))
+        after = await client.get(job_id)
+        assert before is not None
+        assert after is not None
+        assert after.expires_at == before.expires_at
+
+    async def test_a_job_that_ended_meanwhile_is_not_swept(self, client: JobClient) -> None:
+        """Its time was over when the sweep looked, and it has got more since."""
+        job_id = await submit(client)
+        assert await client._run(transitions.expire(job_id)) == 0
+        assert await client.get(job_id) is not None
+
+    async def test_what_a_crash_left_before_the_job_was_queued_goes(self, client: JobClient) -> None:
+        class Crash(BaseException):
+            pass
+
+        class Crashing:
+            def write(self, key: str, data: bytes) -> None:
+                raise Crash
+
+            def delete_job(self, job_id: str) -> None:
+                raise Crash
+
+        crashing = JobClient(client._redis, Crashing(), client._celery, ttl_s=60)  # type: ignore[arg-type]
+        with pytest.raises(Crash):
+            await crashing.submit(b"photo", JobOptions())
+        ((_, ends_s),) = await client._redis.zrange("inversion:expiry", 0, -1, withscores=True)
+        assert 3500 < ends_s - (await client._redis.time())[0] <= 3601
 
 
 async def test_a_record_of_a_newer_version_can_still_be_read(client: JobClient) -> None:

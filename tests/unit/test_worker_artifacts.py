@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from pathlib import Path
@@ -15,6 +14,9 @@ from inversion_worker.contract import ArtifactKey
 
 pytestmark = pytest.mark.unit
 
+A, B = 32 * "a", 32 * "b"
+"""Ids of jobs."""
+
 
 @pytest.fixture(params=["file", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
@@ -22,15 +24,15 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
 
 
 def test_bytes_come_back_until_their_job_is_deleted(store: ArtifactStore) -> None:
-    frame, other = ArtifactKey.frame("a", 5), ArtifactKey.image("b")
+    frame, other = ArtifactKey.frame(A, 5), ArtifactKey.image(B)
     store.write(frame, b"1")
     store.write(frame, b"2")
     store.write(other, b"3")
     assert (store.read(frame), store.read(other)) == (b"2", b"3")
-    assert sorted(store.job_ids()) == ["a", "b"]
-    store.delete_job("a")
+    assert sorted(store.job_ids()) == [A, B]
+    store.delete_job(A)
     assert (store.read(frame), store.read(other)) == (None, b"3")
-    assert store.job_ids() == ["b"]
+    assert store.job_ids() == [B]
 
 
 def test_what_is_not_there_is_no_error(store: ArtifactStore) -> None:
@@ -52,15 +54,11 @@ def test_a_key_never_leaves_the_store(store: ArtifactStore, key: str) -> None:
             use(key)
 
 
-def test_age_is_that_of_the_newest_file(tmp_path: Path) -> None:
+def test_only_names_of_ours_are_listed(tmp_path: Path) -> None:
     store = ArtifactStore(f"file://{tmp_path}")
-    for step, age_s in ((0, 500), (5, 100)):
-        store.write(ArtifactKey.frame("a", step), b"")
-        os.utime(tmp_path / ArtifactKey.frame("a", step), (time.time() - age_s,) * 2)
-    assert 99 < store.age_s("a") < 110
-    (tmp_path / "empty").mkdir()
-    assert store.age_s("empty") < 10
-    assert store.age_s("nothing") == 0
+    for name in (A, f"deleted-{B}", "holiday-photos", "a", A.upper(), f"{A}0", ".hidden"):
+        (tmp_path / name).mkdir()
+    assert sorted(store.job_ids()) == sorted([A, f"deleted-{B}"])
 
 
 def test_a_write_that_fails_leaves_the_old_bytes_and_nothing_else(tmp_path: Path) -> None:
@@ -100,7 +98,7 @@ def test_a_job_is_deleted_while_it_is_being_written_to(tmp_path: Path) -> None:
         step = 0
         while not stop.is_set():
             try:
-                store.write(ArtifactKey.frame("a", step := step + 1), b"frame")
+                store.write(ArtifactKey.frame(A, step := step + 1), b"frame")
             except (FileNotFoundError, FileExistsError):  # its folder went between making it and writing to it
                 continue
             time.sleep(0.002)
@@ -110,11 +108,11 @@ def test_a_job_is_deleted_while_it_is_being_written_to(tmp_path: Path) -> None:
     try:
         for _ in range(20):
             time.sleep(0.01)
-            store.delete_job("a")
+            store.delete_job(A)
     finally:
         stop.set()
         writer.join()
-    store.delete_job("a")
+    store.delete_job(A)
     assert store.job_ids() == []
 
 

@@ -6,6 +6,7 @@ import io
 import time
 from collections.abc import Callable
 from dataclasses import fields
+from datetime import UTC, datetime
 from threading import Event
 from typing import Any
 
@@ -35,7 +36,7 @@ from inversion_worker.frames import npy, png
 from inversion_worker.leases import LeaseKeeper
 from inversion_worker.metrics import Metrics
 from inversion_worker.runner import JobRunner
-from inversion_worker.transitions import Asked, Lease, now
+from inversion_worker.transitions import Asked, Lease
 
 pytestmark = pytest.mark.unit
 
@@ -48,7 +49,7 @@ class Memory:
 
     def __init__(self, options: JobOptions, photo: bytes) -> None:
         self.record: JobRecord | None = JobRecord(
-            id=JOB, status=JobStatus.QUEUED, options=options, created_at=now(), expires_at=now()
+            id=JOB, status=JobStatus.QUEUED, options=options, created_at=datetime.now(UTC), expires_at=datetime.now(UTC)
         )
         self.files = {ArtifactKey.photo(JOB): photo}
         self.log: list[str | JobEvent] = []
@@ -61,7 +62,7 @@ class Memory:
     def claim_next(self) -> tuple[Lease, JobRecord] | None:
         if self.record is None or self.record.status is not JobStatus.QUEUED:
             return None
-        self._set(status=JobStatus.RUNNING, attempts=self.record.attempts + 1)
+        self._set(status=JobStatus.RUNNING, attempts=self.record.attempts + 1, started_at=datetime.now(UTC))
         return Lease(JOB, 1), self.record
 
     def get(self, job_id: str) -> JobRecord | None:

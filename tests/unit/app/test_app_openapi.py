@@ -19,8 +19,10 @@ from inversion_worker.contract import (
     EventKind,
     FrameReady,
     JobCanceled,
+    JobDeleted,
     JobDone,
     JobEvent,
+    JobExpired,
     JobFailed,
     JobQueued,
     JobStarted,
@@ -160,6 +162,8 @@ EVENTS: dict[EventKind, JobEvent] = {
     EventKind.DONE: JobDone(step=98, loss=0.0212),
     EventKind.FAILED: JobFailed(error=Problem(**examples.TOLD["failed"]["error"])),
     EventKind.CANCELED: JobCanceled(),
+    EventKind.EXPIRED: JobExpired(),
+    EventKind.DELETED: JobDeleted(),
 }
 
 

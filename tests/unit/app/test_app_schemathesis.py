@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,6 @@ from inversion_worker.contract import (
     PackInfo,
     StartKind,
 )
-from inversion_worker.transitions import now
 
 pytestmark = [pytest.mark.unit, pytest.mark.filterwarnings("ignore")]
 
@@ -122,7 +122,7 @@ class Inhabited(FakeJobClient):
     async def batch(self, batch_id: str) -> BatchRecord | None:
         if batch_id not in self.batches and batch_id not in self.deleted and sum(batch_id.encode()) % 7:
             jobs = [f"{batch_id[:60]}-{number}" for number in range(3)]
-            times = {"created_at": now(), "expires_at": now()}
+            times = {"created_at": datetime.now(UTC), "expires_at": datetime.now(UTC)}
             self.batches[batch_id] = BatchRecord(id=batch_id, jobs=jobs, **times)
             for job_id in jobs:
                 await self.get(job_id)
@@ -146,7 +146,7 @@ class Inhabited(FakeJobClient):
         fate = sum(job_id.encode()) % 7
         if fate == 0:  # expired
             return
-        times = {"created_at": now(), "expires_at": now()}
+        times = {"created_at": datetime.now(UTC), "expires_at": datetime.now(UTC)}
         self.records[job_id] = JobRecord(id=job_id, status=JobStatus.QUEUED, options=JobOptions(), **times)
         self.said[job_id] = []
         if fate in (1, 2, 3):

@@ -196,7 +196,7 @@ class TestPages:
     )
     def test_says_how_long_photos_are_kept(self, portal: BlockingPortal, seconds: float, text: str) -> None:
         with running(portal, AppSettings(ttl_s=seconds), FakeJobClient()) as service:
-            assert f"deleted after {text}," in service.get("/").text
+            assert f"deleted {text} after the end," in service.get("/").text
 
     def test_icon(self, service: Service) -> None:
         assert service.get("/favicon.ico").headers["content-type"] == "image/svg+xml"

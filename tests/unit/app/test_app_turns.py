@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -46,7 +47,7 @@ class Jobs:
 
     async def unsent(self, job_id: str) -> Unsent | None:
         events = [("1-0", JobDone(step=1, loss=0.1))]
-        return Unsent(record=self.records[job_id], after="0", tries=0, events=events)
+        return Unsent(record=self.records[job_id], after="0", tries=0, events=events, now_s=int(time.time()))
 
     async def settle(self, job_id: str, after: str, tries: int, again_s: float) -> None:
         if after == "1-0":

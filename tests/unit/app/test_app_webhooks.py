@@ -10,6 +10,7 @@ import random
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -188,7 +189,9 @@ class Queue:
     async def unsent(self, job_id: str) -> Unsent | None:
         ids = [event_id for event_id, _ in self.events]
         first = ids.index(self.after) + 1 if self.after in ids else 0
-        return Unsent(record=self.record, after=self.after, tries=self.tries, events=self.events[first:])
+        return Unsent(
+            record=self.record, after=self.after, tries=self.tries, events=self.events[first:], now_s=int(time.time())
+        )
 
     async def settle(self, job_id: str, after: str, tries: int, again_s: float) -> None:
         self.after, self.tries = after, tries
