@@ -9,8 +9,6 @@ from pathlib import Path
 
 import torch
 
-RESET_PEAK = Path("/proc/self/clear_refs")
-"""Linux sets the peak of memory back to what is used now when 5 is written here."""
 STATUS = Path("/proc/self/status")
 CPU_ENERGY = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 """Microjoules of the first processor package since some time, on machines that count them and let us read them."""
@@ -21,7 +19,7 @@ class Consumption:
     """What a piece of work took; None: the system does not tell."""
 
     peak_bytes: int | None = None
-    """Largest memory in use: of the process on a CPU, of torch's tensors on CUDA."""
+    """Largest memory of torch's tensors on CUDA; None on a CPU, where `peak_of_process` tells."""
     joules: float | None = None
     """Energy of the whole device, whoever used it."""
 
@@ -30,11 +28,12 @@ class Consumption:
 def watched(device: torch.device) -> Iterator[Consumption]:
     """What is done inside is in the result after it."""
     used = Consumption()
-    _reset_peak(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     before_j = _joules(device)
     yield used
     after_j = _joules(device)
-    used.peak_bytes = _peak_bytes(device)
+    used.peak_bytes = int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else None
     if before_j is not None and after_j is not None and after_j >= before_j:
         used.joules = after_j - before_j
 
@@ -44,17 +43,8 @@ def tells_energy(device: torch.device) -> bool:
     return _joules(device) is not None
 
 
-def _reset_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    with suppress(OSError):
-        RESET_PEAK.write_text("5")
-
-
-def _peak_bytes(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
+def peak_of_process() -> int | None:
+    """Largest memory that this process has had so far."""
     try:
         lines = STATUS.read_text().splitlines()
     except OSError:

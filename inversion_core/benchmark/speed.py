@@ -12,30 +12,31 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from inversion_core.benchmark.clock import now
 from inversion_core.benchmark.engine_loop import MANY_STEPS, EngineLoop, own_pictures
 from inversion_core.benchmark.facts import facts_list, machine_facts
+from inversion_core.benchmark.packs import RANDOM_256, pack_named
 from inversion_core.benchmark.reference import ReferenceLoop
 from inversion_core.benchmark.throughput import Crowd, crowd_table, measure_crowds, sizes_for
 from inversion_core.engine.precision import ALLOWED, Precision, Trial, arithmetic, choose_precision
 from inversion_core.inverter import InvertConfig, Step, invert
 from inversion_core.loss import REGULARISER_WEIGHT
-from inversion_core.models import Encoder, EncoderConfig, GeneratorConfig, StyleGANGenerator, VGG16Features
-from inversion_core.models.perceptual import IMAGENET_MEAN_BGR
-from inversion_core.packs import Pack, PackManifest, PerceptualSpec, load_pack
+from inversion_core.packs import DEFAULT_PACK, Pack
 
 SAME_START = 1e-4
 """Largest relative difference of the two loops' losses before the first update."""
 SAME_LOSS = 1e-2
 """The same after it: Adam's first update is the gradient's sign, which rounding decides where there is hardly one."""
 COMPARED_STEPS = 3
+PACKS = (DEFAULT_PACK, "faces-64")
+"""Packs that are timed where nobody names one."""
 PLAIN, REGULARISED = "equation 1", "equation 1 and in-domain regulariser"
 """Losses that are timed."""
 
@@ -94,19 +95,23 @@ class Row:
         return self.ours_s / self.plain_s
 
 
-def measure_speed(out: Path, config: SpeedConfig | None = None, *, pack: str | Path | None = None) -> str:
-    """Time the packs and write speed.json and speed.md into `out`; returns the text of speed.md.
+def measure_speed(out: Path, config: SpeedConfig | None = None, *, packs: Sequence[str] = PACKS) -> str:
+    """Time the packs, names or folders, and write speed.json and speed.md into `out`; returns the text of speed.md.
 
     Raises:
         PackNotFound, PackInvalid: as `load_pack`.
         RuntimeError: the two loops do not compute the same losses.
     """
     config = config or SpeedConfig()
-    packs = [load_pack(pack, device=config.device)] + ([random_pack_256(config.device)] if config.with_256 else [])
-    tried = {each.name: _precision(each, config) for each in packs}
-    rows = [row for each in packs for row in time_pack(each, replace(config, precision=tried[each.name][0]))]
+    loaded = {name: pack_named(name, config.device) for name in (*packs, *([RANDOM_256] if config.with_256 else []))}
+    tried = {each.name: _precision(each, config) for each in loaded.values()}
+    rows = [row for each in loaded.values() for row in time_pack(each, replace(config, precision=tried[each.name][0]))]
     sizes = sizes_for(config.device) if config.concurrent is None else config.concurrent
-    crowds = [crowd for each in packs for crowd in measure_crowds(each, sizes, config.iterations, tried[each.name][0])]
+    crowds = [
+        crowd
+        for name, each in loaded.items()
+        for crowd in measure_crowds(each, sizes, config.iterations, tried[each.name][0], name=name)
+    ]
     facts = _facts(config)
     out.mkdir(parents=True, exist_ok=True)
     table = _table(rows, crowds, _said(tried), facts)
@@ -176,20 +181,6 @@ def _loops(
         "invert": lambda: float(next(inverting).loss_B),
         **{name: loop.step for name, loop in others.items()},
     }
-
-
-def random_pack_256(device: str = "cpu") -> Pack:
-    """IDInvert's architecture at 256 px with random weights: what an iteration costs does not hang on their values."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        generator = StyleGANGenerator(GeneratorConfig(w_per_layer=True, final_tanh=True))
-        nn.init.normal_(generator.synthesis.get_parameter("layers.0.const"))  # of a flat one AdaIN leaves only rounding
-        encoder, vgg = Encoder(EncoderConfig()), VGG16Features()
-    spec = PerceptualSpec(kind="vgg16", layer="relu4_3", args={"mean_bgr": list(IMAGENET_MEAN_BGR)})
-    manifest = PackManifest(
-        name="random-256", version="0", generator=generator.config, encoder=encoder.config, perceptual=spec
-    )
-    return Pack(manifest, generator=generator, perceptual=vgg, encoder=encoder, device=device)
 
 
 def _our_loop(pack: Pack, target_BCHW: Tensor, regulariser_weight: float) -> Iterator[Step]:

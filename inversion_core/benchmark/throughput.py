@@ -15,6 +15,7 @@ from torch import Tensor
 from inversion_core.benchmark.clock import now, seconds
 from inversion_core.benchmark.consumption import tells_energy, watched
 from inversion_core.benchmark.engine_loop import MANY_STEPS, EngineLoop, own_pictures
+from inversion_core.benchmark.peak_memory import peak_bytes_alone
 from inversion_core.benchmark.reference import ReferenceLoop
 from inversion_core.benchmark.roofline import Work, least_seconds, measured_rates, works_of
 from inversion_core.engine.precision import Precision, arithmetic, networks_in
@@ -43,7 +44,7 @@ class Crowd:
     reference_images_per_s: float
     """The same of the loop as the public reference writes it."""
     peak_bytes: int | None
-    """Memory: of the process on a CPU, of torch on CUDA. None where the system does not tell."""
+    """Memory: on a CPU of a process that does nothing else, of torch on CUDA. None where the system does not tell."""
     joules_per_image: float | None
     """None where the device does not tell."""
     flops_per_image: int
@@ -71,13 +72,18 @@ def sizes_for(device: str) -> tuple[int, ...]:
 
 
 def measure_crowds(
-    pack: Pack, sizes: Sequence[int], iterations: int, precision: Precision = Precision.FLOAT32
+    pack: Pack, sizes: Sequence[int], iterations: int, precision: Precision = Precision.FLOAT32, *, name: str
 ) -> Iterator[Crowd]:
-    """One row for each size; the loops that take one image at a time are measured beside each, in torch's float32."""
+    """One row for each size; the loops that take one image at a time are measured beside each, in torch's float32.
+
+    Args:
+        name: by which another process finds the pack, to measure its memory alone.
+    """
     if not sizes:
         return
     target_BCHW = own_pictures(pack, max(sizes))
     plain, reference = (_single(pack, target_BCHW[:1], is_frozen=frozen) for frozen in (True, False))
+    on_cuda = pack.device.type == "cuda"
     rates = measured_rates(pack.device, precision)
     plain_profile = profiled(plain, pack.device)
     for images in sizes:
@@ -95,7 +101,7 @@ def measure_crowds(
             images_per_s=images / (start_s + STEPS * iteration_s),
             plain_images_per_s=1 / (STEPS * statistics.median(plains)),
             reference_images_per_s=1 / (STEPS * statistics.median(references)),
-            peak_bytes=used.peak_bytes,
+            peak_bytes=used.peak_bytes if on_cuda else peak_bytes_alone(name, images, precision),
             joules_per_image=_joules(loop.step, images, pack.device),
             flops_per_image=flops // images,
             flops_per_s=rates.flops_per_s,

@@ -10,7 +10,8 @@ import torch
 from inversion_core.benchmark.groups import GroupsConfig, measure_groups
 from inversion_core.benchmark.methods import ADAM
 from inversion_core.benchmark.quality import QualityConfig, measure_quality
-from inversion_core.benchmark.speed import SpeedConfig, measure_speed
+from inversion_core.benchmark.speed import PACKS, SpeedConfig, measure_speed
+from inversion_core.cli.threads import add_threads, use_threads
 from inversion_core.engine import Precision
 from inversion_core.errors import OptionInvalid
 
@@ -24,7 +25,9 @@ QUALITY_FILES = """The folder DIR gets:
 def fill_speed(speed: argparse.ArgumentParser) -> None:
     """The arguments of `benchmark speed`."""
     speed.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for speed.json and speed.md")
-    speed.add_argument("--pack", metavar="PACK", help="the first pack to time (default: the default pack)")
+    speed.add_argument(
+        "--pack", nargs="+", default=PACKS, metavar="PACK", help=f"packs to time (default: {' '.join(PACKS)})"
+    )
     speed.add_argument("--small-only", action="store_true", help="leave the 256 px pack of random weights out")
     speed.add_argument("--iterations", type=int, default=5, metavar="N", help="iterations of one timing (default: 5)")
     speed.add_argument(
@@ -39,6 +42,7 @@ def fill_speed(speed: argparse.ArgumentParser) -> None:
         help="arithmetic of the engine; auto: the fastest that leaves the final loss as it is (default: auto)",
     )  # fmt: skip
     speed.add_argument("--device", default="cpu", help="(default: cpu)")
+    add_threads(speed)
     speed.set_defaults(run=_run_speed)
 
 
@@ -109,9 +113,11 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(default: %(default)s)"
     )
+    add_threads(parser)
 
 
 def _run_speed(args: argparse.Namespace) -> int:
+    use_threads(args.threads, args.device)
     try:
         config = SpeedConfig(
             iterations=args.iterations, repeats=args.repeats, device=args.device, with_256=not args.small_only,
@@ -120,12 +126,13 @@ def _run_speed(args: argparse.Namespace) -> int:
         )  # fmt: skip
     except ValueError as error:
         raise OptionInvalid(str(error)) from error
-    table = measure_speed(args.out, config, pack=args.pack)
+    table = measure_speed(args.out, config, packs=args.pack)
     print(table)
     return 0
 
 
 def _run_quality(args: argparse.Namespace) -> int:
+    use_threads(args.threads, args.device)
     config = QualityConfig(
         steps=tuple(args.steps), optimizers=tuple(args.optimizers), lpips=args.lpips, identity=args.identity,
         align=not args.no_align, focus=args.focus, batch=args.batch, sheet_rows=args.sheet, limit=args.limit,
@@ -136,6 +143,7 @@ def _run_quality(args: argparse.Namespace) -> int:
 
 
 def _run_groups(args: argparse.Namespace) -> int:
+    use_threads(args.threads, args.device)
     config = GroupsConfig(
         by=tuple(args.by), folder=args.folder, held_out=args.held_out, steps=args.steps,
         optimizers=tuple(args.optimizers), lpips=args.lpips, batch=args.batch, device=args.device,

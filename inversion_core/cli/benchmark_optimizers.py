@@ -9,7 +9,7 @@ import torch
 
 from inversion_core.benchmark.optimizers.config import OptimizersConfig
 from inversion_core.benchmark.optimizers.measure import measure_optimizers
-from inversion_core.errors import OptionInvalid
+from inversion_core.cli.threads import add_threads, use_threads
 from inversion_core.inverter import STARTS
 
 FILES = """The folder DIR gets:
@@ -53,15 +53,12 @@ def fill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(default: %(default)s)"
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's choice)")
+    add_threads(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.threads is not None:
-        if args.threads < 1:
-            raise OptionInvalid(f"threads is {args.threads}; it must be at least 1")
-        torch.set_num_threads(args.threads)
+    use_threads(args.threads, args.device)
     config = OptimizersConfig(
         start=args.start, optimizers=tuple(name.strip() for name in args.optimizers.split(",") if name.strip()),
         tuned=args.tuned, limit=args.limit, align=not args.no_align, device=args.device,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from inversion_core.benchmark.features import embedders
 from inversion_core.benchmark.samples import SamplesConfig, measure_samples
+from inversion_core.cli.threads import add_threads, use_threads
 from inversion_core.errors import OptionInvalid
 from inversion_core.models.lpips import load_lpips
 from inversion_core.packs import load_pack
@@ -27,11 +28,13 @@ def fill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--psi", type=float, nargs="+", default=[1.0, 0.7], help="truncations (default: 1.0 0.7)")
     parser.add_argument("--held-out", type=int, default=96, metavar="N", help="as in training (default: 96)")
     parser.add_argument("--device", default="cpu", help="(default: cpu)")
+    add_threads(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for samples.json, samples.png")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
+    use_threads(args.threads, args.device)
     pack = load_pack(args.pack, device=args.device)
     lpips = load_lpips(args.lpips).to(args.device)
     identity = load_identity(args.identity).to(args.device) if args.identity else None

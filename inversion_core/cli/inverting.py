@@ -24,6 +24,7 @@ from torch import Tensor
 
 from inversion_core.cli.folders import folders
 from inversion_core.cli.kept import Frames, Kept, Row, read_kept
+from inversion_core.cli.threads import use_threads
 from inversion_core.engine import Engine, EngineConfig, ImageStep, Request, StopReason, StopRules
 from inversion_core.engine.capacity import default_slots, thread_counts
 from inversion_core.errors import InversionError, NoFaceFound, OptionInvalid
@@ -67,8 +68,7 @@ def run(args: argparse.Namespace) -> int:
     check_device(name := _device(args.device))
     device = torch.device(name)
     if args.threads is not None:
-        _at_least_one("threads", args.threads)
-        torch.set_num_threads(args.threads)
+        use_threads(args.threads, name)
     plan = _plan(args, device)
     slots = min(len(args.photos), args.batch or default_slots([plan.pack], device))
     args.out.mkdir(parents=True, exist_ok=True)

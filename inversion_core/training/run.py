@@ -15,6 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from inversion_core.errors import OptionInvalid
+
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.csv"
 
@@ -60,14 +62,14 @@ class RunFolder:
         Modules and optimizers that the checkpoint does not know stay as they are (a later phase adds some).
 
         Raises:
-            RuntimeError: a known module has other keys or shapes: the run was started with another architecture.
+            OptionInvalid: a known module has other keys or shapes: the run was begun with another architecture.
         """
         tensors, facts = read_checkpoint(self.path / CHECKPOINT)
         if facts is None:
             return None
         for name, module in modules.items():
             if own := tensors_below(tensors, f"{name}/"):
-                module.load_state_dict(own)
+                self._put(module, own)
         for name, optimizer in optimizers.items():
             own = tensors_below(tensors, f"optimizer:{name}/")
             state: dict[int, dict[str, Tensor]] = {}
@@ -77,6 +79,16 @@ class RunFolder:
             if state:
                 optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         return facts
+
+    def _put(self, module: nn.Module, own: Mapping[str, Tensor]) -> None:
+        try:
+            module.load_state_dict(own)
+        except RuntimeError as error:
+            first = str(error).splitlines()[-1].strip()
+            raise OptionInvalid(
+                f"{self.path} holds a run of another architecture ({first}). Give the options that it was begun with, "
+                f"or another --out"
+            ) from error
 
     def log(self, row: Mapping[str, float | int | str]) -> None:
         """Append a row to log.csv. At a start, and when columns come in, the file is written anew, in one move."""

@@ -20,6 +20,7 @@ from inversion_core.benchmark.reference import ReferenceLoop
 from inversion_core.benchmark.speed import SpeedConfig, time_loops
 from inversion_core.cli import build_parser, main
 from inversion_core.cli.inverting import Outcome, PhotoRun, Plan
+from inversion_core.cli.threads import fastest
 from inversion_core.engine import Engine, EngineConfig, StopRules
 from inversion_core.inverter import InvertConfig, invert
 from inversion_core.packs import Pack, load_pack
@@ -71,6 +72,26 @@ def test_help_and_version_are_quick() -> None:
         f"inversion {version('stylegan-inversion')}"
         in subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True, check=True).stdout
     )
+
+
+class ThreadCosts:
+    """A clock, and work that takes as long as the number of threads says."""
+
+    def __init__(self, cost_s: dict[int, float]) -> None:
+        self._cost_s, self.now_s = cost_s, 0.0
+
+    def work(self) -> None:
+        self.now_s += self._cost_s[torch.get_num_threads()]
+
+
+@pytest.mark.parametrize(
+    ("cost_s", "expected"), [({2: 1.0, 1: 1.6}, 2), ({2: 4.0, 1: 1.0}, 1), ({2: 1.0, 1: 1.0}, 1)],
+    ids=["quiet machine", "busy machine", "no gain"],
+)  # fmt: skip
+def test_the_number_of_threads_that_is_fastest_is_taken(cost_s: dict[int, float], expected: int) -> None:
+    before, costs = torch.get_num_threads(), ThreadCosts(cost_s)
+    assert fastest((2, 1), costs.work, lambda: costs.now_s) == expected
+    torch.set_num_threads(before)
 
 
 def test_out_that_is_a_file_is_refused_at_once(pack: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -465,6 +486,7 @@ def test_benchmark_speed_writes_its_table(pack: Path, tmp_path: Path, capsys: py
         assert crowd["images_per_s"] > 0
         assert 0 < crowd["matrix_part"] < 10
         assert 0 < crowd["roofline_part"] < 10
+        assert 1e8 < crowd["peak_bytes"] < 2e9, "of a process that does nothing else"
         assert len(crowd["profile"]) == len(crowd["plain_profile"]) == 6
     assert {"device", "threads", "torch", "commit", "command"} <= set(data["facts"])
     chosen = data["precision"]["tiny"]

@@ -140,6 +140,13 @@ def test_an_adapting_probability_is_kept_and_logged(archive: Path, tmp_path: Pat
     assert {"augment_p", "d_sign", "g", "d"} <= losses.keys()
 
 
+def test_a_run_of_another_architecture_is_refused(archive: Path, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.save({"net": torch.nn.Linear(3, 2)}, {}, {"step": 1})
+    with pytest.raises(OptionInvalid, match=r"another architecture .*or another --out"):
+        folder.load({"net": torch.nn.Linear(4, 2)}, {})
+
+
 def test_a_run_of_an_earlier_version_goes_on(archive: Path, tmp_path: Path) -> None:
     """Its configuration lacks the newer fields: their defaults leave it as it was."""
     trainer(archive, tmp_path).run(until=8)
