@@ -20,7 +20,7 @@ from inversion_core import Checkpoint, InversionError, InvertConfig
 from inversion_core.engine import Engine, EngineConfig, ImageStep, Precision, Request, StopRules
 from inversion_core.engine.capacity import default_slots, thread_counts
 from inversion_core.errors import NoFaceFound, OptionInvalid
-from inversion_core.faces import Face, FaceDetector, align, crop_mask, find_faces, no_face_found, paste_back
+from inversion_core.faces import Face, FaceDetector, align, find_faces, mask_of_crop, no_face_found, paste_back
 from inversion_core.packs import DEFAULT_PACK, Pack, list_packs, load_pack
 from inversion_core.pictures import centre_crop, load_photo, to_image, to_tensor
 from inversion_worker import framing
@@ -340,8 +340,7 @@ def mask_tensor(mask: Image.Image | None, upright: Image.Image, face: FaceInfo |
     if mask.size != upright.size:
         raise JobRefused(mask_size(mask.size, upright.size))
     quad = np.array(face.quad) if face is not None and face.quad is not None else None
-    cropped = centre_crop(mask, side_px) if quad is None else crop_mask(mask, quad, side_px)
-    mask_HW = torch.from_numpy(np.array(cropped)).float() / 255
+    mask_HW = mask_of_crop(mask, quad, side_px)
     if not mask_HW.any():
         raise JobRefused(MASK_BLACK)
     return mask_HW

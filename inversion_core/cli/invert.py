@@ -62,6 +62,10 @@ def _add_picture(parser: argparse.ArgumentParser) -> None:
         help="weight of the in-domain regulariser; IDInvert's code has 2 (default: 0)",
     )  # fmt: skip
     group.add_argument(
+        "--mask", type=Path, metavar="FILE",
+        help="a picture as large as the upright photo, white where the result must agree with it",
+    )  # fmt: skip
+    group.add_argument(
         "--face", type=int, metavar="N", help="which face of a photo with several, from 0, largest first (default: 0)"
     )
     group.add_argument(

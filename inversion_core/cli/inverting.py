@@ -28,13 +28,16 @@ from inversion_core.cli.threads import use_threads
 from inversion_core.engine import Engine, EngineConfig, ImageStep, Request, StopReason, StopRules
 from inversion_core.engine.capacity import default_slots, thread_counts
 from inversion_core.errors import InversionError, NoFaceFound, OptionInvalid
-from inversion_core.faces import Face, align, find_faces, no_face_found
+from inversion_core.faces import Aligned, Face, align, find_faces, mask_of_crop, no_face_found
+from inversion_core.faces.frame import Floats
 from inversion_core.inverter import make_optimizer
 from inversion_core.options import InvertConfig
 from inversion_core.packs import Pack, load_pack
 from inversion_core.packs.load import check_device
 from inversion_core.pictures import centre_crop, load_photo, to_image, to_tensor
 from inversion_core.progress import progress
+from inversion_pictures.errors import PictureRefused
+from inversion_pictures.masks import read_mask
 
 EXIT_REFUSED, EXIT_INTERRUPTED = 2, 130
 NO_FACE_REMEDY = "Or give --no-align to take the centre of the picture as it is."
@@ -57,6 +60,7 @@ class Plan:
     config: InvertConfig
     rules: StopRules
     start_LD: Tensor | None
+    mask: Path | None
     align: bool
     face: int | None
     frame_every: int
@@ -101,6 +105,8 @@ def _plan(args: argparse.Namespace, device: torch.device) -> Plan:
         _at_least_one("batch", args.batch)
     if args.face is not None and (args.face < 0 or args.no_align):
         raise OptionInvalid(f"--face is {args.face}; it counts from 0, largest first, and does not go with --no-align")
+    if args.mask is not None and len(args.photos) > 1:
+        raise OptionInvalid(f"--mask belongs to one photo, and {len(args.photos)} are given; invert them one by one")
     if args.out.exists() and not args.out.is_dir():
         raise OptionInvalid(f"--out {args.out} is a file; name a folder")
     config = InvertConfig(
@@ -115,8 +121,8 @@ def _plan(args: argparse.Namespace, device: torch.device) -> Plan:
     if start_LD is not None and args.start is not None:
         raise OptionInvalid("--start and --start-code exclude each other; leave one out")
     make_optimizer(pack, config, has_code=start_LD is not None)
-    return Plan(pack=pack, config=config, rules=rules, start_LD=start_LD, align=not args.no_align, face=args.face,
-                frame_every=args.frame_every, resume=args.resume)  # fmt: skip
+    return Plan(pack=pack, config=config, rules=rules, start_LD=start_LD, mask=args.mask,
+                align=not args.no_align, face=args.face, frame_every=args.frame_every, resume=args.resume)  # fmt: skip
 
 
 def _start_code(file: Path | None, pack: Pack) -> Tensor | None:
@@ -129,6 +135,27 @@ def _start_code(file: Path | None, pack: Pack) -> Tensor | None:
         raise OptionInvalid(
             f"--start-code {file}: {error}. Give a code of this pack, such as the latents.npy of an earlier run"
         ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What is inverted of a photo."""
+
+    image: Image.Image
+    mask_HW: Tensor | None
+
+
+def _mask(file: Path | None, photo: Image.Image, quad: Floats | None, side_px: int) -> Tensor | None:
+    """The mask cut out as the photo was. Raises: OptionInvalid."""
+    if file is None:
+        return None
+    try:
+        mask_HW = mask_of_crop(read_mask(file.read_bytes(), photo.size), quad, side_px)
+    except (PictureRefused, OSError) as error:
+        raise OptionInvalid(f"--mask {file}: {error}") from error
+    if not mask_HW.any():
+        raise OptionInvalid(f"--mask {file} is black all over the crop that is inverted; make white what must agree")
+    return mask_HW
 
 
 # -- all photos ----------------------------------------------------------------------------------------------
@@ -192,8 +219,8 @@ class PhotoRun:
             self._bar.update(self._plan.config.num_steps + 1)
             self._say(f"{folder}: done before")
             return Outcome.DONE
-        image = self._prepared(photo)
-        kept, last = self._steps(image, before)
+        prepared = self._prepared(photo)
+        kept, last = self._steps(prepared, before)
         if last is None:  # stopped before its first step: what an earlier run wrote stays
             return Outcome.STOPPED
         kept.write(folder, last.checkpoint() if last.reason is None else None)
@@ -202,18 +229,23 @@ class PhotoRun:
         self._say(f"{folder}: loss {kept.best.loss:.5f} at step {kept.best.index}", is_result=True)
         return Outcome.STOPPED if last.reason is None else Outcome.DONE
 
-    def _prepared(self, photo: Path) -> Image.Image:
-        """The picture to invert: the face as FFHQ frames it, or the photo's centre."""
+    def _prepared(self, photo: Path) -> Prepared:
+        """The face as FFHQ frames it, or the photo's centre, and the part of the mask that belongs to it."""
         image, side_px = load_photo(photo), self._plan.pack.resolution
-        if not self._plan.align:
-            return centre_crop(image, side_px)
+        aligned = self._aligned(photo, image) if self._plan.align else None
+        return Prepared(
+            image=centre_crop(image, side_px) if aligned is None else aligned.image,
+            mask_HW=_mask(self._plan.mask, image, None if aligned is None else aligned.quad, side_px),
+        )
+
+    def _aligned(self, photo: Path, image: Image.Image) -> Aligned:
         faces = find_faces(image)
         if not faces:
             raise no_face_found(image)
         face = self._chosen(photo, faces)
         for warning in face.warnings:
             self._say(f"{photo}: {warning.sentence}")
-        return align(image, face, side_px).image
+        return align(image, face, self._plan.pack.resolution)
 
     def _chosen(self, photo: Path, faces: list[Face]) -> Face:
         wanted = self._plan.face
@@ -225,11 +257,11 @@ class PhotoRun:
             raise OptionInvalid(f"--face is {wanted}, and the photo has {len(faces)}; they count from 0, largest first")
         return faces[wanted]
 
-    def _steps(self, image: Image.Image, before: Kept | None) -> tuple[Kept, ImageStep | None]:
+    def _steps(self, prepared: Prepared, before: Kept | None) -> tuple[Kept, ImageStep | None]:
         """Everything up to the last step, or to Ctrl-C; with the step that came last."""
-        kept = before or Kept(frames=Frames([image]))
+        kept = before or Kept(frames=Frames([prepared.image]))
         last: ImageStep | None = None
-        with self._engine.submit(self._request(image, before)) as ticket:
+        with self._engine.submit(self._request(prepared, before)) as ticket:
             for step in ticket:
                 last = step
                 self._note(kept, step)
@@ -237,11 +269,11 @@ class PhotoRun:
                     ticket.cancel()
         return kept, last
 
-    def _request(self, image: Image.Image, before: Kept | None) -> Request:
+    def _request(self, prepared: Prepared, before: Kept | None) -> Request:
         plan = self._plan
         return Request(
-            pack=plan.pack, target_CHW=to_tensor(image)[0], config=plan.config, rules=plan.rules,
-            start_LD=plan.start_LD, frame_every=plan.frame_every,
+            pack=plan.pack, target_CHW=to_tensor(prepared.image)[0], mask_HW=prepared.mask_HW, config=plan.config,
+            rules=plan.rules, start_LD=plan.start_LD, frame_every=plan.frame_every,
             resume=None if before is None else before.checkpoint,
             losses_before=() if before is None else [(row.step, row.loss) for row in before.rows[:-1]],
         )  # fmt: skip

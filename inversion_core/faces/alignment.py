@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, ImageFilter
+from torch import Tensor
 
 from inversion_core.faces.face import Face
 from inversion_core.faces.frame import Floats
 from inversion_core.faces.mapping import from_quad, side, to_quad, transformed
+from inversion_core.pictures import centre_crop
 from inversion_pictures.colours import bare
 
 OVERSAMPLING = 4
@@ -64,6 +67,12 @@ def crop_mask(mask: Image.Image, quad: Floats, out_px: int) -> Image.Image:
     fine_px = out_px * OVERSAMPLING
     fine = transformed(mask, (fine_px, fine_px), from_quad(quad, fine_px))
     return fine.resize((out_px, out_px), Image.Resampling.BOX)
+
+
+def mask_of_crop(mask: Image.Image, quad: Floats | None, out_px: int) -> Tensor:
+    """The part of a photo's mask that belongs to a crop, (H, W) in [0, 1]; quad None: of the photo's centre."""
+    cropped = centre_crop(mask, out_px) if quad is None else crop_mask(mask, quad, out_px)
+    return torch.from_numpy(np.array(cropped)).float() / 255
 
 
 def _reduced(image: Image.Image, quad: Floats, factor: int) -> tuple[Image.Image, Floats]:

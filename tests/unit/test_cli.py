@@ -223,6 +223,42 @@ def test_a_face_is_found_and_aligned(pack: Path, tmp_path: Path) -> None:
         assert aligned.size == (16, 16)
 
 
+def test_a_mask_says_where_the_result_must_agree(
+    pack: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--pack", "tiny", "--steps", "3", "--no-align", "--optimizer", "adam"]
+    argv = ["invert", str(photo), *options]
+    codes = {}
+    for name, box in {"all": (0, 0, 80, 96), "left": (0, 0, 40, 96)}.items():
+        mask = Image.new("L", (80, 96))
+        mask.paste(255, box)
+        mask.save(tmp_path / f"{name}.png")
+        assert main([*argv, "--mask", str(tmp_path / f"{name}.png"), "--out", str(tmp_path / name)]) == 0
+        codes[name] = np.load(tmp_path / name / "photo" / "latents.npy")
+    assert main([*argv, "--out", str(tmp_path / "none")]) == 0
+    assert np.array_equal(codes["all"], np.load(tmp_path / "none" / "photo" / "latents.npy"))
+    assert not np.array_equal(codes["all"], codes["left"])
+    Image.new("L", (80, 96)).save(tmp_path / "black.png")
+    assert main([*argv, "--mask", str(tmp_path / "black.png"), "--out", str(tmp_path / "black")]) == 2
+    assert "black" in capsys.readouterr().err
+    assert (
+        main(
+            [
+                "invert",
+                str(photo),
+                str(photo),
+                *options,
+                "--mask",
+                str(tmp_path / "all.png"),
+                "--out",
+                str(tmp_path / "2"),
+            ]
+        )
+        == 2
+    )
+    assert "--mask belongs to one photo" in capsys.readouterr().err
+
+
 def test_one_of_several_faces_is_chosen(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     face, two = draw_face(), Image.new("RGB", (900, 420), (120, 140, 160))
     two.paste(face.resize((400, 400)), (10, 10))
@@ -335,7 +371,7 @@ def test_a_stopped_photo_is_kept_and_goes_on(pack: Path, photo: Path, tmp_path: 
         stop = Event()
         plan = Plan(
             pack=load_pack("tiny"), config=InvertConfig(num_steps=12, optimizer=optimizer), rules=StopRules(),
-            start_LD=None, align=False, face=None, frame_every=5, resume=resume,
+            start_LD=None, mask=None, align=False, face=None, frame_every=5, resume=resume,
         )  # fmt: skip
         with Engine(EngineConfig(slots=1)) as engine:
             return PhotoRun(engine, plan, stop, StoppingBar(stop, stop_after))(photo, tmp_path / name)
