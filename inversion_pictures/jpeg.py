@@ -12,11 +12,15 @@ from inversion_pictures.errors import SAVE_ANEW, PictureRefused, damaged
 
 MAX_SCANS = 64
 """Most scans of a JPEG: each goes over the whole picture, however short it is."""
+MAX_MARKERS = 65_536
+"""As many are looked at."""
+MAX_GAP_BYTES = 4096
+"""Most that stands between two markers before the first scan; the decoder goes through it byte by byte."""
 END = b"\xff\xd9"
 _ALONE = {0x01, *range(0xD0, 0xD9)}
 """Markers without a length."""
 _SCAN, _END, _PROGRESSIVE = 0xDA, 0xD9, 0xC2
-_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
+_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 """The next marker within the data of a scan: neither a stuffed byte nor a restart."""
 _FILLERS = (b"", b"\xaa" * 64)
 """What may follow the data of a picture without an end: zeros, and a one first. Pixels that depend on it are lost."""
@@ -32,9 +36,12 @@ class Jpeg:
 
 
 def survey(data: bytes) -> Jpeg:
-    """Never raises: where the markers make no sense, the decoder says so."""
-    at, scans, progressive = 2, 0, False
+    """Where the markers make no sense, the decoder says so. Raises: PictureRefused where there are no pixels."""
+    at, markers, scans, progressive = 2, 0, 0, False
     while found := _MARKER.search(data, at):
+        markers += 1
+        if markers > MAX_MARKERS or (not scans and found.start() - at > MAX_GAP_BYTES):
+            raise damaged("JPEG", "is damaged: it has no picture behind its markers")
         marker, at = found[1][0], found.end()
         if marker == _END:
             return Jpeg(scans=scans, is_progressive=progressive, has_end=True)
@@ -45,6 +52,8 @@ def survey(data: bytes) -> Jpeg:
         if scans > MAX_SCANS:
             break
         at += max(2, int.from_bytes(data[at : at + 2], "big"))
+    if not scans:
+        raise damaged("JPEG", "is cut short: it has no pixels at all")
     return Jpeg(scans=scans, is_progressive=progressive, has_end=False)
 
 

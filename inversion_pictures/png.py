@@ -19,11 +19,16 @@ from inversion_pictures.errors import damaged
 from inversion_pictures.signals import Cicp, Description, Gamma, Icc
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MAX_CHUNKS = 1_000_000
+"""As many are looked at."""
 MAX_TEXT_BYTES = 16 * 2**20
 """As much of a compressed text is unpacked to look for the orientation in it."""
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _ONCE = (b"tRNS", b"eXIf", b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"acTL")
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_XMP, _RAW_EXIF = b"XML:com.adobe.xmp", b"Raw profile type exif"
+_TELLING = {_XMP, _RAW_EXIF}
+"""Names of texts that may tell the orientation."""
 _ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([1-8])")
 _SCALE = {1: 255, 2: 85, 4: 17, 8: 1}
 """Bits of a grey sample -> what makes 8 of them."""
@@ -57,6 +62,8 @@ class _Chunks:
     frame: bytes | None = None
     """The first fcTL that stands behind the pixels: they are no part of the animation."""
     frame_pixels: list[bytes] = field(default_factory=list)
+    texts: set[bytes] = field(default_factory=set)
+    """Names of those that have been looked into."""
     orientation: int | None = None
 
 
@@ -81,15 +88,18 @@ def prepare(data: bytes) -> Png | None:
             chunks.frame_pixels.append(body[4:])
         elif kind in _ONCE:
             chunks.once.setdefault(kind, body)
-        elif kind in _TEXTS and chunks.orientation is None:
-            chunks.orientation = _orientation(kind, body)
+        elif kind in _TEXTS and (name := body.partition(b"\0")[0]) in _TELLING - chunks.texts:
+            chunks.texts.add(name)  # the first of each name: unpacking all of them could take long
+            chunks.orientation = chunks.orientation or _orientation(kind, body)
     return _assembled(chunks) if len(chunks.header) == 13 else None
 
 
 def _walk(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
     """(kind, body, whether it is whole) of each chunk that is not known to be wrong; the last may be cut short."""
     at = len(SIGNATURE)
-    while at + 8 <= len(data):
+    for _ in range(MAX_CHUNKS):
+        if at + 8 > len(data):
+            return
         size, kind = struct.unpack_from(">I4s", data, at)
         body = data[at + 8 : at + 8 + size] if kind in _CRITICAL + _ONCE + _TEXTS + (b"fcTL", b"fdAT") else b""
         checksum = data[at + 8 + size : at + 12 + size]
@@ -115,7 +125,7 @@ def _assembled(chunks: _Chunks) -> Png:
     kept = [_chunk(b"IHDR", struct.pack(">IIBBBBB", *frame_size, depth, colour, *rest))]
     kept += [_chunk(b"PLTE", chunks.palette)] if chunks.palette is not None else []
     kept += [_chunk(kind, chunks.once[kind]) for kind in (b"tRNS", b"eXIf") if kind in chunks.once]
-    kept += [_chunk(b"IDAT", body) for body in pixels]
+    kept.append(_chunk(b"IDAT", b"".join(pixels)))  # one, however many there were
     return Png(
         data=b"".join([SIGNATURE, *kept, _chunk(b"IEND", b"")]),
         canvas=(width, height),
@@ -182,11 +192,11 @@ def _key(body: bytes, colour: int, depth: int) -> int | tuple[int, int, int] | N
 def _orientation(kind: bytes, body: bytes) -> int | None:
     """What XMP, or ImageMagick's copy of EXIF, says in a text."""
     name, _, rest = body.partition(b"\0")
-    if name == b"XML:com.adobe.xmp" and kind == b"iTXt":
+    if name == _XMP and kind == b"iTXt":
         is_packed, text = rest[:1] == b"\1", rest[2:].split(b"\0", 2)[-1]
         found = _ORIENTATION.search((_unpacked(text, MAX_TEXT_BYTES) or b"") if is_packed else text)
         return int(found[1]) if found else None
-    if name == b"Raw profile type exif" and kind in (b"tEXt", b"zTXt"):
+    if name == _RAW_EXIF and kind in (b"tEXt", b"zTXt"):
         text = (_unpacked(rest[1:], MAX_TEXT_BYTES) or b"") if kind == b"zTXt" else rest
         return _of_raw_profile(text)
     return None

@@ -23,8 +23,11 @@ def choose_page(image: Image.Image) -> None:
     if not _is_lesser(image):
         return
     areas: list[int] = []
-    for page in range(min(int(getattr(image, "n_frames", 1)), MAX_PAGES)):
-        image.seek(page)
+    for page in range(MAX_PAGES):
+        try:
+            image.seek(page)  # counting the pages first would walk through all of them
+        except EOFError:
+            break
         if not _is_lesser(image):
             return
         areas.append(image.width * image.height)
