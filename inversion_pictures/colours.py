@@ -162,13 +162,23 @@ def _transformed(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image
             image.mode,
             "RGB",
             renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION | (ImageCms.Flags.NOOPTIMIZE if image.mode == "L" else 0),
         )
+        if image.mode == "L":
+            return _by_shades(image, transform)
         if image.mode == "RGB" and _changes_nothing(transform):
             return image
         return ImageCms.applyTransform(image, transform)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None
+
+
+def _by_shades(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image | None:
+    """Each of the 256 greys is transformed exactly: for a whole picture the library takes a coarse table of them."""
+    shades = ImageCms.applyTransform(Image.fromarray(np.arange(256, dtype=np.uint8)[None]), transform)
+    if shades is None:
+        return None
+    return Image.merge("RGB", [image.point(list(band.tobytes())) for band in shades.split()])
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:

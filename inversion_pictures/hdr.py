@@ -1,7 +1,8 @@
 """Pictures that are brighter than white (PQ and HLG, ITU-R BT.2100) as sRGB.
 
 White is 203 nits (BT.2408), and what is not brighter comes out as it is. Where highlights are, they are rolled off
-from the picture's own brightest part on (BT.2390, section 5.4.1), all three channels by one factor, so hues stay.
+so that the picture's own brightest part is white (BT.2390, section 5.4.1), each channel by itself: bright colours pale
+towards white, as on film.
 """
 
 from __future__ import annotations
@@ -71,19 +72,16 @@ def _brightest(image: Image.Image) -> float:
 
 
 def _rolled_off(light: Floats, peak: float) -> Floats:
-    """Light whose brightest channel is `peak` comes out as 1, smoothly from a knee on; all below is left alone."""
+    """Light of `peak` comes out as 1, smoothly from a knee on; all below is left alone."""
     if peak <= 1:
         return light
-    brightest = light.max(axis=1, keepdims=True)
     scale = _to_pq(np.array(peak))
     most = float(_to_pq(np.array(1.0)) / scale)
     knee = max(1.5 * most - 0.5, 0.0)
-    at = (_to_pq(brightest) / scale).clip(0, 1)
+    at = (_to_pq(light) / scale).clip(0, 1)
     t = ((at - knee) / (1 - knee)).clip(0, 1)
     curved = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (-2 * t**3 + 3 * t**2) * most
-    mapped = pq_to_nits(np.where(at < knee, at, curved) * scale) / WHITE_NITS
-    found: Floats = light * (mapped / np.maximum(brightest, 1e-9))
-    return found
+    return pq_to_nits(np.where(at < knee, at, curved) * scale) / WHITE_NITS
 
 
 def _to_pq(light: Floats) -> Floats:

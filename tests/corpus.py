@@ -247,6 +247,7 @@ def _sound() -> Iterator[tuple[str, bytes, dict[str, Any]]]:
         yield f"{kind} turned 6", with_orientation(kind, 6, **options), lossy
         yield f"{kind} turned 7", with_orientation(kind, 7, **options), lossy
     yield "progressive JPEG", encode(image, "JPEG", progressive=True, quality=95), lossy
+    yield "JPEG of red, green and blue", encode(image, "JPEG", keep_rgb=True, quality=95), lossy
     yield "JPEG 4:4:4", encode(image, "JPEG", subsampling=0, quality=95), lossy
     yield "grey JPEG", encode(grey, "JPEG", quality=95), {"quarters": GREYS, "tolerance": 8}
     yield "CMYK JPEG", encode(image.convert("CMYK"), "JPEG", quality=95), lossy
