@@ -173,7 +173,7 @@ function remark(job) {
   for (const { detail } of job.missing ?? []) parts.push(detail);
   if (job.stopped_by === "plateau") parts.push("Stopped when more steps gained nothing.");
   if (job.face?.found > 1) {
-    const which = job.face_index ? `number ${job.face_index} (from 0) is taken` : "the largest is taken";
+    const which = job.face_index ? `number ${job.face_index}, counted from 0, is taken` : "the largest is taken; Options, Face chooses another";
     parts.push(`${job.face.found} faces in the photo; ${which}.`);
   }
   for (const warning of job.warnings ?? []) parts.push(warning.detail);

@@ -130,6 +130,7 @@ export class UploadForm {
     data.delete("image");
     for (const photo of this.photos) data.append("image", photo, photo.name || "photo");
     data.set("align", $("align").checked ? "true" : "false");
+    if (!$("align").checked) data.delete("face");
     for (const name of ["pack", "optimizer", "start"]) if (!data.get(name)) data.delete(name);
     if (data.get("start") === OWN) data.set("latents", this.code ?? $("code").files[0]);
     const mask = this.photos.length === 1 ? await this.mask.picture() : null;

@@ -178,6 +178,19 @@ def test_the_focus_goes_along_where_one_is_given(page: Page, photo: Path) -> Non
     assert found(page)["options"]["focus"] == 6.5
 
 
+def test_one_of_several_faces_is_chosen_by_its_number(page: Page, tmp_path: Path) -> None:
+    two = tmp_path / "two.png"
+    Image.linear_gradient("L").resize((256, 128)).convert("RGB").save(two)
+    page.set_input_files("#photo", two)
+    options(page)
+    page.fill("#face", "1")
+    page.click("#submit")
+    job = found(page)
+    assert (job["options"]["face"], job["face_index"], len(job["faces"])) == (1, 1, 2)
+    expect(page.locator("#status-note")).to_contain_text("2 faces in the photo; number 1, counted from 0, is taken.")
+    expect(page.locator("#status-note")).to_contain_text("The border cuts the face.")
+
+
 class TestStop:
     @pytest.mark.parametrize(
         ("name", "value", "said"),
