@@ -28,7 +28,7 @@ CODE_TEXT = (
     "A code to start from, of the same pack: (layers, dimensions), as npy, safetensors or JSON, just as `latents` was "
     "given. What it says of its pack is checked."
 )
-_NUMBER = r"-?[0-9]{1,7}(\.[0-9]{1,6})?"
+_NUMBER = r"-?[0-9]{1,7}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,2})?"
 _EXAMPLE_OPTIONS = {"steps": 50, "optimizer": "adam", "align": False, "seed": 1}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn_face import draw_face
 from PIL import Image
 from worker_process import StartWorker, at_step, finished, read, record_of, result
 
@@ -24,6 +25,7 @@ from inversion_core.packs import PackManifest, PerceptualSpec, load_pack, save_p
 from inversion_core.pictures import centre_crop, load_photo, to_image
 from inversion_worker.client import JobClient
 from inversion_worker.contract import ArtifactKey, JobOptions, JobStatus, StartKind
+from inversion_worker.frames import png
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
@@ -74,6 +76,10 @@ async def test_the_library_does_the_job_and_goes_on_after_a_kill(
     (pack_info,) = [pack for pack in info.packs if pack.default]
     assert (pack_info.name, pack_info.layers, pack_info.w_dim) == ("tiny", 6, W_DIM)
     assert pack_info.starts == [StartKind.ENCODER, StartKind.MEAN, StartKind.RANDOM]
+
+    seen = await client.look(png(draw_face((300, 256), head_px=220)), 20)  # as the library's detector sees it
+    assert (seen.photo.width, seen.photo.height, len(seen.faces)) == (300, 256, 1)
+    assert (await client.look(photo, 20)).faces == []
 
     options = JobOptions(steps=150, frame_every=25, align=False, start=StartKind.RANDOM, seed=5)
     job = await client.submit(photo, options)

@@ -156,6 +156,11 @@ class TestFaces:
         assert pasted.getpixel((400, 130)) == (0, 255, 0)
         assert pasted.getpixel((130, 128)) == Image.open(io.BytesIO(two_faces())).getpixel((130, 128))
 
+    def test_its_quad_gives_the_same_crop(self, backend: CoreBackend) -> None:
+        by_face = backend.prepare(two_faces(), JobOptions(steps=1, face=1))
+        by_quad = backend.prepare(two_faces(), JobOptions(steps=1, quad=by_face.framing.seen.faces[1].quad))
+        assert by_quad.aligned.tobytes() == by_face.aligned.tobytes()
+
     def test_one_that_is_not_there(self, backend: CoreBackend) -> None:
         with pytest.raises(JobRefused, match="There are 2 faces, 0 to 1") as caught:
             backend.prepare(two_faces(), JobOptions(steps=1, face=2))
