@@ -17,7 +17,14 @@ RUN useradd --uid 10001 --create-home inversion && install -d -o inversion -g in
 WORKDIR /srv/inversion
 
 # What is installed is made in stages of its own, and only /opt is taken from them. First the packages of others: their
-# layer stays as it is when only our code changes.
+# layer stays as it is until another one is required.
+FROM python:3.11-slim AS requirements
+WORKDIR /src
+COPY pyproject.toml ./
+COPY .ci/requirements.py ./.ci/
+RUN python3 .ci/requirements.py app heif s3 otel > app.txt \
+    && python3 .ci/requirements.py worker heif s3 otel > worker.txt
+
 FROM python:3.11-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
@@ -25,13 +32,15 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_PYTHON=/opt/venv/bin/python
 RUN python3 -m venv --without-pip /opt/venv
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE LICENSE-PACKS ./
+COPY constraints.txt ./
 
 FROM build AS app-packages
-RUN pip install --constraint constraints.txt '.[app,heif,s3,otel]' \
+COPY --from=requirements /src/app.txt ./
+RUN pip install --constraint constraints.txt --requirement app.txt \
     && find /opt/venv/lib -type d -path '*/numpy/*' -name tests -prune -exec rm -r {} +
 
 FROM app-packages AS app-code
+COPY pyproject.toml README.md LICENSE LICENSE-PACKS ./
 COPY inversion_commands ./inversion_commands
 COPY inversion_pictures ./inversion_pictures
 COPY inversion_worker ./inversion_worker
@@ -49,13 +58,15 @@ CMD ["python", "-m", "inversion_app", "--host", "0.0.0.0", "--port", "8000", "--
 
 FROM build AS worker-packages
 ARG TORCH_INDEX=
+COPY --from=requirements /src/worker.txt ./
 # torch brings its own tests and its headers for a compiler, which take 200 MB.
-RUN pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} --constraint constraints.txt '.[worker,heif,s3,otel]' \
+RUN pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} --constraint constraints.txt --requirement worker.txt \
     && find /opt/venv/lib -type d \( -path '*/torch/include' -o -path '*/torch/test' -o -path '*/numpy/*/tests' \
         -o -path '*/sympy/*/tests' -o -path '*/networkx/*/tests' \) -prune -exec rm -r {} + \
     && find /opt/venv/lib -path '*/torch/bin/*' -type f ! -name torch_shm_manager -delete
 
 FROM worker-packages AS worker-code
+COPY pyproject.toml README.md LICENSE LICENSE-PACKS ./
 COPY inversion_commands ./inversion_commands
 COPY inversion_pictures ./inversion_pictures
 COPY inversion_core ./inversion_core

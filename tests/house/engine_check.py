@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -217,7 +218,9 @@ class Check:
 
     def run(self) -> None:
         self.start()
-        with InversionClient(self.deployment.url, api_key=self.make_key()) as self.client:
+        with step("create a key"):
+            key = self.make_key()
+        with InversionClient(self.deployment.url, api_key=key) as self.client:
             self.invert()
             self.hardened()
             self.kill_a_worker()
@@ -231,8 +234,7 @@ class Check:
             self.deployment.wait_healthy(3)
 
     def make_key(self) -> str:
-        with step("create a key"):
-            return self.deployment.compose("exec", "-T", "app", "inversion-keys", "create", "check").strip()
+        return self.deployment.compose("exec", "-T", "app", "inversion-keys", "create", "check").strip()
 
     def submit(self, steps: int) -> Inversion:
         return self.client.submit(self.photo, steps=steps)
@@ -350,19 +352,17 @@ class Check:
                 if self.deployment.containers("valkey"):
                     raise CheckFailed("Our own Valkey runs beside it")
                 wait_for(self.is_ready, "readiness", HEALTHY_WITHIN_S)
-                with InversionClient(self.deployment.url, api_key=self.make_quietly()) as self.client:
+                with InversionClient(self.deployment.url, api_key=self.make_key()) as self.client:
                     self.wait(self.submit(STEPS))
             finally:
                 run(["docker", "rm", "--force", name])
 
-    def make_quietly(self) -> str:
-        return self.deployment.compose("exec", "-T", "app", "inversion-keys", "create", "check").strip()
-
     def is_ready(self) -> bool:
-        done = subprocess.run(
-            ["curl", "-sf", f"{self.deployment.url}/readyz"], capture_output=True, timeout=30, check=False
-        )
-        return done.returncode == 0
+        try:
+            urllib.request.urlopen(f"{self.deployment.url}/readyz", timeout=30).close()
+        except OSError:
+            return False
+        return True
 
 
 def main(argv: Sequence[str] | None = None) -> int:

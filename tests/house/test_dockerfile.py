@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from dockerfile import ROOT, Instruction, line_of, made_by
+from extras import brought_by
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from inversion_core.packs import DEFAULT_PACK
 from inversion_core.packs.places import shipped_roots
@@ -96,7 +99,22 @@ def test_nothing_of_the_build_stays_but_what_is_installed(target: str) -> None:
 
 def test_app_image_has_neither_torch_nor_the_core() -> None:
     assert "inversion_core" not in copied("app")
-    assert "'.[app,heif,s3,otel]'" in " ".join(each.rest for each in made_with("app", "RUN"))
+    assert {"inversion_commands", "inversion_worker", "inversion_app"} <= copied("app")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_image_holds_what_its_extras_require(target: str) -> None:
+    """In a list of its own: the layer is made anew when that changes, and not with every line of pyproject.toml."""
+    (lists,) = [each.rest for each in made_with(target, "RUN") if "requirements.py" in each.rest]
+    assert f"requirements.py {target} heif s3 otel > {target}.txt" in lists
+    assert f"--requirement {target}.txt" in " ".join(each.rest for each in made_with(target, "RUN"))
+    command = [sys.executable, ROOT / ".ci" / "requirements.py", target, "heif", "s3", "otel"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    names = {canonicalize_name(Requirement(line).name) for line in said.splitlines()}
+    assert names <= brought_by([target, "heif", "s3", "otel"])
+    assert {"celery", "s3fs", "pi-heif", "opentelemetry-sdk"} <= names
+    assert ("torch" in names) == (target == "worker")
+    assert "celery[redis]" in said
 
 
 @pytest.mark.parametrize("target", TARGETS)
