@@ -39,9 +39,9 @@ IMAGES = {name: str(SERVICES[name]["image"]) for name in ("app", "worker")}
 VALKEY_IMAGE = str(SERVICES["valkey"]["image"])
 BASE_IMAGE = "python:3.11-slim"
 PASSWORD = 'a "password" \\ with/all@kinds:of%characters$HOME'
-HEALTHY_WITHIN_S = 300.0
-JOB_WITHIN_S = 300.0
-STEPS, LONG_STEPS = 20, 300
+HEALTHY_WITHIN_S = 600.0
+JOB_WITHIN_S = 600.0
+STEPS, LONG_STEPS = 20, 200
 KEPT = ("npy", "image", "aligned")
 """Results that must be the same bytes after `down` and `up`."""
 LAST_LINES = 25
