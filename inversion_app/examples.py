@@ -13,7 +13,7 @@ LATER = "2026-11-23T13:00:00Z"
 PACK_DIGEST = "sha256:e9ca931543ba731cddf6815b38377a0eb0e5b404b2fd3af6abfc9f8b6d6f138c"
 CURSOR = "MTc5NTQwNjIwNTEwMDo4NzU0ZmRmMTA3OWY0NzE3YjQ2Yjg3ZTA1OWI1MDQ1Yg"
 _OWN = f"/v1/inversions/{ID}"
-_PACK = {"name": "faces-128", "version": "1.2", "digest": PACK_DIGEST}
+_PACK = {"name": "faces-128", "version": "1.3", "digest": PACK_DIGEST}
 _PARTS = ("aligned", "image", "latents", "pasted", "metrics", "animation", "strip")
 
 _PHOTO = {"width": 1280, "height": 853}

@@ -43,7 +43,7 @@ class PackName(Answer):
     """The pack that a code belongs to: another pack, or another version, renders another face from it."""
 
     name: str = Field(description="Its name.", examples=["faces-128"])
-    version: str = Field(description="Its version.", examples=["1.2"])
+    version: str = Field(description="Its version.", examples=["1.3"])
     digest: str | None = Field(
         None,
         description="sha256:... of the generator's weights: a code belongs to every pack of the same digest.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import stat
@@ -10,7 +11,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -28,6 +29,8 @@ MAX_PACK_BYTES = 4 * 2**30
 """Most that a pack may hold, and an archive of one."""
 MAX_FILES = 1000
 CHUNK_BYTES = 2**20
+MOST_AT_ONCE_BYTES = 2**23
+"""Longest table of contents of an archive: a hundred thousand files."""
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 Opener = Callable[[str], IO[bytes]]
@@ -159,14 +162,25 @@ def _opened(source: Path, name: str) -> Iterator[Opener]:
         return
     if not source.is_file():
         raise PackNotFound(f"There is no file or folder {name}. Give a pack's folder, its archive, or an https URL")
-    try:
-        archive = zipfile.ZipFile(source)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise PackInvalid(
-            f"{name} is truncated or no .zip file ({error}). Give one of: inversion pack archive"
-        ) from error
-    with archive:
+    with ExitStack() as stack:
+        try:
+            stream = stack.enter_context(_Bounded(source))
+            archive = stack.enter_context(zipfile.ZipFile(stream))
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise PackInvalid(
+                f"{name} is truncated or no .zip file ({error}). Give one of: inversion pack archive"
+            ) from error
         yield _zip_opener(archive, name)
+
+
+class _Bounded(io.FileIO):
+    """A file of which little is read at once: zipfile reads its whole table of contents before anybody can look."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = os.fstat(self.fileno()).st_size - self.tell()
+        if (left if size is None or size < 0 else min(size, left)) > MOST_AT_ONCE_BYTES:
+            raise zipfile.BadZipFile("it lists too many files")
+        return super().read(size) or b""
 
 
 def _open_regular(file: Path) -> IO[bytes]:

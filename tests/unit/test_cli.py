@@ -35,6 +35,7 @@ COMMANDS = [
     ["pack", "use-imagenet-vgg"], ["benchmark"], ["benchmark", "speed"], ["benchmark", "quality"],
     ["benchmark", "groups"], ["benchmark", "samples"], ["train"], ["train", "directions"],
     ["train", "optimizer"], ["pack", "add-optimizer"], ["pack", "change"], ["pack", "use-encoder"], ["pack", "use-features"],
+    ["pack", "copy"], ["pack", "extend"], ["pack", "install"], ["pack", "archive"],
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from inversion_core import InvertConfig, invert
 from inversion_core.cli import main
@@ -19,6 +22,7 @@ from inversion_core.packs import (
     Variant,
     change_pack,
     copy_pack,
+    find_pack,
     list_packs,
     load_networks,
     load_pack,
@@ -29,8 +33,9 @@ from inversion_core.packs import (
     read_manifest,
     verify_pack,
 )
-from inversion_core.packs.extension import read_own
+from inversion_core.packs.extension import parse_own, read_own
 from inversion_core.packs.imagenet import use_imagenet_vgg
+from inversion_core.packs.opened import open_pack
 from inversion_core.packs.places import PATH_VARIABLE
 from tests.tiny import rough_pack, save_networks, tiny_pack, tiny_targets
 from tests.unit.test_packs import torchvision_like
@@ -157,3 +162,27 @@ def test_what_becomes_a_whole_pack_has_everything(packs: Path, tmp_path: Path) -
     manifest = use_imagenet_vgg("more", out=tmp_path / "whole", source=torchvision_like, weight=0.1)
     assert manifest.extends == ""
     assert set(load_pack(tmp_path / "whole").learned) == {LBFGS, RGDN}
+
+
+JSON = (
+    st.none() | st.booleans() | st.integers(-3, 3) | st.text(max_size=6) | st.just({}) | st.just([]) | st.just("0" * 64)
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_change_of_an_extensions_pack_json_is_read_or_refused(data: st.DataObject, packs: Path) -> None:
+    file = packs / "more" / "pack.json"
+    top = json.loads(file.read_text())
+    key = data.draw(st.sampled_from([*top, "focus", "shared_weights"]))
+    inner = data.draw(st.sampled_from(sorted(top[key]))) if isinstance(top.get(key), dict) and top[key] else None
+    if inner is not None and data.draw(st.booleans()):
+        top[key][inner] = data.draw(JSON)
+    elif data.draw(st.booleans()):
+        top[key] = data.draw(JSON)
+    else:
+        top.pop(key, None)
+    with contextlib.suppress(PackInvalid):
+        own = parse_own(json.dumps(top).encode("utf-8", "surrogatepass"), file)
+        manifest = open_pack(packs / "more", find_pack, own).manifest
+        assert set(manifest.tensor_files) <= set(manifest.files)

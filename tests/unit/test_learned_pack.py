@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -363,6 +364,25 @@ def test_from_training_to_a_job(archive: Path, tmp_path: Path, capsys: pytest.Ca
     command = ["invert", str(tmp_path / "photo.png"), "--out", str(tmp_path / "out"), "--pack", str(pack)]
     assert main([*command, "--optimizer", "learned", "--steps", "3", "--no-align", "--device", "cpu"]) == 0
     assert len((tmp_path / "out" / "photo" / "losses.csv").read_text().splitlines()) == 5
+
+
+def test_of_a_pack_that_ships_a_copy_or_an_extension_takes_the_run(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packs = tmp_path / "prefix" / "share" / "stylegan-inversion" / "packs"
+    pack, run, out = write(packs / "tiny"), tmp_path / "run", tmp_path / "copy"
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
+    assert train(pack, archive, run, "--start", "encoder") == 0
+    add = ["pack", "add-optimizer", str(pack), str(run)]
+    assert f"put it into a copy of the pack with: inversion {' '.join(add)} --out DIR" in capsys.readouterr().err
+    assert main(add) == 2
+    assert "ships with the program" in capsys.readouterr().err
+    assert main([*add, "--out", str(out)]) == 0
+    assert f"inversion pack change {out} --default-optimizer learned" in capsys.readouterr().out
+    assert main(["pack", "extend", "tiny", "--out", str(tmp_path / "more"), "--name", "more"]) == 0
+    assert main(["pack", "add-optimizer", str(tmp_path / "more"), str(run)]) == 0
+    assert same(load_pack(tmp_path / "more").learned[ENCODER], load_pack(out).learned[ENCODER])
+    assert read_manifest(pack).learned == {}
 
 
 def test_a_run_in_two_parts_equals_one_in_one(archive: Path, tmp_path: Path) -> None:

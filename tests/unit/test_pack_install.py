@@ -235,6 +235,17 @@ def test_nothing_of_a_wrong_archive_stays(
     assert not list(tmp_path.rglob("evil"))
 
 
+def test_an_archive_of_very_many_files_is_refused_unread(
+    archive: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "MOST_AT_ONCE_BYTES", 2**20)
+    with zipfile.ZipFile(archive, "a") as target:
+        for number in range(1000):
+            target.writestr("x" * 1500 + str(number), b"")
+    with pytest.raises(PackInvalid, match="it lists too many files"):
+        install_pack(archive)
+
+
 def test_a_pipe_in_a_folder_is_not_waited_for(folder: Path, root: Path) -> None:
     (folder / "README.md").unlink()
     os.mkfifo(folder / "README.md")
@@ -246,7 +257,7 @@ def test_a_pipe_in_a_folder_is_not_waited_for(folder: Path, root: Path) -> None:
         install_pack(folder, sha256="0" * 64)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_happens_to_an_archive_it_is_the_pack_or_refused(
     data: st.DataObject, archive: Path, root: Path
