@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from inversion_core.models.serving import alike, is_serving
+from inversion_core.models.serving import is_serving
 from inversion_core.optimizers.schedule import Scheduled, new_count
 
 
@@ -117,12 +117,11 @@ def two_loop(
 
 
 def _products(a_BKN: Tensor, b_BKN: Tensor) -> Tensor:
-    """Of all pairs: (B, K, K)."""
-
-    def run(a_BKN: Tensor, b_BKN: Tensor) -> Tensor:
+    """Of all pairs: (B, K, K). While serving row by row: a product of matrices is rounded by the batch, and by the
+    number of threads, which an engine changes as it goes."""
+    if not is_serving(a_BKN):
         return a_BKN @ b_BKN.mT
-
-    return alike(run, "products", a_BKN, b_BKN) if is_serving(a_BKN) else run(a_BKN, b_BKN)
+    return torch.cat([_dots(b_BKN, a_BN).mT for a_BN in a_BKN.unbind(1)], dim=1)
 
 
 def _dots(a_BKN: Tensor, b_BN: Tensor) -> Tensor:

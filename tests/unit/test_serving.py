@@ -274,3 +274,11 @@ def test_an_optimizer_rounds_an_image_as_if_it_were_alone(name: str, count: int)
     for row in (0, count - 1):
         for ours_B, alone_B in zip(together, updated(name, slice(row, row + 1)), strict=True):
             assert torch.equal(ours_B[row : row + 1], alone_B)
+
+
+@pytest.mark.parametrize("name", [*OPTIMIZERS, *DESIGNS])
+def test_threads_do_not_change_a_bit_of_an_optimizer(name: str, other_threads: int) -> None:
+    found = updated(name, slice(0, 1))
+    torch.set_num_threads(other_threads)
+    for value_B, again_B in zip(found, updated(name, slice(0, 1)), strict=True):
+        assert torch.equal(value_B, again_B)
