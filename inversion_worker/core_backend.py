@@ -9,7 +9,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Lock
 
 import numpy as np
 import torch
@@ -94,7 +93,6 @@ class CoreBackend:
         self._packs = packs
         self._default = default
         self._detector = FaceDetector()
-        self._detecting = Lock()
         self._engine = Engine(config)
 
     @property
@@ -163,8 +161,7 @@ class CoreBackend:
         return framing.by_face(_seen(upright, faces), options.face or 0)
 
     def _faces(self, upright: Image.Image) -> list[Face]:
-        with self._detecting:  # the threads of several at once would get into each other's way
-            return find_faces(upright, self._detector)
+        return find_faces(upright, self._detector)
 
 
 def _cut_out(upright: Image.Image, framed: Framing, side_px: int) -> Image.Image:

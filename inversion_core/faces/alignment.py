@@ -52,7 +52,7 @@ def crop_quad(image: Image.Image, quad: Floats, out_px: int) -> Image.Image:
     """
     if not ((quad.max(axis=0) > 0) & (quad.min(axis=0) < image.size)).all():
         raise ValueError(f"the quad {quad.tolist()} lies beside the picture of {image.width}x{image.height} px")
-    patch, quad = _reduced(image, quad, factor=int(np.ceil(side(quad) / (OVERSAMPLING * out_px))))
+    patch, quad = reduced(image, quad, factor=int(np.ceil(side(quad) / (OVERSAMPLING * out_px))))
     patch, quad = _padded(patch, quad)
     fine_px = out_px * int(np.clip(np.ceil(side(quad) / out_px), 1, OVERSAMPLING))
     fine = transformed(patch, (fine_px, fine_px), from_quad(quad, fine_px), Image.Resampling.BICUBIC)
@@ -75,7 +75,7 @@ def mask_of_crop(mask: Image.Image, quad: Floats | None, out_px: int) -> Tensor:
     return torch.from_numpy(np.array(cropped)).float() / 255
 
 
-def _reduced(image: Image.Image, quad: Floats, factor: int) -> tuple[Image.Image, Floats]:
+def reduced(image: Image.Image, quad: Floats, factor: int) -> tuple[Image.Image, Floats]:
     """The part of the picture around the quad, each factor by factor pixels averaged to one; the quad in it."""
     border = 0.1 * side(quad)
     size = np.array(image.size)

@@ -1,8 +1,7 @@
-"""Find faces and their five landmarks: the cascade of MTCNN (Zhang 2016, section II).
+"""One look at a picture for upright faces: the cascade of MTCNN (Zhang 2016, section II). `detector` decides on looks.
 
 Coordinates are continuous and in pixels of the picture given: the pixel in column i covers [i, i + 1).
-A picture is looked at once at `LOOK_PX`, and only when nothing is found there once more with twice the
-detail, so that 50 megapixels cost little more than one. Shapes: N face or candidate, C, H, W.
+Shapes: N face or candidate, C, H, W.
 """
 
 from __future__ import annotations
@@ -17,10 +16,8 @@ from torch import Tensor
 from inversion_core.faces.boxes import Floats, proper, shift, square, suppress
 from inversion_core.faces.face import Face
 from inversion_core.faces.networks import MTCNN
+from inversion_core.faces.one_thread import on_one_thread
 
-LOOK_PX = (640, 1280)
-"""Longest side that the picture is scaled to, try after try; it is scaled up at most `MOST_ENLARGED` times."""
-MOST_ENLARGED = 3.0
 SMALLEST_FACE_PX = 24
 """Smallest face that is looked for, in pixels of the scaled picture."""
 PYRAMID_STEP = 0.709
@@ -44,28 +41,26 @@ GREY = (128, 128, 128)
 """What lies around a picture: zero to the networks, as in their training."""
 
 
-class FaceDetector:
-    """MTCNN with its weights. Holds no state between calls, so threads may share one."""
+class Cascade:
+    """MTCNN with its weights. Holds no state between calls, so threads may share one; they wait for each other."""
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self._device = torch.device(device)
         self._networks = MTCNN().to(self._device)
 
+    @on_one_thread
     @torch.inference_mode()
-    def detect(self, image: Image.Image) -> list[Face]:
-        """All faces of an upright RGB picture, the largest first; an empty list when there is none."""
-        for look_px in LOOK_PX:
-            scale = min(look_px / max(image.size), MOST_ENLARGED)
-            faces = self._cascade(_scaled(image, scale), scale)
-            if faces or scale >= MOST_ENLARGED:
-                break
-        return sorted(faces, key=lambda face: face.area, reverse=True)
+    def look(self, image: Image.Image, scale: float = 1.0, *, smallest_px: float = SMALLEST_FACE_PX) -> list[Face]:
+        """The upright faces of an RGB picture that is scaled so first, in no order.
 
-    def _cascade(self, image: Image.Image, scale: float) -> list[Face]:
+        `smallest_px` is the smallest face that is looked for, in pixels of the scaled picture.
+        """
+        if scale != 1.0:
+            image = _scaled(image, scale)
         margin = max(image.size) // 8  # a tight crop: the face's box may leave the picture
         padded = Image.new("RGB", (image.width + 2 * margin, image.height + 2 * margin), GREY)
         padded.paste(image, (margin, margin))
-        boxes = self._refine(padded, self._propose(padded))
+        boxes = self._refine(padded, self._propose(padded, smallest_px))
         faces = []
         for box in self._judge(padded, boxes):
             score, landmarks = self._look_closer(padded, box)
@@ -74,9 +69,9 @@ class FaceDetector:
                 faces.append(Face(box=place, landmarks=(_as_ffhq(landmarks) - margin) / scale, score=score))
         return faces
 
-    def _propose(self, image: Image.Image) -> Floats:
+    def _propose(self, image: Image.Image, smallest_px: float) -> Floats:
         """PNet over the pyramid: (N, 4) boxes."""
-        levels = [self._propose_at(image, scale) for scale in _pyramid(min(image.size))]
+        levels = [self._propose_at(image, scale) for scale in _pyramid(min(image.size), smallest_px)]
         boxes = np.concatenate([boxes for boxes, _ in levels])
         scores = np.concatenate([scores for _, scores in levels])
         return boxes[suppress(boxes, scores, most=0.7)[:MAX_CANDIDATES]]
@@ -154,9 +149,9 @@ def _edges(box: Floats) -> tuple[float, float, float, float]:
     return left, top, right, bottom
 
 
-def _pyramid(side_px: int) -> Iterator[float]:
+def _pyramid(side_px: int, smallest_px: float) -> Iterator[float]:
     """Scales at which a 12 px window covers ever larger faces, from the smallest to the whole picture."""
-    scale = 12 / SMALLEST_FACE_PX
+    scale = 12 / smallest_px
     while side_px * scale >= 12:
         yield scale
         scale *= PYRAMID_STEP

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from inversion_core.faces.frame import Floats, ffhq_quad
@@ -25,6 +25,10 @@ SENTENCES = {
 }
 
 
+CUT_PART = 0.05
+"""Part of its box, which ends at brows, ears and chin, by which a face may leave the photo and count as whole."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Face:
     """One face. Left and right are as the upright face is seen, not the person's. Coordinates are the photo's."""
@@ -37,6 +41,12 @@ class Face:
     """How sure the detector is, from 0 to 1."""
     warnings: tuple[FaceWarning, ...] = ()
     """What may spoil a result."""
+
+    def seen_in(self, size: tuple[int, int]) -> Face:
+        """The same with the warnings that a photo of this size gives rise to."""
+        left, top, right, bottom = self.box
+        beyond = max(max(-left, right - size[0]) / (right - left), max(-top, bottom - size[1]) / (bottom - top))
+        return replace(self, warnings=(FaceWarning.CUT_BY_BORDER,) if beyond > CUT_PART else ())
 
     @property
     def area(self) -> float:

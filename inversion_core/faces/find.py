@@ -8,12 +8,13 @@ from PIL import Image
 
 from inversion_core.errors import NoFaceFound
 from inversion_core.faces.alignment import Aligned, align
-from inversion_core.faces.detector import LOOK_PX, SMALLEST_FACE_PX, FaceDetector
+from inversion_core.faces.cascade import SMALLEST_FACE_PX
+from inversion_core.faces.detector import CLOSE_LOOK_PX, FaceDetector
 from inversion_core.faces.face import Face
 
 
 def find_faces(image: Image.Image, detector: FaceDetector | None = None) -> list[Face]:
-    """All faces of an upright RGB photo, the one that is taken (the largest) first; an empty list when there is none.
+    """All faces of an RGB photo, turned ones too, the largest first: that is the one that is taken.
 
     Args:
         image: any size; of a large photo a small copy is searched.
@@ -23,7 +24,7 @@ def find_faces(image: Image.Image, detector: FaceDetector | None = None) -> list
 
 
 def find_and_align(image: Image.Image, out_px: int, detector: FaceDetector | None = None) -> tuple[Aligned, int]:
-    """Frame the largest face of an upright RGB photo as FFHQ does; also say how many faces there are.
+    """Set the largest face of an RGB photo upright and frame it as FFHQ does; also say how many faces there are.
 
     Args:
         image: as `find_faces` takes it; the crop is cut from the original.
@@ -40,7 +41,7 @@ def find_and_align(image: Image.Image, out_px: int, detector: FaceDetector | Non
 
 def no_face_found(image: Image.Image) -> NoFaceFound:
     """The error for a photo in which `find_faces` found none. It names no option: each front end adds its own."""
-    least_px = max(SMALLEST_FACE_PX, round(SMALLEST_FACE_PX * max(image.size) / LOOK_PX[-1]))
+    least_px = max(SMALLEST_FACE_PX, round(SMALLEST_FACE_PX * max(image.size) / CLOSE_LOOK_PX))
     return NoFaceFound(
         f"No face was found in this photo of {image.width}x{image.height} px. Use one with an uncovered face "
         f"that looks towards the camera and is at least {least_px} px high."
