@@ -23,7 +23,7 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser, MultipartPart
 from starlette.requests import ClientDisconnect
 
-from inversion_app.codes import JSON_LIMITS, Code, read_code
+from inversion_app.codes import JSON_LIMITS, Code, check_size, read_code
 from inversion_app.errors import ProblemError
 from inversion_app.strict_json import read_json
 from inversion_worker.contract import MAX_BATCH, JobOptions
@@ -201,6 +201,8 @@ class _Form:
             raise ProblemError("option-invalid", f"`{name}` is text where a file was expected.")
         if not files[0].size:
             raise ProblemError(slug, f"The file in the field `{name}` is empty.")
+        if name == LATENTS:
+            check_size(files[0].size)
         return await files[0].read()
 
 

@@ -80,8 +80,16 @@ def to_json(w_LD: Floats, pack: PackName, step: int | None = None) -> bytes:
 # ---- in
 
 
+def check_size(size_bytes: int) -> None:
+    """Refuse a file that is too large for a code before it is read. Raises: ProblemError `latents-invalid`."""
+    if size_bytes > MAX_CODE_BYTES:
+        raise _invalid(f"It has {size_bytes:,} bytes, and no code has more than {MAX_CODE_BYTES:,}.")
+
+
 def read_code(given: Any) -> Code:
     """A code from the bytes of a file, or from a JSON value. Raises: ProblemError `latents-invalid`."""
+    if isinstance(given, bytes):
+        check_size(len(given))
     try:
         code = _from_bytes(given) if isinstance(given, bytes) else _from_json(given)
     except Exception as error:  # the readers leak whatever a hostile header makes them trip over, TokenError even
@@ -95,8 +103,6 @@ def read_code(given: Any) -> Code:
 
 
 def _from_bytes(data: bytes) -> Code:
-    if len(data) > MAX_CODE_BYTES:
-        raise ValueError(f"it has {len(data):,} bytes, and no code has more than {MAX_CODE_BYTES:,}")
     if data.startswith(b"\x93NUMPY"):
         return Code(w_LD=_single(_read_npy(data)))
     if data.lstrip()[:1] in (b"{", b"["):
