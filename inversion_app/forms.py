@@ -19,10 +19,15 @@ _PIXEL = (
 )
 """A white picture of 64 x 64 px."""
 DATA_URL = "^data:[^,]*;base64,[A-Za-z0-9+/]+=*$"
-PHOTO = "The photo: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF; of an animation, the first frame."
+PHOTO = (
+    "The photo: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF, and HEIC where the service has the extra `heif`. Of an "
+    "animation the first frame counts, of a TIFF the first full page. Its colours are read as a colour-managed viewer "
+    "shows them."
+)
 MASK_TEXT = (
     "A picture as large as the upright photo, in the photo's own coordinates: white where the face must agree with it, "
-    "black or transparent where anything goes, grey between. It is cut out as the face is."
+    "black or transparent where anything goes, grey between. A mask of the values 0 and 1 means black and white. It is "
+    "cut out as the face is."
 )
 CODE_TEXT = (
     "A code to start from, of the same pack: (layers, dimensions), as npy, safetensors or JSON, just as `latents` was "
