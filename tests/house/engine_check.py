@@ -41,7 +41,9 @@ BASE_IMAGE = "python:3.11-slim"
 PASSWORD = 'a "password" \\ with/all@kinds:of%characters$HOME'
 HEALTHY_WITHIN_S = 600.0
 JOB_WITHIN_S = 600.0
-STEPS, LONG_STEPS = 20, 200
+STEPS = 20
+LONG_S = 15.0
+"""How long a job should take in whose middle something happens; the first job tells how many steps that is."""
 KEPT = ("npy", "image", "aligned")
 """Results that must be the same bytes after `down` and `up`."""
 LAST_LINES = 25
@@ -215,6 +217,7 @@ class Check:
         self.photo = photo()
         self.done: list[tuple[str, dict[str, bytes]]] = []
         """Ids of what has succeeded, with the bytes of its results."""
+        self.long_steps = 0
 
     def run(self) -> None:
         self.start()
@@ -268,6 +271,7 @@ class Check:
             if code.ndim != 2 or not abs(code).max() < 100:
                 raise CheckFailed(f"That is no code: shape {code.shape}")
             self.keep(inversion)
+            self.long_steps = min(1000, max(40, round(LONG_S * STEPS / (inversion.seconds or LONG_S))))
             notes.append(f"{' x '.join(map(str, code.shape))}, loss {inversion.best_loss:.4f}")
 
     def hardened(self) -> None:
@@ -288,10 +292,8 @@ class Check:
         with step("scale to two workers"):
             self.deployment.up(workers=2)
             self.deployment.wait_healthy(4)
-        with step(
-            f"kill the worker of a job of {LONG_STEPS} steps in the middle, until the other has done it"
-        ) as notes:
-            inversion = self.submit(LONG_STEPS)
+        with step(f"kill the worker of a job of {self.long_steps} steps, until the other has done it") as notes:
+            inversion = self.submit(self.long_steps)
             self.wait_step(inversion, 10)
             container = self.worker_of(inversion)
             run(["docker", "kill", container])
@@ -315,7 +317,7 @@ class Check:
 
     def restart_valkey(self) -> None:
         with step("restart Valkey in the middle of a job, until it is done") as notes:
-            inversion = self.submit(LONG_STEPS)
+            inversion = self.submit(self.long_steps)
             self.wait_step(inversion, 10)
             self.deployment.compose("restart", "valkey")
             ended = self.wait(inversion)
