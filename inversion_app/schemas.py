@@ -354,6 +354,14 @@ class State(Answer):
     model_config = _shown({"status": "ok"})
 
 
+class Readiness(State):
+    """That inversions can be done."""
+
+    notes: list[str] = Field(description="What whoever runs the service should know; empty is best.", examples=[[]])
+
+    model_config = _shown({"status": "ready", "notes": []})
+
+
 def as_json(answer: Answer) -> Mapping[str, Any]:
     """The answer as JSON values; of links only those that exist."""
     body: dict[str, Any] = json.loads(answer.model_dump_json())  # a loss that is not finite becomes null

@@ -52,8 +52,9 @@ def run(settings: WorkerSettings, load_backend: LoadBackend) -> int:
     tracing.set_up("inversion-worker")
     os.setpriority(os.PRIO_PROCESS, 0, max(settings.niceness, os.getpriority(os.PRIO_PROCESS, 0)))
     warnings.filterwarnings("ignore", category=SecurityWarning)  # of running as root: no message is a pickle
+    store = JobStore.from_url(settings.redis_url, settings.lease_ttl_s)
     try:
-        artifacts = ArtifactStore(settings.artifacts_url)
+        artifacts = ArtifactStore(settings.artifacts_url, store.owner())
         backend = load_backend(settings)
     except StoreUnavailable as error:
         log.error("no artifact store: %s", error)
@@ -62,14 +63,13 @@ def run(settings: WorkerSettings, load_backend: LoadBackend) -> int:
         log.error("no backend: %s", error)
         return 2
     stopping = Event()
-    store = JobStore.from_url(settings.redis_url, settings.lease_ttl_s)
     keeper = LeaseKeeper(store, stopping)
     celery = broker.make_celery(settings.redis_url)
     context = _context(settings, store, artifacts, backend, stopping)
     tasks.register(celery, JobRunner(context, keeper))
     info = _info(settings, backend)
     answerer = Answerer.from_url(settings.redis_url, context.artifacts, backend, HANDLERS, info.id, context.meters)
-    threads: list[Thread] = [answerer, *_threads(settings, store, celery, keeper, info, answerer)]
+    threads: list[Thread] = [answerer, *_threads(settings, context, celery, keeper, info, answerer)]
     publish = partial(_publish, store, context.meters, info, settings.announce_ttl_s)
     threads.append(Periodic("meters", settings.announce_s, publish))
     with _Beside(stopping, threads, info.id):
@@ -136,13 +136,14 @@ def _take_once(number: Signals) -> None:
 
 def _threads(
     settings: WorkerSettings,
-    store: JobStore,
+    context: Context,
     celery: Celery,
     keeper: LeaseKeeper,
     info: WorkerInfo,
     answerer: Answerer,
 ) -> list[Periodic]:
-    reaper = Reaper(store, ArtifactStore(settings.artifacts_url), celery, settings)
+    store = context.store
+    reaper = Reaper(store, context.artifacts, celery, settings)
     return [
         Periodic("announce", settings.announce_s, lambda: store.announce(info, settings.announce_ttl_s)),
         Periodic("answers", settings.announce_s, lambda: answerer.announce(settings.announce_ttl_s)),

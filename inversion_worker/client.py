@@ -24,10 +24,10 @@ from redis.asyncio import Redis
 from inversion_worker import broker, figures, listing, logs, scripts, tracing, transitions, usage
 from inversion_worker import once as once_
 from inversion_worker.admission import Admission, Room
-from inversion_worker.artifacts import ArtifactStore
+from inversion_worker.artifacts import OTHERS, ArtifactStore
 from inversion_worker.asking import Asker
 from inversion_worker.clock import server_time
-from inversion_worker.connection import connect_async, connect_streams
+from inversion_worker.connection import connect, connect_async, connect_streams
 from inversion_worker.contract import (
     FINAL_EVENTS,
     ArtifactKey,
@@ -56,6 +56,7 @@ from inversion_worker.found import Found
 from inversion_worker.listing import Filters, Page, Place
 from inversion_worker.once import FINISH, KEPT_MS, Claim
 from inversion_worker.outbox import Outbox, Unsent
+from inversion_worker.owner import Owner
 from inversion_worker.scripts import Call
 from inversion_worker.settings import UNFINISHED_TTL_S, ClientSettings
 from inversion_worker.submission import Submission
@@ -121,6 +122,7 @@ class JobClient:
         self._celery = celery
         self._ttl_s = ttl_s
         self._unfinished_ttl = timedelta(seconds=unfinished_ttl_s)
+        self._others = 0
         # One thread: sending is Python from end to end, and several of them would keep the event loop waiting.
         self._bell = ThreadPoolExecutor(1, thread_name_prefix="bell")
 
@@ -132,7 +134,7 @@ class JobClient:
         streams = connect_streams(settings.redis_url)
         return cls(
             redis,
-            ArtifactStore(settings.artifacts_url),
+            ArtifactStore(settings.artifacts_url, Owner(connect(settings.redis_url))),
             celery,
             settings.ttl_s,
             room,
@@ -402,9 +404,15 @@ class JobClient:
 
     async def sweep(self) -> int:
         """Delete every job whose time is over, and folders that no job knows; says how many went."""
+        self._others = len(await asyncio.to_thread(self._artifacts.others))
         due = cast(list[str], await self._redis.eval(scripts.DUE, 1, scripts.EXPIRY))
         expired = [job_id for job_id in due if await self._run(transitions.expire(job_id))]
         return sum([await self._swept(job_id) for job_id in [*expired, *await self._orphans()]])
+
+    @property
+    def notes(self) -> list[str]:
+        """What whoever runs the service should know; as the last sweep saw it."""
+        return [f"Folders of other owners in the artifact store: {self._others}; {OTHERS}"] if self._others else []
 
     async def figures(self) -> Figures:
         """What the whole service does."""
@@ -417,6 +425,7 @@ class JobClient:
     async def close(self) -> None:
         await self._redis.aclose()
         await self._streams.aclose()
+        await asyncio.to_thread(self._artifacts.close)
         await asyncio.to_thread(self._bell.shutdown)
         await asyncio.to_thread(self._celery.close)
 

@@ -12,6 +12,7 @@ from inversion_worker.broker import QUEUE
 from inversion_worker.connection import connect
 from inversion_worker.contract import JobEvent, JobRecord, JobStatus, WorkerFigures, WorkerInfo
 from inversion_worker.errors import LeaseLost
+from inversion_worker.owner import Owner
 from inversion_worker.scripts import Call
 from inversion_worker.transitions import Asked, Lease
 
@@ -111,6 +112,10 @@ class JobStore:
             return bool(self._redis.ping())
         except RedisError:
             return False
+
+    def owner(self) -> Owner:
+        """Whose files this worker's are."""
+        return Owner(self._redis)
 
     def close(self) -> None:
         self._redis.close()

@@ -116,3 +116,16 @@ async def result(client: JobClient, job_id: str) -> dict[str, object]:
     keys += [ArtifactKey.latents(job_id), ArtifactKey.image(job_id)]
     same = {"loss", "step", "best_step", "best_loss", "frames"}
     return {key.split("/", 1)[1]: await read(client, key) for key in keys} | record.model_dump(include=same)
+
+
+def own_folder(artifacts_dir: Path) -> Path:
+    """The folder of the only service that has used the store; one folder in it for each job."""
+    (own,) = artifacts_dir.glob("inversion-*")
+    return own
+
+
+def stored_in(artifacts_dir: Path) -> list[str]:
+    """The jobs that have a folder, and whatever else lies in the store that is no mark of an owner."""
+    paths = [path for path in artifacts_dir.iterdir() if not path.name.startswith("inversion-")]
+    paths += artifacts_dir.glob("inversion-*/*")
+    return sorted(path.name for path in paths if path.name != "OWNER.txt")

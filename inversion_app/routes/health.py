@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 
 from inversion_app.deps import Client, Settings
 from inversion_app.errors import ProblemError, responses
-from inversion_app.schemas import State
+from inversion_app.schemas import Readiness, State
 
 router = APIRouter(tags=["health"])
 
@@ -20,7 +20,7 @@ async def livez() -> State:
 @router.get(
     "/readyz", summary="Can inversions be done?", response_description="They can.", responses=responses("not-ready")
 )
-async def readyz(client: Client, settings: Settings, response: Response) -> State:
+async def readyz(client: Client, settings: Settings, response: Response) -> Readiness:
     """200 once the job server answers and a live worker has announced a loaded pack, else 503."""
     await client.ping()
     if not any(worker.packs for worker in await client.workers()):
@@ -30,4 +30,4 @@ async def readyz(client: Client, settings: Settings, response: Response) -> Stat
             {"Retry-After": str(settings.retry_after_s)},
         )
     response.headers["Cache-Control"] = "no-store"
-    return State(status="ready")
+    return Readiness(status="ready", notes=client.notes)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from api_process import ApiProcess
 from PIL import Image
-from worker_process import StartWorker
+from worker_process import StartWorker, stored_in
 
 from inversion_worker.settings import WorkerSettings
 
@@ -60,7 +60,7 @@ def test_without_a_worker_it_is_refused_and_with_one_it_goes_before_every_job(
         assert answer.status_code == 200, answer.text
         assert answer.json()["photo"] == {"width": size[0], "height": size[1]}
         assert [face["box"][0] for face in answer.json()["faces"]] == [0, size[0] / 2]
-    assert sorted(path.name for path in artifacts_dir.iterdir()) == sorted(jobs)
+    assert stored_in(artifacts_dir) == sorted(jobs)
     assert httpx.get(f"{api.url}/v1/usage").json()["total"]["looked"] == 2
 
 

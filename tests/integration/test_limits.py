@@ -6,6 +6,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from worker_process import stored_in
 
 from inversion_app.limits import Policy, RedisBuckets
 from inversion_worker.admission import _GRACE_MS, ADMITTING
@@ -73,7 +74,7 @@ async def test_room_is_given_exactly_and_comes_back(settings: WorkerSettings, ar
     assert len(await submitted(client, "other", 12)) == 3  # then the queue is full
     with pytest.raises(QueueFull):
         await client.submit(b"photo", JobOptions(), tenant="third")
-    assert len(list(artifacts_dir.iterdir())) == 7  # nothing is left of those that were refused
+    assert len(stored_in(artifacts_dir)) == 7  # nothing is left of those that were refused
 
     await client.cancel(first[0])
     await client.delete(first[1])

@@ -10,7 +10,7 @@ import anyio
 import numpy as np
 import pytest
 from PIL import Image
-from worker_process import StartWorker, at_step, finished, follow, read, until
+from worker_process import StartWorker, at_step, finished, follow, own_folder, read, stored_in, until
 
 from inversion_worker import broker
 from inversion_worker.client import JobClient
@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
 
 def files(artifacts_dir: Path, job_id: str) -> list[str]:
-    folder = artifacts_dir / job_id
+    folder = own_folder(artifacts_dir) / job_id
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
@@ -210,7 +210,7 @@ async def test_a_deleted_job_leaves_nothing_behind(
 
     last = await client.submit(photo, JobOptions(steps=0))
     await finished(client, last.id)  # the worker is done with the others
-    assert [path.name for path in artifacts_dir.iterdir()] == [last.id]
+    assert stored_in(artifacts_dir) == [last.id]
     assert await client._redis.keys("inversion:*:" + job.id) == [f"inversion:events:{job.id}"]  # that says so
 
 
@@ -237,18 +237,30 @@ async def test_what_expires_is_gone_altogether(
     running = await client.submit(photo, JobOptions(steps=1000))
     await at_step(client, running.id, 1)
     with anyio.fail_after(30):
-        while any(artifacts_dir.iterdir()):
+        while stored_in(artifacts_dir):
             await anyio.sleep(0.05)
     assert await client.get(done.id) is None
     assert await client.get(running.id) is None
     await anyio.sleep(0.3)  # the worker may have been in the middle of a write
-    assert not any(artifacts_dir.iterdir())
+    assert not stored_in(artifacts_dir)
     with anyio.fail_after(10):
         while await client._redis.zcard("inversion:expiry"):  # the last that goes
             await anyio.sleep(0.05)
     names = set(await client._redis.keys("inversion:*"))
     kept = {name.split(":")[1] for name in names}
-    assert kept <= {"worker", "workers", "meters", "line", "totals", "usage", "known", "events", "index"}
+    assert kept <= {
+        "worker",
+        "workers",
+        "meters",
+        "line",
+        "totals",
+        "usage",
+        "known",
+        "events",
+        "index",
+        "owner",
+        "answering",
+    }
     assert await client._redis.zrange("inversion:index:", 0, -1) in ([], [done.id])  # the id alone
     tombstones = [name for name in names if name.startswith("inversion:known:")]
     assert [await client._redis.get(name) for name in tombstones] == ["", ""]  # they hold the id alone

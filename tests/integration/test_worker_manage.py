@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from worker_process import stored_in
 
 from inversion_worker import once
 from inversion_worker.client import Claim, Filters, JobClient, OnceBusy, OnceReused, Submission
@@ -96,8 +97,8 @@ class TestOnce:
             await client.submit_one(submission(), once=claimed)
         with pytest.raises(OnceBusy):
             await client.submit_batch([submission()] * 2, once=claimed)
-        assert list(artifacts_dir.iterdir()) == []
-        assert await client._redis.keys("*") == [claimed.key]
+        assert stored_in(artifacts_dir) == []
+        assert set(await client._redis.keys("*")) == {claimed.key, "inversion:owner"}
 
     async def test_kept_for_a_day(self, client: JobClient) -> None:
         claimed = await claim(client)
@@ -121,7 +122,7 @@ class TestBatch:
         assert await client.batch(batch.id) is None
         assert not await client.was_known("", batch.id)
         assert await client.records_of(batch.jobs) == [None] * 3
-        assert list(artifacts_dir.iterdir()) == []
+        assert stored_in(artifacts_dir) == []
 
     async def test_once(self, client: JobClient) -> None:
         batch = await client.submit_batch([submission()] * 2, once=await claim(client))

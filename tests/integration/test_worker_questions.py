@@ -14,7 +14,7 @@ import pytest
 from fake_worker import FakeBackend
 from PIL import Image
 from redis import Redis
-from worker_process import StartWorker, at_step, finished
+from worker_process import StartWorker, at_step, finished, stored_in
 
 from inversion_worker import questions
 from inversion_worker.answering import Answer, Answerer, Asked, Handler
@@ -77,7 +77,7 @@ def echo(backend: object, asked: Asked) -> Answer:
 def left_in(redis: Redis, artifacts_dir: Path) -> list[str]:
     """What is left of questions, in Redis and among the artifacts."""
     keys = [key for part in ("asked", "question", "reply") for key in redis.keys(f"inversion:{part}:*")]
-    return [*keys, *redis.zrange("inversion:expiry", 0, -1), *(str(path) for path in artifacts_dir.iterdir())]
+    return [*keys, *redis.zrange("inversion:expiry", 0, -1), *stored_in(artifacts_dir)]
 
 
 @pytest.mark.parametrize("size", [0, 10, BOUNDS.inline_bytes + 1], ids=["nothing", "small", "large"])

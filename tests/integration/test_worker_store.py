@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio
 import pytest
 from redis import Redis
+from worker_process import own_folder
 
 from inversion_worker import transitions
 from inversion_worker.client import JobClient, Outbox
@@ -219,7 +220,7 @@ async def test_a_photo_that_cannot_be_stored_leaves_nothing(client: JobClient, a
     with pytest.raises(StorageFull):
         await full.submit(b"photo", JobOptions())
     assert len(deleted) == 1
-    assert await client._redis.keys("*") == []
+    assert await client._redis.keys("*") in ([], ["inversion:owner"])
 
 
 HOUR_MS = 3600 * 1000
@@ -231,8 +232,10 @@ async def test_a_sweep_deletes_what_expired_and_what_no_job_knows(
     kept = await submit(client)
     orphan, recent = 32 * "a", f"deleted-{32 * 'b'}"
     strangers = ["holiday-photos", "backup.old", "0" * 40]
-    for name in (orphan, recent, *strangers):
-        file = artifacts_dir / name / "frames" / "000000.webp"
+    others = ["holiday-photos", 32 * "c", f"inversion-{32 * 'd'}/{32 * 'e'}"]
+    own = own_folder(artifacts_dir)
+    for place in (*(own / name for name in (orphan, recent, *strangers)), *(artifacts_dir / name for name in others)):
+        file = place / "frames" / "000000.webp"
         file.parent.mkdir(parents=True)
         file.write_bytes(b"")
         os.utime(file, (0, 0))  # what the files say of their age is of no account
@@ -250,7 +253,9 @@ async def test_a_sweep_deletes_what_expired_and_what_no_job_knows(
     time.sleep(0.25)
     assert await client.get(expired) is None  # even before a sweep comes
     assert await client.sweep() == 1
-    assert sorted(path.name for path in artifacts_dir.iterdir()) == sorted([kept, recent, *strangers])
+    assert sorted(path.name for path in own.iterdir()) == sorted([kept, recent, *strangers, "OWNER.txt"])
+    assert all((artifacts_dir / name / "frames" / "000000.webp").exists() for name in others)
+    assert len(client.notes) == 1
     assert await client.sweep() == 0
     assert await client._redis.zrange("inversion:orphans", 0, -1) == [recent]
 

@@ -132,6 +132,7 @@ class FakeJobClient:
         self.counted = Figures(queued=0, running=0, oldest_queued_s=0, webhooks=0, totals={}, workers=[])
         self.to_finish: set[str] = set()
         """Jobs that are to end with what they have found."""
+        self.notes: list[str] = []
         self.sweeps = 0
         self.closed = False
 

@@ -28,7 +28,11 @@ class TestHealth:
         assert service.get("/livez").json() == {"status": "ok"}
 
     def test_ready(self, service: Service) -> None:
-        assert service.get("/readyz").json() == {"status": "ready"}
+        assert service.get("/readyz").json() == {"status": "ready", "notes": []}
+
+    def test_ready_and_something_to_know(self, service: Service) -> None:
+        service.jobs.notes = ["Folders of other owners."]
+        assert service.get("/readyz").json() == {"status": "ready", "notes": service.jobs.notes}
 
     @pytest.mark.parametrize("workers", [[], [WORKER.model_copy(update={"packs": []})]])
     def test_not_ready_without_a_loaded_pack(self, service: Service, workers: list[object]) -> None:
