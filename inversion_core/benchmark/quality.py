@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from inversion_core.benchmark import metrics
+from inversion_core.benchmark.descriptor import Describe, DlibDescriptor
 from inversion_core.benchmark.identity import Embed, IdentityNetwork, identity_crop
 from inversion_core.benchmark.methods import ADAM, Result, method_names, run_methods
 from inversion_core.benchmark.photos import Subject, find_photos, load_subjects
@@ -44,6 +45,8 @@ class QualityConfig:
     """LPIPS squeeze weights (`inversion_core.models.lpips`); None leaves the measure out."""
     identity: Path | None = None
     """Face recognition network (`inversion_core.benchmark.identity`); None leaves the measures out."""
+    descriptor: bool = False
+    """Measure the distance of dlib's face descriptors too (`inversion_core.benchmark.descriptor`)."""
     focus: float | None = None
     """How much more the middle of the face counts than the rim; None takes the pack's."""
     align: bool = True
@@ -71,6 +74,7 @@ class Instruments:
 
     lpips: Distance | None = None
     embed: Embed | None = None
+    describe: Describe | None = None
 
 
 def measure_quality(
@@ -89,6 +93,7 @@ def measure_quality(
     instruments = Instruments(
         lpips=load_distance(config.lpips, pack),
         embed=IdentityNetwork(config.identity) if config.identity else None,
+        describe=DlibDescriptor() if config.descriptor else None,
     )
     subjects, skipped = load_subjects(
         find_photos(photos)[: config.limit],
@@ -189,6 +194,11 @@ def _measure(
         drawn_BD = _embeddings(subjects, [to_image(image) for image in image_BCHW], instruments.embed)
         columns["identity"] = metrics.cosine(drawn_BD, truth.aligned_BD).tolist()
         columns["identity_photo"] = metrics.cosine(drawn_BD, truth.photo_BD).tolist()
+    if instruments.describe is not None:
+        columns["descriptor"] = [
+            float(instruments.describe([to_image(image)], subject.portrait)[0])
+            for subject, image in zip(subjects, image_BCHW, strict=True)
+        ]
     columns["seconds"] = [result.seconds] * len(subjects)
     for index, subject in enumerate(subjects):
         values = {name: column[index] for name, column in columns.items()}

@@ -23,7 +23,7 @@ TILE_PX = 128
 HEADER_PX = 20
 DIGITS = {
     "mse": 5, "psnr_db": 2, "psnr_signed_db": 2, "ssim": 3, "lpips": 4, "identity": 3, "identity_photo": 3,
-    "seconds": 3,
+    "descriptor": 3, "seconds": 3,
 }  # fmt: skip
 """Digits after the point in quality.md, and the order of its columns."""
 MEANING = """mean (standard deviation over the photographs)
@@ -33,6 +33,7 @@ MEANING = """mean (standard deviation over the photographs)
 - lpips: squeeze, v0.1, at the pack's resolution
 - identity: cosine of face embeddings with the aligned photo at the pack's resolution, both scaled up;
   identity_photo: with the photo's own pixels
+- descriptor: distance of dlib's face descriptors to the photo's own pixels at 256 px; no training has used that network
 - seconds: wall seconds of a batch of {batch} divided by its photographs, without aligning; the first method
   computes no loss. One photograph alone takes longer than that
 - NAME-N: the optimizer's best step of N by the loss, as the service keeps it"""

@@ -62,6 +62,10 @@ def fill_quality(parser: argparse.ArgumentParser) -> None:
         "--identity", type=Path, metavar="FILE", help="face recognition network, ONNX (needs onnxruntime)"
     )
     parser.add_argument(
+        "--descriptor", action="store_true",
+        help="the distance of dlib's face descriptors too, which no training has used (needs the extra descriptor)",
+    )  # fmt: skip
+    parser.add_argument(
         "--focus", type=float, metavar="F", help="how much more the face's middle counts (default: the pack's)"
     )
     parser.add_argument("--no-align", action="store_true", help="the pictures are ready crops: take their centre")
@@ -135,6 +139,7 @@ def _run_quality(args: argparse.Namespace) -> int:
     use_threads(args.threads, args.device)
     config = QualityConfig(
         steps=tuple(args.steps), optimizers=tuple(args.optimizers), lpips=args.lpips, identity=args.identity,
+        descriptor=args.descriptor,
         align=not args.no_align, focus=args.focus, batch=args.batch, sheet_rows=args.sheet, limit=args.limit,
         device=args.device,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from inversion_core.engine.capacity import thread_counts
 from inversion_core.errors import OptionInvalid
+from inversion_core.packs.load import check_device
 
 ROUNDS = 5
 """Trials of each number, in turns; the median counts."""
@@ -29,8 +30,9 @@ def use_threads(wanted: int | None, device: str) -> None:
     """Compute with `wanted` threads, or with the number that is fastest just now.
 
     Raises:
-        OptionInvalid: fewer than one.
+        OptionInvalid: fewer than one, or a device that torch does not have here.
     """
+    check_device(device)
     if wanted is not None and wanted < 1:
         raise OptionInvalid(f"--threads is {wanted}; it must be at least 1")
     counts = [wanted] if wanted is not None else thread_counts(torch.device(device))

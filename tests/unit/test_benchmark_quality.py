@@ -180,6 +180,12 @@ def colours(images: Sequence[Image.Image]) -> Tensor:
     return torch.tensor(np.stack([np.asarray(image)[20:100:16, 20:100:16].ravel() + 1.0 for image in images]))
 
 
+def mean_difference(images: Sequence[Image.Image], photo: Image.Image) -> Tensor:
+    """A distance for tests, in place of dlib's."""
+    drawn = [np.asarray(image.resize(photo.size, Image.Resampling.BICUBIC), float) for image in images]
+    return torch.tensor([float(np.abs(pixels - np.asarray(photo, float)).mean() / 255) for pixels in drawn])
+
+
 def largest_difference(image_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
     return (image_BCHW - target_BCHW).abs().amax(dim=(1, 2, 3))
 
@@ -199,7 +205,7 @@ def test_a_picture_that_the_start_draws_exactly_gets_the_best_marks() -> None:
     rows, sheet = measure_subjects(
         pack,
         subjects,
-        Instruments(embed=colours, lpips=largest_difference),
+        Instruments(embed=colours, lpips=largest_difference, describe=mean_difference),
         QualityConfig(steps=(2,), batch=2, sheet_rows=2),
     )
     assert [(row.photo, row.method) for row in rows] == [
@@ -213,6 +219,7 @@ def test_a_picture_that_the_start_draws_exactly_gets_the_best_marks() -> None:
     assert c["lpips"] > 0.5
     assert c["psnr_db"] < 30
     assert c["identity"] < 0.99
+    assert a["descriptor"] < 0.05 < c["descriptor"]
     assert len(sheet) == 2
     assert [sorted(row.drawn) for row in sheet] == [[0, 2]] * 2
 
