@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_a_photo_is_read_as_pixels_alone(kind: str) -> None:
 def test_the_workers_pictures_are_bare(backend: CoreBackend, kind: str) -> None:
     job = backend.prepare(PHOTOS[kind], JobOptions(align=False, steps=1))
     assert isinstance(job, CorePrepared)
-    framed = CorePrepared(**{**vars(job), "face": FaceInfo(found=1, quad=QUAD)})
+    framed = replace(job, framing=replace(job.framing, face=FaceInfo(found=1, quad=QUAD)))
     pasted = framed.pasted(Image.new("RGB", (16, 16)))
     assert pasted is not None
     *_, step = job.steps()
