@@ -8,8 +8,8 @@ and for a client that does not read. Here each of them has its time:
     the answer               some bytes of it taken every `send_s`
 
 What the service itself takes over a request counts nowhere, so a stream of events may stay open for hours. Where
-there are as many connections as the process has descriptors for, the one that has waited longest without a request
-gives way to the next: half-open connections keep nobody out.
+there are as many connections as the process has descriptors for, the one that has waited longest for its client gives
+way to the next: clients that send no request, or do not read, keep nobody out.
 
 Used by `python -m inversion_app`, as the class that speaks HTTP for uvicorn.
 """
@@ -99,8 +99,8 @@ class Connection(H11Protocol):
         self._limits = limits
         self._look_again: asyncio.TimerHandle | None = None
         now = self.loop.time()
-        self.waits_since = now
-        """When it was made, or has answered: the one that waits longest gives way to others."""
+        self._free_since = now
+        """When it was made, or has answered last."""
         self._head_since: float | None = now
         """When the head that is being read began; None while none is."""
         self._heard = False
@@ -111,8 +111,14 @@ class Connection(H11Protocol):
         self._unsent = 0
 
     @property
-    def waits(self) -> bool:
-        """Whether no whole head of a request is here that has not been answered."""
+    def waits_since(self) -> float | None:
+        """Since when it has waited for its client; None while the client waits for the service."""
+        if self._reads_head or self.cycle is None or self.cycle.response_complete:
+            return self._free_since
+        return self._taken_at if self.flow.write_paused else None
+
+    @property
+    def _reads_head(self) -> bool:
         return self.conn.their_state is h11.IDLE
 
     # ---- what the transport tells
@@ -133,7 +139,7 @@ class Connection(H11Protocol):
         self._body.arrived += len(data)
         super().data_received(data)
         self._body.held |= self.flow.read_paused
-        if not self.waits:
+        if not self._reads_head:
             self._head_since = None
         elif self._head_since is None:
             self._head_since = self.loop.time()
@@ -143,7 +149,7 @@ class Connection(H11Protocol):
         super().resume_writing()
 
     def on_response_complete(self) -> None:
-        self.waits_since = self.loop.time()
+        self._free_since = self.loop.time()
         self._heard = False
         super().on_response_complete()
 
@@ -178,7 +184,7 @@ class Connection(H11Protocol):
 
     def _end(self) -> None:
         """End the connection; a client that is in the middle of a request is told why."""
-        answered = self.cycle is not None and self.cycle.response_started and not self.waits
+        answered = self.cycle is not None and self.cycle.response_started and not self._reads_head
         stuck = self.transport.is_closing() or self.transport.get_write_buffer_size() > 0
         if self._heard and not answered and not stuck:
             self.transport.write(_answer("request-timeout"))
@@ -189,12 +195,12 @@ class Connection(H11Protocol):
     # ---- too many
 
     def _make_room(self) -> bool:
-        """End the connection that has waited longest without a request; whether there is one."""
-        others = [each for each in self.connections if isinstance(each, Connection) and each is not self]
-        waiting = [each for each in others if each.waits]
+        """End the connection that has waited longest for its client; whether there is one."""
+        others = (each for each in self.connections if isinstance(each, Connection) and each is not self)
+        waiting = [(since, each) for each in others if (since := each.waits_since) is not None]
         if not waiting:
             return False
-        given_up = min(waiting, key=lambda each: each.waits_since)
+        _, given_up = min(waiting, key=lambda pair: pair[0])
         self.connections.discard(given_up)  # it is lost a moment later, and counts no longer
         given_up.transport.abort()
         return True

@@ -204,6 +204,24 @@ def test_the_one_that_waited_longest_gives_way(portal: BlockingPortal) -> None:
         assert answer(waiting[-1]).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize(
+    "request_", [head("/much", Content_Length="0"), head("/refuse", Content_Length="1000000") + b"z" * 1000]
+)
+def test_neither_who_does_not_read_nor_who_goes_on_sending_keeps_others_out(
+    portal: BlockingPortal, request_: bytes
+) -> None:
+    """Both are open to whoever has no key: a file of the page, and an upload that is refused at the door."""
+    with served(portal, Limits(most=4)) as connect:
+        for _ in range(4):
+            each = connect()
+            each.sendall(request_)
+            assert each.recv(1) == b"H"
+        time.sleep(0.1)
+        last = connect()
+        last.sendall(head("/read", Content_Length="0"))
+        assert answer(last).startswith(b"HTTP/1.1 200 ")
+
+
 def test_requests_that_are_being_answered_stay_and_the_next_is_told_so(portal: BlockingPortal) -> None:
     with served(portal, Limits(most=4)) as connect:
         busy = [connect() for _ in range(4)]
@@ -223,3 +241,12 @@ def test_connections_leave_descriptors_for_the_rest(soft_limit: int) -> None:
     assert 1 <= at_once <= 128
     if soft_limit >= 256:
         assert most + at_once <= soft_limit - descriptors_to_spare(soft_limit) // 4
+
+
+def test_what_is_no_http_keeps_nobody_out_either(portal: BlockingPortal) -> None:
+    with served(portal, Limits(most=4)) as connect:
+        for _ in range(12):
+            connect().sendall(b"\x16\x03\x01 no HTTP\r\n\r\n")
+        last = connect()
+        last.sendall(head("/read", Content_Length="0"))
+        assert answer(last).startswith(b"HTTP/1.1 200 ")
