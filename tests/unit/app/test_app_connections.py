@@ -26,7 +26,7 @@ PATIENCE_S = 5.0
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """/read answers with the length of the body, /refuse before reading one, /think after a while, /much with 20 MB."""
+    """/read answers with the length of the body, /refuse before reading one, /think after a while, /much and /chunks with 20 MB."""
     length = 0
     if scope["path"] == "/read":
         while (message := await receive())["type"] == "http.request":
@@ -38,6 +38,11 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["path"] == "/think":
         await asyncio.sleep(3 * QUICK.head_s)
     body = b"x" * 20_000_000 if scope["path"] == "/much" else str(length).encode()
+    if scope["path"] == "/chunks":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(300):
+            await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+        return
     fields = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": fields})
     await send({"type": "http.response.body", "body": body})
@@ -205,7 +210,7 @@ def test_the_one_that_waited_longest_gives_way(portal: BlockingPortal) -> None:
 
 
 @pytest.mark.parametrize(
-    "request_", [head("/much", Content_Length="0"), head("/refuse", Content_Length="1000000") + b"z" * 1000]
+    "request_", [head("/chunks", Content_Length="0"), head("/refuse", Content_Length="1000000") + b"z" * 1000]
 )
 def test_neither_who_does_not_read_nor_who_goes_on_sending_keeps_others_out(
     portal: BlockingPortal, request_: bytes
