@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
+from inversion_pictures.profile import profile_of
+from inversion_pictures.signals import Gamma
+
 RGB = tuple[int, int, int]
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 QUARTERS = (RED, GREEN, BLUE, WHITE)
@@ -403,6 +406,14 @@ def _signals(image: Image.Image, grey: Image.Image) -> Iterator[tuple[str, bytes
     exchanged = chrm(*white, *srgb[2:4], *srgb[:2], *srgb[4:])
     linear_icc = icc(_R, _G, _B, gamma=1.0)
     yield "PNG of gamma 1", png_saying(greys, gama(1)), LINEAR
+    grey_profile = profile_of(Gamma(exponent=1.0, chromaticities=None), is_grey=True) or b""
+    yield "grey PNG with a profile of linear light", png_saying(grey, iccp(grey_profile)), LINEAR
+    yield (
+        "grey JPEG with a profile of linear light",
+        encode(grey, "JPEG", quality=100, icc_profile=grey_profile),
+        LINEAR,
+    )
+    yield "grey TIFF with a profile of linear light", encode(grey, "TIFF", icc_profile=grey_profile), LINEAR
     yield "grey PNG of gamma 1", png_saying(grey, gama(1)), LINEAR
     yield "PNG of gamma 1 with sRGB's primaries", png_saying(greys, gama(1), chrm(*white, *srgb)), LINEAR
     yield "PNG of sRGB's gamma", png_saying(greys, gama(0.45455)), shades

@@ -49,7 +49,7 @@ def find_photos(paths: Sequence[Path]) -> list[Path]:
 def load_subjects(
     photos: Sequence[Path], resolution: int, *, align: bool, landmarks: bool
 ) -> tuple[list[Subject], list[str]]:
-    """Read and align the photographs; of those that cannot be used, one line on stderr each and their names.
+    """Read and align the photographs; those that cannot be used are named and counted on stderr, and returned.
 
     Raises:
         NoFaceFound, PictureInvalid: none is left; the reason is the last one's.
@@ -65,6 +65,8 @@ def load_subjects(
             reason = error
     if not subjects:
         raise _none_left(reason)
+    if skipped:
+        print(f"{len(skipped)} of {len(photos)} photographs were skipped", file=sys.stderr)
     return subjects, skipped
 
 

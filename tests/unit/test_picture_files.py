@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from corpus import QUARTERS, SWAPPED, encode, quarters, with_orientation
 
-from inversion_core.benchmark.photos import find_photos
+from inversion_core.benchmark.photos import find_photos, load_subjects
 from inversion_core.cli import main
 from inversion_core.errors import OptionInvalid, PictureInvalid
 from inversion_core.training.data import load_pictures, pack_pictures
@@ -102,6 +102,19 @@ def test_what_is_no_archive_is_told_how_to_become_one(content: bytes, tmp_path: 
     (tmp_path / "x.npz").write_bytes(content)
     with pytest.raises(OptionInvalid, match="make one with: inversion train data"):
         load_pictures(tmp_path / "x.npz", held_out=1)
+
+
+def test_benchmarks_read_the_same_pictures_and_count_what_they_skip(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "cut.jpg").write_bytes((folder / "a.jpg").read_bytes()[:-300])
+    subjects, skipped = load_subjects(find_photos([folder]), 16, align=False, landmarks=False)
+    assert (len(subjects), sorted(skipped)) == (8, ["cut.jpg", "small.png"])
+    for subject in subjects:
+        seen = [subject.aligned.getpixel((x, y)) for y in (4, 12) for x in (4, 12)]
+        expected = GREEN_FIRST if subject.name == "b.png" else QUARTERS
+        np.testing.assert_allclose(seen, expected, atol=20, err_msg=subject.name)
+    assert "2 of 10 photographs were skipped" in capsys.readouterr().err
 
 
 def test_benchmarks_find_the_same_pictures(folder: Path) -> None:
