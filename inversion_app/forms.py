@@ -166,12 +166,13 @@ def _resolved(node: Any, definitions: Schema) -> Any:
 
 
 def _form_options() -> Schema:
-    fields = {name: _form_field(field) for name, field in _options().items() if name != "quad"}
-    fields["quad"] = {
-        "type": "string", "description": _options()["quad"]["description"], "default": "",
-        "pattern": f"^$|^ *{_NUMBER}( *, *{_NUMBER}){{7}} *$",
-    }  # fmt: skip
-    return fields
+    return {name: _form_quad(field) if name == "quad" else _form_field(field) for name, field in _options().items()}
+
+
+def _form_quad(field: Schema) -> Schema:
+    """Eight numbers, separated by commas."""
+    pattern = f"^$|^ *{_NUMBER}( *, *{_NUMBER}){{7}} *$"
+    return {"type": "string", "description": field["description"], "default": "", "pattern": pattern}
 
 
 def _form_field(field: Schema) -> Schema:

@@ -35,6 +35,9 @@ from inversion_worker.transitions import Asked, Lease
 
 log = logging.getLogger(__name__)
 
+_BEST_PAUSE = 10
+"""A large picture is written so many times more seldom than its writing takes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
@@ -49,7 +52,7 @@ class Context:
     report_s: float = 0.1
     """Seconds between two reports of a job's progress; also the longest that a cancel waits for, beside a Step."""
     best_s: float = 1.0
-    """Seconds between two writes of the best so far with its picture, for whoever looks while the job runs."""
+    """Least seconds between two writes of the best so far with its picture, for whoever looks while the job runs."""
     meters: Meters = field(default_factory=Meters)
 
 
@@ -189,7 +192,7 @@ class Attempt:
             writer.frame(step)
             self._context.meters.frame()
         now, stopping = time.monotonic(), self._context.stopping.is_set()
-        if stopping or now - self._kept >= self._context.best_s:
+        if stopping or now - self._kept >= max(self._context.best_s, _BEST_PAUSE * writer.best_took_s):
             self._write_best(writer, progress)
         if stopping or now - self._checkpointed >= self._context.checkpoint_s:
             checkpoint = Checkpoint(step=step.index, state=step.checkpoint(), best=progress.best)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -48,6 +49,8 @@ class FrameWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"frames-{lease.job_id[:8]}")
         self._pending: deque[Future[None]] = deque()
         self._failed: set[str] = set()
+        self.best_took_s = 0.0
+        """How long the last best took to encode and store."""
 
     @property
     def failed(self) -> frozenset[str]:
@@ -114,11 +117,13 @@ class FrameWriter:
         self._store.update(self._lease, event, frames=self._stored)
 
     def _write_best(self, best: Best, image: Callable[[], Image.Image]) -> None:
+        began = time.monotonic()
         pictures: list[bytes] = []
-        self._guarded("image", lambda: pictures.append(png(image())))
+        self._guarded("image", lambda: pictures.append(png(image(), quick=True)))
         found = Found(step=best.step, code=best.code(), picture=pictures[0] if pictures else None)
         self._write(ArtifactKey.best(self._lease.job_id), found.to_bytes())
         self._store.update(self._lease, result_step=best.step)
+        self.best_took_s = time.monotonic() - began
 
     def _write_checkpoint(self, checkpoint: Checkpoint, metrics: bytes) -> None:
         self._write(ArtifactKey.metrics(self._lease.job_id), metrics)
@@ -134,8 +139,10 @@ def webp(image: Image.Image) -> bytes:
     return _encoded(image, "WEBP", quality=_WEBP_QUALITY)
 
 
-def png(image: Image.Image) -> bytes:
-    """The bytes of a picture that loses nothing."""
+def png(image: Image.Image, *, quick: bool = False) -> bytes:
+    """The bytes of a picture that loses nothing; a quick one takes a fifth of the time, and some more bytes."""
+    if quick:
+        return _encoded(image, "PNG", compress_level=1)
     return _encoded(image, "PNG")
 
 
