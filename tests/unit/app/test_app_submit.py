@@ -207,6 +207,12 @@ class TestMask:
         assert (stored.mode, stored.size) == ("L", (96, 80))
         assert (stored.getpixel((10, 10)), stored.getpixel((90, 10))) == (255, 0)
 
+    def test_0_and_1_are_black_and_white(self, service: Service) -> None:
+        mask = Image.new("L", (96, 80), 0)
+        mask.paste(1, (0, 0, 48, 80))
+        stored = self.stored(service, self.sent(service, mask))
+        assert (stored.getpixel((10, 10)), stored.getpixel((90, 10))) == (255, 0)
+
     def test_what_is_transparent_is_free(self, service: Service) -> None:
         mask = Image.new("RGBA", (96, 80), (255, 255, 255, 255))
         mask.paste((255, 255, 255, 0), (48, 0, 96, 80))
