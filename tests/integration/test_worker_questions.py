@@ -124,10 +124,10 @@ async def test_the_deadline_holds_and_nothing_is_left_of_a_late_answer(
 
     answering({LOOK: Handler(answer=slow)})
     began = time.monotonic()
-    waiting = [asyncio.create_task(asker.ask(LOOK, {}, body, 0.5)) for body in (b"one", b"two")]
+    waiting = [asyncio.create_task(asker.ask(LOOK, {}, body, 1.0)) for body in (b"one", b"two")]
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(result) for result in results] == [NobodyAnswers] * 2
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     release.set()
     await asyncio.sleep(0.3)
     assert len(answered) == 1  # nobody waited for the other one any more when its turn came
@@ -201,7 +201,7 @@ async def test_a_slow_kind_holds_no_other_up(asker: Asker, answering: Answering,
         began = time.monotonic()
         await asker.ask(LOOK, {}, b"photo", 5)
         times.append(time.monotonic() - began)
-    assert statistics.median(times) < 0.05, times  # some 2 ms where nothing else runs
+    assert statistics.median(times) < 0.5, times  # some 2 ms where nothing else runs; the slow one takes seconds
     release.set()
     await slow
 
