@@ -21,7 +21,7 @@ from inversion_pictures.reading import Limits, measure
 from inversion_worker.contract import Quad, share_inside
 
 MEMORY_BYTES = 2 * 1024**3
-"""Most address space of the decoding process: what the limits below allow needs about 0.6 GB, the rest is room."""
+"""Most address space of the decoding process: what the limits below allow needs about 1 GB, the rest is room."""
 LIMITS = Limits(
     greedy_pixels={"WEBP": 16_000_000, "AVIF": 24_000_000, "HEIF": 24_000_000, "progressive JPEG": 24_000_000}
 )
