@@ -51,6 +51,6 @@ async def faces(
         try:
             async with slots:
                 photo = await check_photo(await body.load(), (IMAGE,), settings.decode_timeout_s)
-            return Faces.of(await client.look(photo, max(0.1, until_s - time.monotonic()), tenant=tenant))
+            return Faces.of(await client.look(photo, max(1.0, until_s - time.monotonic()), tenant=tenant))
         finally:
             looks.release_on_behalf_of(request)

@@ -14,8 +14,11 @@ from app_service import LIMIT_BYTES, Service, refused, running, url_of
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 
+from inversion_app.errors import ProblemError
 from inversion_app.settings import AppSettings
+from inversion_app.uploads import crop_of
 from inversion_worker.contract import FaceInfo, JobOptions, Quad, Seen, quad_fault, share_inside
 from inversion_worker.frames import png
 from inversion_worker.transitions import encode_fields
@@ -256,6 +259,23 @@ def test_geometry_holds_for_any_four_points(quad: Quad, width: int, height: int)
         assert quad_fault(quad[::-1]) is not None  # type: ignore[arg-type]  # mirrored
         inside = share_inside(quad, 1e4, 1e4)
         assert share <= inside + 1e-6
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=9) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(ANY)
+def test_whatever_is_sent_as_a_quad_is_four_points_or_refused(value: object) -> None:
+    try:
+        options = JobOptions.model_validate({"quad": value})
+        crop_of(options)
+    except (ValidationError, ProblemError):
+        return
+    assert options.quad is None or quad_fault(options.quad) is None
 
 
 def test_how_much_of_a_quad_lies_in_the_photo() -> None:
