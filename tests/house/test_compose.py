@@ -100,6 +100,7 @@ def test_valkey_forgets_nothing() -> None:
     assert words[:3] == ["exec", "valkey-server", "-"]
     assert options["--appendonly"] == "yes"
     assert options["--maxmemory-policy"] == "noeviction"
+    assert options["--protected-mode"] == "no", "without a password it would shut our own containers out"
     assert SERVICES["valkey"]["volumes"] == ["valkey:/data"]
     assert "ports" not in SERVICES["valkey"]  # only our own containers reach it
 
