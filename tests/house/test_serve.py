@@ -87,7 +87,8 @@ def test_what_was_open_to_other_users_is_closed(tmp_path: Path) -> None:
         (options.state_dir / "artifacts" / "link").symlink_to(elsewhere)
         (options.state_dir / "valkey" / "appendonlydir").mkdir(parents=True, mode=0o755)
         (options.state_dir / "valkey" / "appendonlydir" / "a.aof").write_bytes(b"whsec_")
-        options.note_path.write_text("unix://x")
+        for path in (options.note_path, options.token_files.token, options.token_files.curl):
+            path.write_text("a secret")
         (options.state_dir / "holiday.jpg").write_bytes(b"")
         serve.keep_private(options)
         assert os.umask(0o077) == 0o077
