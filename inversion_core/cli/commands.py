@@ -71,6 +71,10 @@ COMMANDS: Mapping[str, Command | Group] = {
                 "who is badly served: reconstruction of held-out pictures by people's ratings of them",
                 "benchmark:fill_groups",
             ),
+            "faces": Command(
+                "how robust face detection is: photographs turned and darkened, pictures without a face",
+                "benchmark_faces:fill",
+            ),
             "samples": Command(
                 "KID and FID of random faces against real ones, and a sheet of 64",
                 "benchmark_samples:fill",

@@ -33,7 +33,7 @@ from tests.told import assert_bare, photos
 COMMANDS = [
     [], ["invert"], ["submit"], ["pack"], ["pack", "list"], ["pack", "show"], ["pack", "verify"], ["pack", "convert-idinvert"],
     ["pack", "use-imagenet-vgg"], ["benchmark"], ["benchmark", "speed"], ["benchmark", "quality"],
-    ["benchmark", "groups"], ["benchmark", "samples"], ["train"], ["train", "directions"],
+    ["benchmark", "groups"], ["benchmark", "samples"], ["benchmark", "faces"], ["train"], ["train", "directions"],
     ["train", "optimizer"], ["pack", "add-optimizer"], ["pack", "change"], ["pack", "use-encoder"], ["pack", "use-features"],
     ["pack", "copy"], ["pack", "extend"], ["pack", "install"], ["pack", "archive"],
 ]  # fmt: skip
