@@ -22,7 +22,7 @@ from inversion_core.pictures import load_photo
 from inversion_core.progress import progress
 
 TURNS_DEG = (0, 15, 30, 45, 60, 75, 90, 120, 150, 180, 270)
-EXPOSURES = (0.3, 0.15, 0.08, 0.05)
+EXPOSURES = (0.15, 0.05, 0.02)
 """Parts of the light, in linear terms."""
 MOST_DEG = 5.0
 """Tilt against the upright answer's up to which a crop counts as upright."""
