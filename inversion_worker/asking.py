@@ -56,11 +56,16 @@ class Asker:
         self._artifacts = artifacts
         self._bounds = bounds
 
-    async def ask(self, kind: QuestionKind, params: Mapping[str, Any], body: bytes, timeout_s: float) -> Reply:
+    async def ask(
+        self, kind: QuestionKind, params: Mapping[str, Any], body: bytes, timeout_s: float, *, stored: bool = False
+    ) -> Reply:
         """The reply of the first worker that is free.
 
         Nothing of the question is left when this returns, however it does.
 
+        Args:
+            stored: the bytes go through the artifact store, however few they are: what somebody uploaded shall be in
+                no snapshot that Redis happens to take.
         Raises:
             NobodyAnswers: no worker answers this kind, too many questions wait, or the time is over.
             JobRefused: what was asked cannot be answered; its `problem` says why.
@@ -68,7 +73,8 @@ class Asker:
         """
         question_id = uuid.uuid4().hex
         until_s = time.monotonic() + timeout_s
-        async with self._stored(question_id, body) as key:
+        least = 0 if stored else self._bounds.inline_bytes + 1
+        async with self._stored(question_id, body, least) as key:
             head = QuestionHead(
                 params=params,
                 stored=key,
@@ -83,9 +89,9 @@ class Asker:
                 await asyncio.shield(self._forget(kind, question_id))
 
     @asynccontextmanager
-    async def _stored(self, question_id: str, body: bytes) -> AsyncIterator[str | None]:
-        """Key of the artifact that holds a large body while the block lasts; None for a small one."""
-        if len(body) <= self._bounds.inline_bytes:
+    async def _stored(self, question_id: str, body: bytes, least: int) -> AsyncIterator[str | None]:
+        """Key of the artifact that holds a body of at least so many bytes while the block lasts; None for others."""
+        if len(body) < least:
             yield None
             return
         key = ArtifactKey.question(question_id)

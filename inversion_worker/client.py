@@ -294,7 +294,7 @@ class JobClient:
             tenant: whose usage it counts for; None where it is part of something else that counts.
         Raises: NobodyAnswers, JobRefused, StorageFull.
         """
-        reply = await self._asker.ask(QuestionKind.LOOK, {}, photo, timeout_s)
+        reply = await self._asker.ask(QuestionKind.LOOK, {}, photo, timeout_s, stored=True)
         if tenant is not None:
             await usage.count(self._redis, tenant, "looked")
         return Seen.model_validate(reply.result)

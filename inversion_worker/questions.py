@@ -5,6 +5,7 @@
     inversion:question:{id}      the question; it expires at its deadline, and is gone once a worker has taken it
     inversion:reply:{id}         list of one: the reply; it expires at the same deadline
 
+Neither is written to an append-only file or sent to a replica (REPL_NONE): they are nobody's business after a moment.
 All times are by Redis's own clock. Whoever takes an id whose question is gone leaves it at that: nobody waits for the
 answer any more. A worker that dies with a question loses it, and whoever asked is told so when the time is over.
 """
@@ -30,6 +31,7 @@ ASK = (
     + f"""
 if redis.call('ZCOUNT', KEYS[1], now, '+inf') == 0 then return 'nobody' end
 if redis.call('LLEN', KEYS[2]) >= tonumber(ARGV[3]) then return 'full' end
+redis.set_repl(redis.REPL_NONE)
 redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[2])
 redis.call('RPUSH', KEYS[2], ARGV[1])
 redis.call('PEXPIRE', KEYS[2], {_KEPT_MS})
@@ -49,6 +51,7 @@ return {redis.call('GETDEL', KEYS[1]), left_ms}
 
 # KEYS: reply. ARGV: the reply, for how long it is kept (ms).
 REPLY = """
+redis.set_repl(redis.REPL_NONE)
 redis.call('RPUSH', KEYS[1], ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """

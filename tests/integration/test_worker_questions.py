@@ -92,6 +92,19 @@ async def test_a_question_is_answered_and_nothing_is_left(
     assert left_in(redis, artifacts_dir) == []
 
 
+@pytest.mark.parametrize("stored", [False, True])
+async def test_the_server_writes_none_of_it_to_its_disk(
+    asker: Asker, answering: Answering, redis: Redis, tmp_path: Path, stored: bool
+) -> None:
+    answering({LOOK: Handler(answer=echo)})
+    assert (await asker.ask(LOOK, {}, b"photo of somebody", 5, stored=stored)).body == b"ydobemos fo otohp"
+    redis.set("other", "and this it writes")
+    seen = b"".join(path.read_bytes() for path in (tmp_path / "valkey").rglob("*") if path.is_file())
+    assert b"and this it writes" in seen
+    for text in (b"photo of somebody", b"ydobemos fo otohp"):
+        assert text not in seen
+
+
 async def test_where_nobody_answers_that_kind_it_is_said_at_once(
     asker: Asker, answering: Answering, redis: Redis, artifacts_dir: Path
 ) -> None:
