@@ -31,8 +31,10 @@ from inversion_worker.contract import (
     FaceInfo,
     FrameReady,
     JobCanceled,
+    JobDeleted,
     JobDone,
     JobEvent,
+    JobExpired,
     JobFailed,
     JobQueued,
     JobRecord,
@@ -132,6 +134,8 @@ class FakeJobClient:
         self.counted = Figures(queued=0, running=0, oldest_queued_s=0, webhooks=0, totals={}, workers=[])
         self.to_finish: set[str] = set()
         """Jobs that are to end with what they have found."""
+        self.last_words: dict[str, JobEvent] = {}
+        """What is still said of jobs that went before they had ended."""
         self.notes: list[str] = []
         self.sweeps = 0
         self.closed = False
@@ -291,6 +295,8 @@ class FakeJobClient:
             if self.records[job_id].status.is_final:
                 return
             await asyncio.sleep(0.01)
+        if last := self.last_words.get(job_id):
+            yield f"{index + 1}-0", last
 
     async def cancel(self, job_id: str) -> JobRecord | None:
         self._fail_if_out()
@@ -312,7 +318,7 @@ class FakeJobClient:
     async def delete(self, job_id: str) -> bool:
         self._fail_if_out()
         self.files = {key: data for key, data in self.files.items() if not key.startswith(ArtifactKey.prefix(job_id))}
-        return self.records.pop(job_id, None) is not None
+        return self._leave(job_id, JobDeleted()) is not None
 
     async def read(self, key: str) -> bytes | None:
         self._fail_if_out()
@@ -418,8 +424,16 @@ class FakeJobClient:
 
     def expire(self, job_id: str) -> None:
         """The time of `expires_at` has come."""
-        record = self.records.pop(job_id)
+        record = self._leave(job_id, JobExpired())
+        assert record is not None
         self.tombstones.add((record.tenant, job_id))
+
+    def _leave(self, job_id: str, last_word: JobEvent) -> JobRecord | None:
+        """Nothing stays of the job; those who follow one that had not ended are told so."""
+        record = self.records.pop(job_id, None)
+        if record is not None and not record.status.is_final:
+            self.last_words[job_id] = last_word
+        return record
 
     def fail(self, job_id: str) -> None:
         """There is no face in the photo."""

@@ -233,6 +233,19 @@ def test_waiting_for_one_that_fails(client: AnyClient, service: Service) -> None
         client.wait(again)
 
 
+@pytest.mark.parametrize("how", ["deleted", "expired"])
+def test_following_one_that_goes_before_its_end(client: AnyClient, service: Service, how: str) -> None:
+    inversion = client.submit(picture_bytes())
+    service.jobs.start(inversion.id)
+    kinds: list[str] = []
+    for event in client.events(inversion):
+        kinds.append(event.kind)
+        if event.kind == "started":
+            (service.jobs.expire(inversion.id) if how == "expired" else client.delete(inversion))
+    assert kinds == ["queued", "started", how]
+    assert event.is_final
+
+
 def test_good_enough(client: AnyClient, service: Service, line: Line) -> None:
     inversion = client.submit(picture_bytes())
     service.jobs.start(inversion.id)
