@@ -88,7 +88,7 @@ def test_a_loss_of_one_number_for_all_is_refused() -> None:
 
 def test_an_optimizer_that_looks_says_what_it_lacks() -> None:
     steps = invert(
-        load_pack("faces-64"), torch.zeros(1, 3, 64, 64), InvertConfig(num_steps=2, optimizer="learned-residual"),
+        load_pack("faces-64-comparison"), torch.zeros(1, 3, 64, 64), InvertConfig(num_steps=2, optimizer="learned-residual"),
         loss=lambda image_BCHW, w_BLD: image_BCHW.square().mean(dim=(1, 2, 3)),
     )  # fmt: skip
     with pytest.raises(OptionInvalid, match="looks at the pictures"):
