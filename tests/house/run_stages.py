@@ -65,9 +65,9 @@ class Image:
                     elif each.word == "WORKDIR":
                         folder = self._inside(each.rest)
                         folder.mkdir(parents=True, exist_ok=True)
-                    elif part is stage and each.word == "COPY":
+                    elif part.name == stage.name and each.word == "COPY":
                         self._copy(each, folder)
-                    elif part is stage and each.word == "RUN" and "useradd" not in each.rest:
+                    elif part.name == stage.name and each.word == "RUN" and "useradd" not in each.rest:
                         print(f"[{self.target}] {each.rest}", flush=True)
                         subprocess.run(self._moved(each.rest), shell=True, check=True, cwd=folder, env=env)
 
@@ -89,7 +89,10 @@ class Image:
             taken = self._inside(source) if instruction.from_stage else ROOT / source
             target = self._inside(last) if last.startswith("/") else folder / last
             if not taken.is_dir():
-                shutil.copy(taken, target)
+                target = target / taken.name if last.endswith("/") else target
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if taken != target.resolve():
+                    shutil.copy(taken, target)
             elif taken != target:
                 shutil.copytree(
                     taken, target, dirs_exist_ok=True, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
