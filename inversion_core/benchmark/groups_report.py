@@ -38,11 +38,12 @@ def write_report(out: Path, pack: Pack, columns: dict[str, list[float]], values:
         "rank_correlation": rho,
     }  # fmt: skip
     text = (
-        f"# {pack.name} {pack.version} by group\n\n{count} held-out pictures in thirds by rating, "
-        "pose being the degrees that a face is turned to a side. Mean (standard deviation over the pictures), in "
-        f"[-1, 1]; lower is better.\n\n{_group_table(groups, values)}\n\n"
-        "Rank correlation (Spearman) of the rating with the measure: above 0, pictures with a high rating are drawn "
-        f"worse. Within ±{_chance(count):.2f} one alone may be chance (95 %), and of many a twentieth lie outside "
+        f"# {pack.name} {pack.version} by group\n\nAre some people reconstructed less well than others? {count} "
+        "held-out pictures, split into thirds by rating; pose is by how many degrees a face is turned to the side. "
+        "Mean (standard deviation over the pictures), pixels in [-1, 1]; lower is better."
+        f"\n\n{_group_table(groups, values)}\n\n"
+        "Rank correlation (Spearman) of rating and measure. Above 0, pictures with a high rating come out worse. A "
+        f"single value within ±{_chance(count):.2f} may be chance (95 %); of many values, one in twenty lies outside "
         f"by chance.\n\n{_rho_table(rho)}\n\n"
         f"{facts_list(facts)}\n"
     )

@@ -26,17 +26,18 @@ DIGITS = {
     "descriptor": 3, "seconds": 3,
 }  # fmt: skip
 """Digits after the point in quality.md, and the order of its columns."""
-MEANING = """mean (standard deviation over the photographs)
+MEANING = """Mean (standard deviation over the photographs).
 
-- mse, psnr_signed_db: in [-1, 1], nothing rounded, the peak being the range 2
-- psnr_db, ssim: of the 8-bit pictures after rounding, peak 255; SSIM (Wang 2004) of the luma, 11 px Gaussian window
-- lpips: squeeze, v0.1, at the pack's resolution
-- identity: cosine of face embeddings with the aligned photo at the pack's resolution, both scaled up;
-  identity_photo: with the photo's own pixels
-- descriptor: distance of dlib's face descriptors to the photo's own pixels at 256 px; no training has used that network
-- seconds: wall seconds of a batch of {batch} divided by its photographs, without aligning; the first method
-  computes no loss. One photograph alone takes longer than that
-- NAME-N: the optimizer's best step of N by the loss, as the service keeps it"""
+- NAME-N: the best of N steps by the loss, which is the one that the service keeps; the first row is the start alone
+- mse, psnr_signed_db: of pictures in [-1, 1], not rounded; the peak is the range, 2
+- psnr_db, ssim: of 8-bit pictures, peak 255; SSIM (Wang 2004) of the luma, 11 px Gaussian window
+- lpips: SqueezeNet, v0.1, at the pack's resolution
+- identity: identity similarity, the cosine of two face embeddings, with the aligned photo at the pack's resolution;
+  identity_photo: with the photo's own pixels. It flatters a pack that was trained with the same network
+- descriptor: distance of dlib's face descriptors to the photo's own pixels at 256 px; lower is closer. No training has
+  used that network
+- seconds: time of a batch of {batch} divided by its photographs, without alignment. One photograph alone takes longer;
+  the start computes no loss"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ def write_report(
     table = (
         f"# Quality of {pack.name} {pack.version}\n\n{photos} photographs"
         + (f" ({len(skipped)} more could not be used)" if skipped else "")
-        + f" at {pack.resolution} px; {MEANING.format(batch=batch)}\n\n{_table(methods)}\n\n{facts_list(facts)}\n"
+        + f" at {pack.resolution} px. {MEANING.format(batch=batch)}\n\n{_table(methods)}\n\n{facts_list(facts)}\n"
     )
     out.mkdir(parents=True, exist_ok=True)
     (out / "quality.json").write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")

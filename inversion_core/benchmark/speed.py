@@ -239,7 +239,7 @@ def _of_defaults(rows: list[Row]) -> dict[str, float]:
 def _said(tried: Mapping[str, tuple[Precision, list[Trial]]]) -> str:
     """A sentence for each pack."""
     return "".join(
-        f"The engine's step of {name} is {chosen}"
+        f"The engine computes {name} in {chosen}"
         + "".join(f"; {trial.precision} was tried: {trial.verdict}" for trial in trials)
         + ".\n\n"
         for name, (chosen, trials) in tried.items()
@@ -258,13 +258,15 @@ def _table(rows: list[Row], crowds: list[Crowd], precisions: str, facts: dict[st
     ]
     worst = max(row.loss_difference for row in rows)
     defaults = "".join(
-        f"The default loops of {pack}, ours without the regulariser as in the paper and the public reference's with "
-        f"it: {part:.2f} of its time.\n\n"
+        f"With default settings the engine takes {100 * part:.0f} % of the public reference's time on {pack}: as in "
+        "the paper it has no regulariser, and the reference has one.\n\n"
         for pack, part in _of_defaults(rows).items()
     )
     return (
-        "# Speed of one iteration\n\nOne picture, forward, backward to the code, Adam. The "
-        f"losses of all loops agree within {worst:.1e} over the first {COMPARED_STEPS} steps. The plain loop has "
-        "frozen weights and the target's features computed once; the reference's has neither.\n\n"
+        "# Speed of one iteration\n\nHow long does a step take, beside the same step in plain PyTorch? One picture: "
+        "forward, backward to the code, one update of Adam. The engine is what the service runs, and `invert` the "
+        "library's loop. The plain loop has frozen weights and computes the target's features once; the public "
+        f"reference does neither. All compute the same: their losses agree within {worst:.1e} over the first "
+        f"{COMPARED_STEPS} steps.\n\n"
         + head + "\n".join(lines) + "\n\n" + defaults + precisions + crowd_table(crowds) + f"{facts_list(facts)}\n"
     )  # fmt: skip

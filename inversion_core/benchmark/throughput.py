@@ -175,9 +175,9 @@ def crowd_table(crowds: Sequence[Crowd]) -> str:
     ]
     return (
         f"## Many at once\n\n{head}" + "\n".join(lines) + "\n\nThe other loops take one image after another. The part "
-        "of the matrix rate counts each convolution as it is defined; where Winograd's algorithm is used it may pass "
-        "what the hardware could do otherwise. The part of the roofline is what the step's operations take at the "
-        "least, each at the measured rate of products or of memory, whichever takes longer.\n\n"
+        "of the matrix rate compares the operations with the speed of one large matrix product. Convolutions count as "
+        "defined, so Winograd's algorithm can pass 1. The part of the roofline compares the time with the least that "
+        "the operations could take at the measured speed of products and of memory.\n\n"
         "Where the time of one image goes:\n\n" + "\n".join(profiles) + "\n\n"
     )
 

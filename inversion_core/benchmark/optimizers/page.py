@@ -13,13 +13,17 @@ from inversion_core.benchmark.optimizers.rows import Row
 from inversion_core.benchmark.optimizers.runs import Run
 from inversion_core.benchmark.optimizers.timing import Cost
 
-MEANING = """A run counts with its lowest loss so far (equation 1), as the service keeps it. For each picture the first
-iteration whose loss is at or below what the baseline has on that picture at iteration {steps}; "fewer" is by how many
-percent that is less than {steps}, mean over the pictures with its 95 % bootstrap interval. A picture that never gets
-there counts as {never} iterations, so its part is a little below 0, and "there" says how many did. Seconds: the start
-and so many iterations, against the baseline's start and {steps}; what an optimizer costs is the median over rounds in
-which all took turns with one picture alone. "at equal seconds" is the share of the time, from 5 % of the baseline's
-whole time on, in which the median over the pictures is below the baseline's."""
+MEANING = """How many iterations and seconds does each optimizer save until it matches a baseline? A run is scored by the
+lowest loss so far (equation 1), the one that the service keeps.
+
+- fewer iterations: for each picture, the first iteration whose loss is at or below the baseline's at iteration {steps},
+  as percent saved of {steps}. Mean over the pictures, with the 95 % bootstrap interval.
+- there: the share of pictures that match the baseline. One that does not counts as {never} iterations, a saving just
+  below 0.
+- fewer seconds: the same in time, with the start. What an iteration costs is measured with one picture at a time, all
+  optimizers in turns, as the median over rounds.
+- lower at equal seconds: the share of the time in which the median loss is below the baseline's, from 5 % of the
+  baseline's whole time on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +49,7 @@ def page(content: Page) -> str:
                 if (row.against, row.tuned) == (against, tuned)]  # fmt: skip
         loss = rows[0][0].baseline_loss
         parts += [f"## Against {_kind(against, tuned)} at {steps} (median {loss:.5f})", _table(rows)]
-    parts += ["## What ran", _settings(content)]
+    parts += ["## Settings and cost", _settings(content)]
     parts += [f"![{name}]({name})" for name in content.figures]
     return "\n\n".join([*parts, facts_list(content.facts)]) + "\n"
 
