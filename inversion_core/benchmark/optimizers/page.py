@@ -13,8 +13,8 @@ from inversion_core.benchmark.optimizers.rows import Row
 from inversion_core.benchmark.optimizers.runs import Run
 from inversion_core.benchmark.optimizers.timing import Cost
 
-MEANING = """How many iterations and seconds does each optimizer save until it matches a baseline? A run is scored by the
-lowest loss so far (equation 1), the one that the service keeps.
+MEANING = """How many iterations and seconds does each optimizer save until it matches a baseline? A run is scored by
+the lowest loss so far (equation 1), the one that the service keeps.
 
 - fewer iterations: for each picture, the first iteration whose loss is at or below the baseline's at iteration {steps},
   as percent saved of {steps}. Mean over the pictures, with the 95 % bootstrap interval.
