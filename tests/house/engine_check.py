@@ -357,7 +357,7 @@ class Check:
                 with InversionClient(self.deployment.url, api_key=self.make_key()) as self.client:
                     self.wait(self.submit(STEPS))
             finally:
-                run(["docker", "rm", "--force", name])
+                run(["docker", "rm", "--force", "--volumes", name])
 
     def is_ready(self) -> bool:
         try:
