@@ -20,18 +20,17 @@ _PIXEL = (
 """A white picture of 64 x 64 px."""
 DATA_URL = "^data:[^,]*;base64,[A-Za-z0-9+/]+=*$"
 PHOTO = (
-    "The photo: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF, and HEIC where the service has the extra `heif`. Of an "
-    "animation the first frame counts, of a TIFF the first full page. Its colours are read as a colour-managed viewer "
-    "shows them."
+    "The photo: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF, or HEIC if the service has the extra `heif`. The first frame "
+    "of an animation and the first full page of a TIFF are used. Colour profiles are honoured."
 )
 MASK_TEXT = (
-    "A picture as large as the upright photo, in the photo's own coordinates: white where the face must agree with it, "
-    "black or transparent where anything goes, grey between. A mask of the values 0 and 1 means black and white. It is "
-    "cut out as the face is."
+    "An image of the size of the upright photo: white where the result must match the photo, black or transparent "
+    "where it is free, grey in between. A mask with the values 0 and 1 is read as black and white. It is cropped together "
+    "with the face."
 )
 CODE_TEXT = (
-    "A code to start from, of the same pack: (layers, dimensions), as npy, safetensors or JSON, just as `latents` was "
-    "given. What it says of its pack is checked."
+    "A code of the same pack to start from: (layers, dimensions), as npy, safetensors or JSON, in the format that "
+    "`links.latents` returns. Any pack named in it is checked."
 )
 _NUMBER = r"-?[0-9]{1,7}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,2})?"
 _EXAMPLE_OPTIONS = {"steps": 50, "optimizer": "adam", "align": False, "seed": 1}
@@ -70,7 +69,7 @@ def one_photo() -> Schema:
 
 def many_photos() -> Schema:
     """The request body of a batch."""
-    text = f"The photos, 1 to {MAX_BATCH}, in the order in which the batch has them."
+    text = f"1 to {MAX_BATCH} photos; the batch keeps their order."
     several = {"minItems": 1, "maxItems": MAX_BATCH, "type": "array", "description": text}
     return _body(
         {
@@ -119,7 +118,7 @@ def _file(description: str) -> Schema:
 
 
 def _data_url(description: str) -> Schema:
-    text = f"{description} As a data URL in base64: data:image/jpeg;base64,..."
+    text = f"{description} As a base64 data URL: data:image/jpeg;base64,..."
     return {"type": "string", "format": "data-url", "pattern": DATA_URL, "description": text}
 
 
@@ -133,7 +132,7 @@ def _code_value() -> Schema:
             {"type": "string", "format": "code-url", "pattern": DATA_URL},
             {"type": "null"},
         ],
-        "description": f"{CODE_TEXT} In JSON: its rows, the whole answer of `links.latents`, or a data URL.",
+        "description": f"{CODE_TEXT} In JSON: its rows, the whole response of `links.latents`, or a data URL.",
         "default": None,
     }
 

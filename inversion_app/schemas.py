@@ -40,94 +40,93 @@ class Answer(BaseModel):
 
 
 class PackName(Answer):
-    """The pack that a code belongs to: another pack, or another version, renders another face from it."""
+    """The pack that a code belongs to. Other packs, and other versions, render a different face from it."""
 
     name: str = Field(description="Its name.", examples=["faces-128"])
     version: str = Field(description="Its version.", examples=["1.3"])
     digest: str | None = Field(
         None,
-        description="sha256:... of the generator's weights: a code belongs to every pack of the same digest.",
+        description="sha256:... of the generator's weights. Codes work with every pack of the same digest.",
         examples=[examples.PACK_DIGEST],
     )
 
 
 class Links(Answer):
-    """Addresses of what exists by now, relative to this host."""
+    """Links to whatever exists so far, relative to this host."""
 
     self: str = Field(description="The inversion itself.")
     events: str = Field(description="Its events, as Server-Sent Events.")
-    frames: str = Field(description="The list of its frames.")
-    cancel: str | None = Field(None, description="POST; while the inversion has not ended.")
+    frames: str = Field(description="Its frames.")
+    cancel: str | None = Field(None, description="POST; present until the inversion has ended.")
     finish: str | None = Field(
-        None, description="POST; while it has not ended: it then ends with the best that it has found."
+        None, description="POST; present until it has ended. Ends it early, with the best code so far."
     )
-    retry: str | None = Field(None, description="POST; once it has failed or was canceled.")
-    batch: str | None = Field(None, description="The batch that it came in.")
-    retry_of: str | None = Field(None, description="The inversion that it repeats.")
+    retry: str | None = Field(None, description="POST; present if it failed or was canceled.")
+    batch: str | None = Field(None, description="Its batch.")
+    retry_of: str | None = Field(None, description="The inversion that this one retries.")
     animation: str | None = Field(None, description="The frames as an animated WebP.")
     strip: str | None = Field(None, description="The frames side by side, PNG or WebP.")
     metrics: str | None = Field(None, description="Loss and time of every step, JSON or CSV.")
-    aligned: str | None = Field(None, description="The crop that is inverted, PNG.")
+    aligned: str | None = Field(None, description="The crop to be inverted, PNG.")
     image: str | None = Field(None, description="The reconstruction, PNG.")
     latents: str | None = Field(None, description="The code, npy, safetensors or JSON.")
-    pasted: str | None = Field(None, description="The photo with the reconstruction in it, JPEG.")
+    pasted: str | None = Field(None, description="The photo with the reconstruction pasted in, JPEG.")
 
 
 class Inversion(Answer):
-    """One inversion, as it stands."""
+    """An inversion and its current state."""
 
-    id: str = Field(description="Names it in every address.")
-    batch: str | None = Field(None, description="Id of the batch that it came in.")
-    retry_of: str | None = Field(None, description="Id of the inversion that it repeats.")
-    status: JobStatus = Field(description="queued, running, and in the end one of the other three.")
-    step: int | None = Field(None, description="Updates done so far; none before the start code.")
-    steps: int = Field(description="Updates asked for.")
+    id: str = Field(description="Its id, used in every URL.")
+    batch: str | None = Field(None, description="Id of its batch.")
+    retry_of: str | None = Field(None, description="Id of the inversion that this one retries.")
+    status: JobStatus = Field(description="queued, then running, then one of the three final states.")
+    step: int | None = Field(None, description="Steps done so far; null before the start code is known.")
+    steps: int = Field(description="Steps requested.")
     loss: float | None = Field(None, description="Loss at `step`.")
-    best_step: int | None = Field(None, description="The step whose code, loss and picture are the result.")
+    best_step: int | None = Field(None, description="The step with the lowest loss: its code and image are the result.")
     best_loss: float | None = Field(None, description="Its loss.")
-    optimizer: str | None = Field(None, description="The one that is used; known once a worker has taken it.")
-    stopped_by: StopReason | None = Field(None, description="Which rule ended the loop of one that succeeded.")
+    optimizer: str | None = Field(None, description="The optimizer in use; known once a worker has started.")
+    stopped_by: StopReason | None = Field(None, description="Which rule ended a successful inversion.")
     result_step: int | None = Field(
         None,
-        description="The step whose code and picture `links` give: the best so far while it runs, the best in the end, "
-        "also of one that was canceled or failed on the way. Bytes that are fetched say their own in `Inversion-Step`.",
+        description="The step whose code and image `links` lead to: the best so far, also if it was canceled or "
+        "failed. Downloads state their own step in the header `Inversion-Step`.",
     )
     missing: list[MissingResult] = Field(
         default_factory=list,
-        description="Results that could not be made, although the code was found; their addresses answer "
-        "`result-failed`.",
+        description="Results that could not be created although the code was found. Their URLs answer `result-failed`.",
     )
     queue_position: int | None = Field(
-        None, description="Inversions ahead of this one, 0 when it is next; none once it runs, and in lists."
+        None, description="Number of inversions ahead of this one; 0 when it is next. Null once it runs, and in lists."
     )
-    attempts: int = Field(0, description="How often a worker has started it; more than 1 when a worker was lost.")
-    created_at: datetime = Field(description="When it was accepted.")
-    started_at: datetime | None = Field(None, description="When a worker took it first.")
-    finished_at: datetime | None = Field(None, description="When it ended, however it did.")
+    attempts: int = Field(0, description="How often a worker has started it; more than 1 if a worker was lost.")
+    created_at: datetime = Field(description="When it was submitted.")
+    started_at: datetime | None = Field(None, description="When a worker first started it.")
+    finished_at: datetime | None = Field(None, description="When it ended, whatever the outcome.")
     expires_at: datetime = Field(
-        description="When the photo and all results are deleted: `ttl` after the end; while it has not ended, when "
-        "it is given up."
+        description="When the photo and all results are deleted: `ttl` after the end. Until it has ended, the time at "
+        "which it will be given up."
     )
-    seconds: float | None = Field(None, description="Seconds of work, without the time in the queue.")
-    options: JobOptions = Field(description="As they were sent, with the defaults of those that were not.")
-    masked: bool = Field(False, description="A mask came with the photo.")
-    pack: PackName | None = Field(None, description="Known once a worker has taken the inversion.")
-    photo: PhotoSize | None = Field(None, description="Size of the upright photo; known once a worker has taken it.")
+    seconds: float | None = Field(None, description="Processing time in seconds, without the time in the queue.")
+    options: JobOptions = Field(description="The options, with defaults filled in.")
+    masked: bool = Field(False, description="Whether a mask was sent.")
+    pack: PackName | None = Field(None, description="Known once a worker has started.")
+    photo: PhotoSize | None = Field(None, description="Size of the upright photo; known once a worker has started.")
     faces: list[FaceSeen] = Field(
         default_factory=list,
-        description="Every face in the photo, the largest first; empty with `quad` or align=false: nobody looked.",
+        description="All faces in the photo, largest first. Empty with `quad` or align=false, which skip detection.",
     )
     face_index: int | None = Field(
-        None, description="Which of `faces` is inverted, from 0; none with `quad` or align=false."
+        None, description="Index into `faces` of the one that is inverted; null with `quad` or align=false."
     )
     face: FaceInfo | None = Field(
-        None, description="How many faces there are, and what is inverted; none with align=false."
+        None, description="How many faces were found, and which crop is inverted; null with align=false."
     )
     warnings: list[PhotoWarning] = Field(
-        default_factory=list, description="What may spoil the result although a face was found."
+        default_factory=list, description="What may spoil the result, although a face was found."
     )
     error: Problem | None = Field(None, description="Why it failed.")
-    links: Links = Field(description="Where everything about it is.")
+    links: Links = Field(description="Links to everything about it.")
 
     model_config = _shown(examples.INVERSION)
 
@@ -184,16 +183,16 @@ def links_of(record: JobRecord) -> Links:
 
 
 class Frame(Answer):
-    """A picture on the way."""
+    """An intermediate image."""
 
-    step: int = Field(description="The step whose code it shows.")
-    url: str = Field(description="Its address.")
+    step: int = Field(description="The step that it shows.")
+    url: str = Field(description="Its URL, relative to this host.")
 
 
 class Frames(Answer):
-    """The frames written so far, in the order of their steps."""
+    """The frames so far, ordered by step."""
 
-    frames: list[Frame] = Field(description="Rising by step.")
+    frames: list[Frame] = Field(description="Ordered by step.")
 
     model_config = _shown(examples.FRAMES)
 
@@ -205,44 +204,44 @@ class Inversions(Answer):
 
     inversions: list[Inversion] = Field(description="Newest first.")
     next: str | None = Field(
-        None, description="Address of the next page; none at the end. A page may hold fewer than asked for, even none."
+        None, description="URL of the next page; null on the last. A page may have fewer items than requested, or none."
     )
 
 
 class BatchCounts(Answer):
     """How many inversions of a batch are in each state."""
 
-    queued: int = Field(0, description="Wait.")
-    running: int = Field(0, description="A worker is at them.")
-    succeeded: int = Field(0, description="Have a result.")
-    failed: int = Field(0, description="Have an `error`.")
-    canceled: int = Field(0, description="Were stopped.")
-    deleted: int = Field(0, description="Are gone.")
+    queued: int = Field(0, description="Waiting in the queue.")
+    running: int = Field(0, description="In progress.")
+    succeeded: int = Field(0, description="Finished with a result.")
+    failed: int = Field(0, description="Ended with an `error`.")
+    canceled: int = Field(0, description="Canceled.")
+    deleted: int = Field(0, description="Deleted.")
 
 
 class BatchLinks(Answer):
-    """Addresses of a batch, relative to this host."""
+    """Links of a batch, relative to this host."""
 
     self: str = Field(description="The batch itself.")
-    cancel: str | None = Field(None, description="POST; while not all have ended.")
+    cancel: str | None = Field(None, description="POST; present until all have ended.")
 
 
 class Batch(Answer):
-    """Photos that were submitted together, as they stand."""
+    """Photos that were submitted together, and their current state."""
 
     model_config = _shown(examples.BATCH)
 
-    id: str = Field(description="Names it in every address.")
+    id: str = Field(description="Its id, used in every URL.")
     status: JobStatus = Field(
-        description="queued until one has started, running until all have ended; then failed when one has failed, else "
-        "canceled when one was canceled, else succeeded."
+        description="queued until the first has started, running until all have ended. Then failed if any failed, else "
+        "canceled if any was canceled, else succeeded."
     )
-    total: int = Field(description="Photos that it came with.")
-    counts: BatchCounts = Field(description="How many are in each state.")
-    created_at: datetime = Field(description="When it was accepted.")
-    expires_at: datetime = Field(description="When the last of its photos and results is deleted.")
-    inversions: list[Inversion | None] = Field(description="In the order of the photos; null for one that was deleted.")
-    links: BatchLinks = Field(description="Where it is.")
+    total: int = Field(description="Number of photos.")
+    counts: BatchCounts = Field(description="Number of inversions in each state.")
+    created_at: datetime = Field(description="When it was submitted.")
+    expires_at: datetime = Field(description="When the last of its photos and results will be deleted.")
+    inversions: list[Inversion | None] = Field(description="In the order of the photos; null if deleted.")
+    links: BatchLinks = Field(description="Links to the batch.")
 
     @classmethod
     def of(cls, batch: BatchRecord, records: Sequence[JobRecord | None]) -> Batch:
@@ -275,14 +274,14 @@ def _whole(counts: BatchCounts) -> JobStatus:
 
 
 class UsageTotals(Answer):
-    """What was used."""
+    """Usage totals."""
 
-    submitted: int = Field(0, description="Inversions that were accepted.")
-    succeeded: int = Field(0, description="Inversions that ended with a result.")
-    failed: int = Field(0, description="Inversions that ended without one.")
-    canceled: int = Field(0, description="Inversions that were stopped.")
-    seconds: float = Field(0.0, description="Seconds of work of the inversions that ended.")
-    looked: int = Field(0, description="Photos that were only looked at.")
+    submitted: int = Field(0, description="Inversions submitted.")
+    succeeded: int = Field(0, description="Inversions that succeeded.")
+    failed: int = Field(0, description="Inversions that failed.")
+    canceled: int = Field(0, description="Inversions that were canceled.")
+    seconds: float = Field(0.0, description="Processing time in seconds of the inversions that ended.")
+    looked: int = Field(0, description="Face look-ups (`POST /v1/faces`).")
 
 
 class Faces(Answer):
@@ -290,9 +289,9 @@ class Faces(Answer):
 
     model_config = _shown(examples.FACES)
 
-    photo: PhotoSize = Field(description="Size of the upright photo: all coordinates are pixels of it.")
+    photo: PhotoSize = Field(description="Size of the upright photo. All coordinates are pixels in it.")
     faces: list[FaceSeen] = Field(
-        description="The largest first; the option `face` counts them from 0. Empty where there is none."
+        description="Largest first; the option `face` is an index into this list. Empty if none was found."
     )
 
     @classmethod
@@ -302,26 +301,26 @@ class Faces(Answer):
 
 
 class Usage(Answer):
-    """What was used in the last days, UTC, today included."""
+    """Usage of the last days (UTC), including today."""
 
     model_config = _shown(examples.USAGE)
 
-    total: UsageTotals = Field(description="All of these days together.")
+    total: UsageTotals = Field(description="The sum over these days.")
     days: list[UsageDay] = Field(description="Oldest first.")
 
 
 class MetricsRow(Answer):
     """One step."""
 
-    step: int = Field(description="Updates done.", examples=[5])
-    loss: float | None = Field(description="None where it was not finite.", examples=[0.0412])
-    seconds: float = Field(description="Seconds of work until then.", examples=[0.21])
+    step: int = Field(description="Steps done.", examples=[5])
+    loss: float | None = Field(description="Null if it was not finite.", examples=[0.0412])
+    seconds: float = Field(description="Processing time until then, in seconds.", examples=[0.21])
 
 
 class Metrics(Answer):
     """Loss and time of every step."""
 
-    metrics: list[MetricsRow] = Field(description="From step 0 on; 0 is the start code.")
+    metrics: list[MetricsRow] = Field(description="From step 0, the start code, on.")
 
     model_config = _shown(examples.METRICS)
 
@@ -331,23 +330,23 @@ class Latents(Answer):
 
     model_config = _shown(examples.LATENTS)
 
-    shape: list[int] = Field(description="Layers and dimensions.", examples=[[12, 256]])
+    shape: list[int] = Field(description="(layers, dimensions).", examples=[[12, 256]])
     pack: PackName = Field(description="The pack that it belongs to.")
-    step: int | None = Field(None, description="Updates after which it was found.", examples=[98])
+    step: int | None = Field(None, description="The step at which it was found.", examples=[98])
     latents: list[list[float]] = Field(description="The code itself, float32.")
 
 
 class Packs(Answer):
-    """The packs that live workers have announced."""
+    """The packs that running workers offer."""
 
-    packs: list[PackInfo] = Field(description="By name and version.")
-    workers: int = Field(description="Workers alive.")
+    packs: list[PackInfo] = Field(description="Sorted by name and version.")
+    workers: int = Field(description="Number of running workers.")
 
     model_config = _shown(examples.PACKS)
 
 
 class State(Answer):
-    """That the service is up."""
+    """The state of the service."""
 
     status: str = Field(description="One word.", examples=["ok"])
 
@@ -355,9 +354,9 @@ class State(Answer):
 
 
 class Readiness(State):
-    """That inversions can be done."""
+    """Whether the service can run inversions."""
 
-    notes: list[str] = Field(description="What whoever runs the service should know; empty is best.", examples=[[]])
+    notes: list[str] = Field(description="Hints for the operator; normally empty.", examples=[[]])
 
     model_config = _shown({"status": "ready", "notes": []})
 

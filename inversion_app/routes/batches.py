@@ -45,9 +45,9 @@ async def submit(
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> JSONResponse:
-    """Take up to 64 photos with the same options: all are queued, or none where one is refused.
+    """Submit up to 64 photos with the same options. If one is refused, none is queued.
 
-    Each becomes an inversion of its own. In a form the field `image` is repeated.
+    Each photo becomes an inversion. In a form, repeat the field `image`.
 
         curl -F image=@one.jpg -F image=@two.jpg -F steps=50 http://127.0.0.1:8000/v1/batches
     """
@@ -80,7 +80,7 @@ async def _wait(client: JobClient, batch: BatchRecord, most_s: float) -> None:
 
 @router.get(
     "/{batch_id}",
-    summary="Look at a batch",
+    summary="Get a batch",
     response_model=schemas.Batch,
     responses={
         **answers.look("The batch as it stands.", schemas.Batch),
@@ -88,7 +88,7 @@ async def _wait(client: JobClient, batch: BatchRecord, most_s: float) -> None:
     },
 )
 async def look(request: Request, client: Client, settings: Settings, batch: Batch) -> Response:
-    """The status of the whole, how many are in each state, and every inversion in the order of the photos."""
+    """The overall status, the number of inversions in each state, and all inversions in the order of the photos."""
     return answers.unless_unchanged(request, await answers.batch(client, settings, batch))
 
 
@@ -96,11 +96,11 @@ async def look(request: Request, client: Client, settings: Settings, batch: Batc
     "/{batch_id}/cancel",
     summary="Cancel a batch",
     response_model=schemas.Batch,
-    response_description="The batch as it is then.",
+    response_description="The batch after the request.",
     responses=responses("batch-not-found", "batch-expired"),
 )
 async def cancel(client: Client, settings: Settings, batch: Batch) -> JSONResponse:
-    """Cancel every inversion that has not ended; those that have stay as they are."""
+    """Cancel all inversions that have not ended yet; the others keep their results."""
     for job_id in batch.jobs:
         await client.cancel(job_id)
     return await answers.batch(client, settings, batch)
@@ -111,11 +111,11 @@ async def cancel(client: Client, settings: Settings, batch: Batch) -> JSONRespon
     status_code=204,
     summary="Delete a batch",
     responses={
-        204: {"description": "Every photo and every result are gone."},
+        204: {"description": "All photos and results are deleted."},
         **responses("batch-not-found", "batch-expired"),
     },
 )
 async def delete(client: Client, batch: Batch) -> Response:
-    """Delete every inversion of the batch, and the batch, at once."""
+    """Delete the batch and all of its inversions immediately."""
     await client.delete_batch(batch)
     return Response(status_code=204)

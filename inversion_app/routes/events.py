@@ -41,10 +41,10 @@ _EVENT = {
         "event": {"type": "string", "enum": [kind.value for kind in EventKind]},
         "data": {
             "type": "string",
-            "description": "A JSON object; the examples have what each kind says.",
+            "description": "A JSON object; see the example of each kind.",
             "contentMediaType": "application/json",
         },
-        "retry": {"type": "integer", "description": "Milliseconds to wait before connecting again."},
+        "retry": {"type": "integer", "description": "Milliseconds to wait before reconnecting."},
     },
     "required": ["id", "event", "data"],
 }
@@ -56,10 +56,10 @@ _EVENT = {
     response_class=Response,
     responses={
         200: {
-            "description": "Every event so far, then each as it happens, until the inversion ends.",
+            "description": "All events so far, then new ones as they happen, until the inversion ends.",
             "content": {"text/event-stream": {"schema": _EVENT, "examples": _EXAMPLES}},
         },
-        204: {"description": "It has ended, and nothing came after `Last-Event-ID`; browsers then stop connecting."},
+        204: {"description": "The inversion has ended and there is nothing after `Last-Event-ID`. Browsers then stop."},
         **responses("inversion-not-found", "inversion-expired", "option-invalid"),
     },
 )
@@ -71,15 +71,15 @@ async def events(
         str | None,
         Header(
             pattern=r"^\d{1,20}(-\d{1,20})?$",
-            description="Replay only what came after this event.",
+            description="Send only the events after this one.",
             examples=["1763816400000-0"],
         ),
     ] = None,
 ) -> Response:
-    """`queued`, `started`, `frame`, and at the end one of `done`, `failed`, `canceled`, `expired`, `deleted`.
+    """Server-Sent Events: `queued`, `started`, `frame`, and one of `done`, `failed`, `canceled`, `expired`, `deleted`.
 
-    After a lost connection browsers send `Last-Event-ID` on their own, and nothing is missed.
-    Comments keep the connection open while there is nothing to say.
+    When browsers reconnect they send `Last-Event-ID` themselves, so no event is missed.
+    Comments keep an idle connection open.
     """
     if last_event_id is not None and record.status.is_final and await _was_last(client, record.id, last_event_id):
         return Response(status_code=204)  # an EventSource connects again after every other end

@@ -26,19 +26,19 @@ _PROBLEMS = (
 
 @router.post(
     "",
-    summary="Look at a photo",
+    summary="Detect faces",
     response_model=Faces,
-    response_description="Its faces, perhaps none.",
+    response_description="The faces, possibly none.",
     responses=responses(*_PROBLEMS),
     openapi_extra=only_photo(),
 )
 async def faces(
     request: Request, client: Client, tenant: Tenant, settings: Settings, slots: DecodeSlots, looks: LookSlots
 ) -> Faces:
-    """Find the faces in a photo, without inverting it: a worker answers at once, however long its queue is.
+    """Find the faces in a photo without inverting it. A worker answers at once, however long the queue is.
 
-    Give the number of a face as the option `face` of a submission, or its `quad`, perhaps changed, as `quad`. The photo
-    is forgotten with the answer. Where no worker has answered within a few seconds: 503, and `Retry-After`.
+    Pass the index of a face as the option `face` of a submission, or its corners, changed or not, as `quad`. The photo
+    is not kept. If no worker answers within a few seconds, the response is 503 with `Retry-After`.
 
         curl -F image=@group.jpg http://127.0.0.1:8000/v1/faces
     """

@@ -24,11 +24,11 @@ WEBP, PNG = "image/webp", "image/png"
 @router.get(
     "/frames",
     summary="List the frames",
-    response_description="The frames by now.",
+    response_description="The frames so far.",
     responses=responses("inversion-not-found", "inversion-expired"),
 )
 async def frames(record: Record) -> Frames:
-    """The steps that have a frame by now, rising, with the address of each."""
+    """The steps that have a frame so far, with the URL of each."""
     own = address(record.id)
     return Frames(frames=[Frame(step=step, url=f"{own}/frames/{step}") for step in record.frames])
 
@@ -45,11 +45,9 @@ async def frames(record: Record) -> Frames:
 async def frame(
     client: Client,
     record: Record,
-    step: Annotated[
-        int, Path(ge=0, le=MAX_STEPS, description="One of the steps that the list of frames has.", examples=[5])
-    ],
+    step: Annotated[int, Path(ge=0, le=MAX_STEPS, description="A step from the list of frames.", examples=[5])],
 ) -> Response:
-    """The picture that the code of `step` renders; 404 while there is none, and if there never will be."""
+    """The reconstruction at `step`, WebP. 404 if there is no such frame, or not yet."""
     data = await client.read(ArtifactKey.frame(record.id, step)) if step in record.frames else None
     if data is None:
         last = f"the last is of step {record.frames[-1]}" if record.frames else "there is none yet"
@@ -69,11 +67,11 @@ async def animation(
     slots: DecodeSlots,
     record: Record,
     frames: Annotated[
-        int, Query(ge=1, le=sheets.MAX_ANIMATED, description="Most frames; of more, evenly spread ones are taken.")
+        int, Query(ge=1, le=sheets.MAX_ANIMATED, description="Maximum number of frames, evenly spaced.")
     ] = 60,
-    frame_ms: Annotated[int, Query(ge=20, le=2000, description="How long each is shown, in milliseconds.")] = 80,
+    frame_ms: Annotated[int, Query(ge=20, le=2000, description="Duration of each frame in milliseconds.")] = 80,
 ) -> Response:
-    """It repeats for ever, and rests on the last frame."""
+    """An endless loop that pauses on the last frame."""
     async with slots:
         data = await to_process.run_sync(
             sheets.animation, await _read(client, settings, record, frames), frame_ms, limiter=CapacityLimiter(1)
@@ -87,7 +85,7 @@ async def animation(
     response_class=Response,
     responses={
         200: {
-            "description": "The frames by now, side by side.",
+            "description": "The frames so far, side by side.",
             "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in (PNG, WEBP)},
         },
         **PROBLEMS,
@@ -100,14 +98,14 @@ async def strip(
     slots: DecodeSlots,
     record: Record,
     frames: Annotated[
-        int, Query(ge=1, le=sheets.MAX_STRIP, description="Most frames; of more, evenly spread ones are taken.")
+        int, Query(ge=1, le=sheets.MAX_STRIP, description="Maximum number of frames, evenly spaced.")
     ] = 10,
     format: Annotated[
-        Literal["png", "webp"] | None, Query(description="Goes before `Accept`.", examples=["webp"])
+        Literal["png", "webp"] | None, Query(description="Takes precedence over `Accept`.", examples=["webp"])
     ] = None,
     accept: Accept = None,
 ) -> Response:
-    """From the start on the left to the last frame on the right: PNG by default."""
+    """All frames in a row, the start on the left. PNG by default."""
     media_type = {"png": PNG, "webp": WEBP, None: chosen(accept, (PNG, WEBP))}[format]
     kind = media_type.removeprefix("image/")
     async with slots:

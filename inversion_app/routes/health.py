@@ -11,17 +11,17 @@ from inversion_app.schemas import Readiness, State
 router = APIRouter(tags=["health"])
 
 
-@router.get("/livez", summary="Is this process alive?", response_description="It is.", responses=responses())
+@router.get("/livez", summary="Liveness check", response_description="The process is alive.", responses=responses())
 async def livez() -> State:
-    """200 as long as the process answers; asks nothing of anyone."""
+    """200 as long as this process is alive. Checks nothing else."""
     return State(status="ok")
 
 
 @router.get(
-    "/readyz", summary="Can inversions be done?", response_description="They can.", responses=responses("not-ready")
+    "/readyz", summary="Readiness check", response_description="The service is ready.", responses=responses("not-ready")
 )
 async def readyz(client: Client, settings: Settings, response: Response) -> Readiness:
-    """200 once the job server answers and a live worker has announced a loaded pack, else 503."""
+    """200 if Redis answers and a running worker has a pack loaded, else 503."""
     await client.ping()
     if not any(worker.packs for worker in await client.workers()):
         raise ProblemError(

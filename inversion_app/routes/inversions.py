@@ -56,7 +56,7 @@ MAX_PAGE = 100
     dependencies=[Depends(check_room)],
     response_model=Inversion,
     responses={
-        **answers.accepted_as("Accepted; `Location` is where to follow it.", Inversion),
+        **answers.accepted_as("Accepted. Follow it at `Location`.", Inversion),
         **responses(*UPLOAD_PROBLEMS, *_OF_ONE_PHOTO),
     },
     openapi_extra=one_photo(),
@@ -71,12 +71,11 @@ async def submit(
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> JSONResponse:
-    """Take a photo, as a form or as JSON with a data URL, with options as further fields, and queue its inversion.
+    """Submit a photo as a form, or as JSON with a data URL. Options are further fields.
 
-    The photo is checked before a job is made: format, size, and that it decodes. Options are checked
-    against the packs that live workers have announced. While no worker is alive the photo is queued
-    all the same, and the worker that takes it checks pack, optimizer and start then. JSON may have 8 MiB
-    where nobody has set another limit; larger photos come as a form.
+    The photo is validated first: format, size, and that it decodes. Options are validated against the packs
+    of the running workers. If no worker is running, the photo is queued anyway, and the worker that takes it
+    validates pack, optimizer and start. JSON bodies are limited to 8 MiB by default; use a form for larger photos.
 
         curl -F image=@face.jpg -F steps=50 -F optimizer=adam http://127.0.0.1:8000/v1/inversions
     """
@@ -112,31 +111,35 @@ async def _submitted(
     "",
     summary="List inversions",
     response_model=Inversions,
-    response_description="A page of the list.",
+    response_description="One page of inversions.",
     responses=responses("option-invalid"),
 )
 async def list_(
     client: Client,
     tenant: Tenant,
-    status: Annotated[JobStatus | None, Query(description="Only those in this state.", examples=["succeeded"])] = None,
+    status: Annotated[
+        JobStatus | None, Query(description="Only inversions in this state.", examples=["succeeded"])
+    ] = None,
     pack: Annotated[
-        str | None, Query(max_length=64, description="Only those of this pack.", examples=["faces-128"])
+        str | None, Query(max_length=64, description="Only inversions with this pack.", examples=["faces-128"])
     ] = None,
-    created_after: Annotated[Time | None, Query(description="Only those made later.", examples=[examples.TIME])] = None,
+    created_after: Annotated[
+        Time | None, Query(description="Only inversions created later.", examples=[examples.TIME])
+    ] = None,
     created_before: Annotated[
-        Time | None, Query(description="Only those made earlier.", examples=[examples.LATER])
+        Time | None, Query(description="Only inversions created earlier.", examples=[examples.LATER])
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most inversions of the page.")] = 20,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Maximum number per page.")] = 20,
     cursor: Annotated[
         str | None,
         Query(
             max_length=200,
-            description="Where the page begins: part of the `next` of the page before.",
+            description="Where the page starts; taken from `next` of the previous page.",
             examples=[examples.CURSOR],
         ),
     ] = None,
 ) -> JSONResponse:
-    """Newest first. `next` is the address of the next page, also as a `Link` header."""
+    """Newest first. `next` is the URL of the next page, also sent as a `Link` header."""
     filters = Filters(status=status, pack=pack, created_after=created_after, created_before=created_before)
     try:
         after = Place.decode(cursor) if cursor is not None else None
@@ -154,15 +157,15 @@ async def list_(
 
 @router.get(
     "/{inversion_id}",
-    summary="Look at an inversion",
+    summary="Get an inversion",
     response_model=Inversion,
     responses={
-        **answers.look("The inversion as it stands.", Inversion),
+        **answers.look("The inversion.", Inversion),
         **responses("inversion-not-found", "inversion-expired"),
     },
 )
 async def look(request: Request, client: Client, settings: Settings, record: Record) -> Response:
-    """Status, progress, times, what was seen in the photo, and links to the results that exist by now."""
+    """Status, progress, timestamps, detected faces, and links to the results that exist so far."""
     return answers.unless_unchanged(request, await answers.inversion(client, settings, record))
 
 
@@ -170,14 +173,13 @@ async def look(request: Request, client: Client, settings: Settings, record: Rec
     "/{inversion_id}/cancel",
     summary="Cancel an inversion",
     response_model=Inversion,
-    response_description="The inversion as it is then.",
+    response_description="The inversion after the request.",
     responses=responses("inversion-not-found", "inversion-expired", "already-final"),
 )
 async def cancel(client: Client, settings: Settings, record: Record) -> JSONResponse:
-    """Stop it: at once while it is queued, after the step at hand while it runs (`status` tells).
+    """Cancel it: immediately if it is queued, after the current step if it is running (see `status`).
 
-    What it has found by then stays until `expires_at`: frames, the best code and its picture. Canceling a canceled
-    inversion changes nothing.
+    Frames, the best code so far and its image are kept until `expires_at`. Canceling it again has no effect.
     """
     if (after := await client.cancel(record.id)) is None:
         raise ProblemError("inversion-not-found")
@@ -188,16 +190,16 @@ async def cancel(client: Client, settings: Settings, record: Record) -> JSONResp
 
 @router.post(
     "/{inversion_id}/finish",
-    summary="End an inversion with what it has found",
+    summary="Finish an inversion early",
     response_model=Inversion,
-    response_description="The inversion as it is then.",
+    response_description="The inversion after the request.",
     responses=responses("inversion-not-found", "inversion-expired", "already-final"),
 )
 async def finish(client: Client, settings: Settings, record: Record) -> JSONResponse:
-    """Good enough: after the step at hand it succeeds with the best code so far, `stopped_by` is `request`.
+    """Stop after the current step and succeed with the best code so far; `stopped_by` is `request`.
 
-    One that is still queued ends with its start code once a worker takes it. Finishing one that has succeeded changes
-    nothing.
+    If it is still queued, it will succeed with its start code once a worker takes it. If it has already succeeded, this
+    has no effect.
     """
     if (after := await client.finish(record.id)) is None:
         raise ProblemError("inversion-not-found")
@@ -209,12 +211,12 @@ async def finish(client: Client, settings: Settings, record: Record) -> JSONResp
 @router.post(
     "/{inversion_id}/retry",
     status_code=202,
-    summary="Repeat an inversion",
+    summary="Retry an inversion",
     dependencies=[Depends(check_room)],
     response_model=Inversion,
     responses={
         **answers.accepted_as(
-            "A new inversion of the same photo and options; `Location` is where to follow it.", Inversion
+            "A new inversion of the same photo with the same options. Follow it at `Location`.", Inversion
         ),
         **responses(
             "inversion-not-found",
@@ -240,9 +242,9 @@ async def retry(
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> JSONResponse:
-    """Queue a new inversion in the place of one that failed or was canceled; `retry_of` names the old one.
+    """Queue a new inversion with the photo and options of one that failed or was canceled.
 
-    The old one stays as it is: who was told that it failed was told the truth.
+    `retry_of` is the id of the old one, which stays unchanged.
     """
     if record.status not in (JobStatus.FAILED, JobStatus.CANCELED):
         raise ProblemError("not-retryable", f"Its status is {record.status.value}.")
@@ -262,12 +264,12 @@ async def retry(
     status_code=204,
     summary="Delete an inversion",
     responses={
-        204: {"description": "The photo and every result are gone."},
+        204: {"description": "The photo and all results are deleted."},
         **responses("inversion-not-found", "inversion-expired"),
     },
 )
 async def delete(client: Client, record: Record) -> Response:
-    """Cancel it if need be, and delete the photo, the frames, the results and the record at once."""
+    """Cancel it if necessary, and delete photo, frames, results and record immediately."""
     if not await client.delete(record.id):
         raise ProblemError("inversion-not-found")
     return Response(status_code=204)

@@ -38,7 +38,7 @@ async def get_http_meters(request: Request) -> HttpMeters:
 
 @router.get(
     "/metrics",
-    summary="Figures for Prometheus",
+    summary="Get Prometheus metrics",
     response_class=Response,
     responses={
         200: {
@@ -49,7 +49,7 @@ async def get_http_meters(request: Request) -> HttpMeters:
     },
 )
 async def metrics(client: Client, meters: Annotated[HttpMeters, Depends(get_http_meters)]) -> Response:
-    """Jobs, queue and workers of the whole service; requests of this process."""
+    """Jobs, queue and workers of the whole service; HTTP requests of this process only."""
     registry = CollectorRegistry()
     registry.register(_Shown(await client.figures()))
     text = generate_latest(registry) + generate_latest(meters.registry)

@@ -13,7 +13,7 @@ router = APIRouter(tags=["packs"])
 
 @router.get("/v1/packs", summary="List the packs", response_description="The packs.", responses=responses())
 async def packs(client: Client) -> Packs:
-    """The packs that live workers have announced, each once; empty while no worker is alive."""
+    """The packs that running workers offer; empty if no worker is running."""
     workers = await client.workers()
     found = {(pack.name, pack.version): pack for worker in workers for pack in worker.packs}
     return Packs(packs=[found[key] for key in sorted(found)], workers=len(workers))

@@ -37,14 +37,14 @@ PROBLEMS = responses(
 _TEXT = {"schema": {"type": "string"}}
 _STEP_HEADERS = {
     "Inversion-Step": {
-        "description": "Updates after which the code was found that this is, or is the picture of.",
+        "description": "The step of this code or image.",
         "schema": {"type": "integer"},
     }
 }
 _PACK_HEADERS = {
-    "Inversion-Pack": {"description": "Name of the pack that the code belongs to.", **_TEXT},
-    "Inversion-Pack-Version": {"description": "Its version.", **_TEXT},
-    "Inversion-Pack-Digest": {"description": "sha256:... of its generator's weights, where it is known.", **_TEXT},
+    "Inversion-Pack": {"description": "The pack that the code belongs to.", **_TEXT},
+    "Inversion-Pack-Version": {"description": "The pack's version.", **_TEXT},
+    "Inversion-Pack-Digest": {"description": "sha256:... of the generator's weights, if known.", **_TEXT},
 }
 
 
@@ -52,7 +52,7 @@ async def accept_lines(
     request: Request,
     accept: Annotated[
         str | None,
-        Header(max_length=1000, description="The form, by its media type and weight.", examples=["application/json"]),
+        Header(max_length=1000, description="The media types that you accept.", examples=["application/json"]),
     ] = None,
 ) -> str | None:
     """The Accept field, which may come in several lines."""
@@ -75,9 +75,9 @@ def binary(media_type: str, description: str) -> dict[int | str, dict[str, Any]]
     responses={**binary("image/png", "The crop that is inverted, PNG."), **PROBLEMS},
 )
 async def aligned(client: Client, settings: Settings, record: Record) -> Response:
-    """The face, cut out and turned as FFHQ does it, or the centre crop with align=false.
+    """The face, cropped and rotated as in FFHQ, or the centre crop with align=false.
 
-    Where it lies in the upright photo, the inversion's `face.quad` tells.
+    `face.quad` of the inversion says where the crop is in the upright photo.
     """
     data = await client.read(ArtifactKey.aligned(record.id))
     data = require(data, record, settings, "aligned")
@@ -104,14 +104,14 @@ async def image(
     slots: DecodeSlots,
     record: Record,
     format: Annotated[
-        Literal["png", "webp", "jpeg"] | None, Query(description="Goes before `Accept`.", examples=["jpeg"])
+        Literal["png", "webp", "jpeg"] | None, Query(description="Takes precedence over `Accept`.", examples=["jpeg"])
     ] = None,
     accept: Accept = None,
 ) -> Response:
-    """The picture that the best code renders: PNG by default, or what `Accept` wants, or ?format=.
+    """The reconstruction from the best code. PNG by default; choose another format by `Accept` or ?format=.
 
-    PNG and WebP are exact, JPEG is of quality 95. While it runs, and of one that was canceled or failed on the way, it
-    is the picture of the best code so far.
+    PNG and WebP are lossless, JPEG has quality 95. While the inversion runs, or if it was canceled or failed, this is
+    the best so far.
     """
     data, step = await _image(client, settings, record)
     media_type = _IMAGE_TYPES[format] if format else chosen(accept, list(_IMAGE_TYPES.values()))
@@ -125,14 +125,14 @@ async def image(
 
 @router.get(
     "/pasted",
-    summary="Get the photo with the reconstruction in it",
+    summary="Get the photo with the reconstruction pasted in",
     response_class=Response,
     responses={**binary("image/jpeg", "The upright photo, JPEG."), **PROBLEMS},
 )
 async def pasted(client: Client, settings: Settings, record: Record) -> Response:
-    """The upright photo with the reconstruction in the place of the face, its rim blended in.
+    """The upright photo with the reconstruction blended in where the face was.
 
-    There is none with align=false or paste=false.
+    Not available with align=false or paste=false.
     """
     data = await client.read(ArtifactKey.pasted(record.id)) if record.status is JobStatus.SUCCEEDED else None
     data = require(data, record, settings, "pasted")
@@ -145,8 +145,8 @@ async def pasted(client: Client, settings: Settings, record: Record) -> Response
     response_class=Response,
     responses={
         200: {
-            "description": "The W+ code of the best step: (layers, dimensions), float32; its pack stands in "
-            "the header fields, in the metadata of safetensors (`pack`, `version`, `digest`), and in JSON.",
+            "description": "The W+ code of the best step: (layers, dimensions), float32. Its pack is named in the "
+            "headers, in the safetensors metadata (`pack`, `version`, `digest`), and in JSON.",
             "headers": _PACK_HEADERS | _STEP_HEADERS,
             "content": {
                 codes.NPY: {"schema": {"type": "string", "format": "binary"}},
@@ -164,13 +164,13 @@ async def latents(
     record: Record,
     format: Annotated[
         Literal["npy", "safetensors", "json"] | None,
-        Query(description="Goes before `Accept`.", examples=["safetensors"]),
+        Query(description="Takes precedence over `Accept`.", examples=["safetensors"]),
     ] = None,
     accept: Accept = None,
 ) -> Response:
-    """The W+ code: npy by default, or what `Accept` wants, or ?format=. Any of them can be sent back as a start.
+    """The W+ code. npy by default; choose another format by `Accept` or ?format=. Each can be sent as a start code.
 
-    While it runs, and of one that was canceled or failed on the way, it is the best code so far.
+    While the inversion runs, or if it was canceled or failed, this is the best so far.
     """
     w_LD, step = await _code(client, settings, record)
     media_type = _CODE_TYPES[format] if format else chosen(accept, list(_CODE_TYPES.values()))
@@ -193,7 +193,7 @@ async def latents(
     response_class=Response,
     responses={
         200: {
-            "description": "Step, loss and seconds of work of every step so far.",
+            "description": "Loss and processing time of every step so far.",
             "content": {
                 CSV: {"schema": {"type": "string"}, "example": "step,loss,seconds\r\n0,0.0621,0.04\r\n"},
             },
@@ -208,11 +208,11 @@ async def metrics(
     settings: Settings,
     record: Record,
     format: Annotated[
-        Literal["json", "csv"] | None, Query(description="Goes before `Accept`.", examples=["csv"])
+        Literal["json", "csv"] | None, Query(description="Takes precedence over `Accept`.", examples=["csv"])
     ] = None,
     accept: Accept = None,
 ) -> Response:
-    """JSON by default, or what `Accept` wants, or ?format=. While it runs they may be half a second old."""
+    """JSON by default, CSV by `Accept` or ?format=. While the inversion runs they may lag by half a second."""
     rows = _rows(require(await client.read(ArtifactKey.metrics(record.id)), record, settings, "metrics"))
     media_type = _METRICS_TYPES[format] if format else chosen(accept, list(_METRICS_TYPES.values()))
     if media_type == CSV:

@@ -17,13 +17,13 @@ KEPT_S = 30 * 24 * 3600
 @router.post(
     "",
     status_code=204,
-    summary="Let this browser keep the key",
-    responses={204: {"description": "The key that came as `Authorization` is in a cookie now."}, **responses()},
+    summary="Log this browser in",
+    responses={204: {"description": "The key from `Authorization` is now stored in a cookie."}, **responses()},
 )
 async def begin(request: Request, caller: CurrentCaller) -> Response:
-    """For the page; programs send `Authorization` with each request instead.
+    """For the web page. Programs send `Authorization` with each request instead.
 
-    Scripts cannot read the cookie, and browsers send it to this service's own pages alone.
+    Scripts cannot read the cookie, and browsers send it only from this service's own pages.
     """
     response = Response(status_code=204)
     if caller.key_id or caller.is_local:
@@ -38,11 +38,11 @@ async def begin(request: Request, caller: CurrentCaller) -> Response:
 @router.delete(
     "",
     status_code=204,
-    summary="Let this browser forget the key",
-    responses={204: {"description": "The cookie is gone."}, **responses()},
+    summary="Log this browser out",
+    responses={204: {"description": "The cookie is deleted."}, **responses()},
 )
 async def end(request: Request, caller: CurrentCaller) -> Response:
-    """The key itself stays valid."""
+    """Deletes the cookie. The key itself stays valid."""
     response = Response(status_code=204)
     for name in (COOKIE, local_cookie(request.scope)):
         response.delete_cookie(name, httponly=True, samesite="strict")

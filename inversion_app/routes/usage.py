@@ -16,18 +16,18 @@ MAX_DAYS = 366
 
 @router.get(
     "",
-    summary="Look at the usage",
-    response_description="The usage, in all and by day.",
+    summary="Get usage",
+    response_description="Usage in total and by day.",
     responses=responses("option-invalid"),
 )
 async def usage(
     client: Client,
     tenant: Tenant,
-    days: Annotated[int, Query(ge=1, le=MAX_DAYS, description="How many days back, today included.")] = 30,
+    days: Annotated[int, Query(ge=1, le=MAX_DAYS, description="Number of days, including today.")] = 30,
 ) -> Usage:
-    """Inversions submitted and ended, and seconds of work, day by day (UTC) and in all.
+    """Number of inversions and processing time, by day (UTC) and in total.
 
-    What was used stays used: deleting an inversion changes nothing here.
+    Deleting an inversion does not change its usage.
     """
     found = await client.usage(tenant, days)
     names = UsageTotals.model_fields

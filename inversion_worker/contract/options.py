@@ -60,49 +60,47 @@ class Priority(StrEnum):
 
 
 class JobOptions(Message):
-    """What a person may choose for one inversion."""
+    """The options of an inversion."""
 
     pack: str | None = Field(
         None,
         min_length=1,
         max_length=MAX_NAME_LENGTH,
-        description="Name of a pack that a live worker announces; none takes the worker's default.",
+        description="A pack that a running worker offers. Default: the worker's default pack.",
         examples=["faces-128"],
     )
     optimizer: str | None = Field(
         None,
         min_length=1,
         max_length=MAX_NAME_LENGTH,
-        description="Name of an optimizer that the pack offers; none takes the pack's `default_optimizer`.",
+        description="An optimizer that the pack offers. Default: the pack's `default_optimizer`.",
         examples=["adam"],
     )
     start: StartKind | None = Field(
         None,
-        description="Start code; none takes the encoder where the pack has one, else the mean. `latents` is the code "
-        "sent along, and is implied by sending one.",
+        description="The start code. Default: encoder if the pack has one, else mean. `latents` is the code that you "
+        "send; sending one implies it.",
         examples=["encoder"],
     )
-    steps: int = Field(100, ge=0, le=MAX_STEPS, description="Updates after the start code; 0 returns the start itself.")
+    steps: int = Field(100, ge=0, le=MAX_STEPS, description="Optimization steps; 0 returns the start code.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the random start.")
     frame_every: int = Field(
-        5, ge=1, le=MAX_STEPS, description="A frame is written every so many steps, and at the first and the last."
+        5, ge=1, le=MAX_STEPS, description="Write a frame every N steps, and for the first and last step."
     )
-    align: bool = Field(
-        True, description="Find the face and align it as FFHQ does; false takes the centre crop as it is."
-    )
+    align: bool = Field(True, description="Detect and align the face as in FFHQ. False takes the centre crop as it is.")
     face: int | None = Field(
         None,
         ge=0,
         le=MAX_FACE,
-        description="Which face of the photo, as POST /v1/faces and the record's `faces` count them from 0; none takes "
-        "the first, which is the largest. Not with `quad` or align=false.",
+        description="Which face to invert: an index into the list of POST /v1/faces or into `faces`. Default: 0, the "
+        "largest. Not with `quad` or align=false.",
         examples=[1],
     )
     quad: Quad | None = Field(
         None,
         description=f"Corners of the crop in the upright photo, in pixels: {QUAD_TEXT}; as four points or eight "
-        "numbers (in a form, separated by commas). No face is looked for then. It must be convex, near to a square, "
-        "and overlap the photo. Not with `face` or align=false.",
+        "numbers (in a form, separated by commas). Skips face detection. The quad must be convex, nearly square, and "
+        "overlap the photo. Not with `face` or align=false.",
         examples=[[[210.0, 96.0], [208.5, 540.2], [652.7, 541.7], [654.2, 97.5]]],
     )
     focus: float | None = Field(
@@ -110,54 +108,51 @@ class JobOptions(Message):
         ge=0,
         le=MAX_FOCUS,
         allow_inf_nan=False,
-        description="How much more the middle of the face counts than hair and background: more keeps the person, and "
-        "draws the rest less exactly. 0 is the paper's loss; none takes the pack's `focus`.",
+        description="How much more the centre of the face counts than hair and background. Higher values improve "
+        "identity similarity at the expense of the rest. 0 is the paper's loss. Default: the pack's `focus`.",
         examples=[0],
     )
     target_loss: float | None = Field(
         None,
         gt=0,
         allow_inf_nan=False,
-        description="Stop at the first step whose loss is this or less.",
+        description="Stop at the first step whose loss is at most this.",
         examples=[0.02],
     )
     max_seconds: float | None = Field(
         None,
         gt=0,
         le=MAX_SECONDS,
-        description="Stop after the first step that ends so many seconds after the work began; the queue does not "
-        "count.",
+        description="Stop at the end of the step after this many seconds of processing, without the time in the queue.",
         examples=[30],
     )
     plateau_steps: int | None = Field(
         None,
         ge=1,
         le=MAX_STEPS,
-        description="Stop when the loss has not fallen by 0.1 % for so many steps.",
+        description="Stop if the loss has not fallen by 0.1 % for this many steps.",
         examples=[25],
     )
     paste: bool = Field(
         True,
-        description="Also put the reconstruction back into the photo, for `links.pasted`; needs align. False saves "
-        "the time of encoding the photo again.",
+        description="Also paste the reconstruction back into the photo (`links.pasted`); needs align. False saves the "
+        "time to encode the photo again.",
     )
     priority: Priority = Field(
         Priority.NORMAL,
-        description="A job goes before those of a lower priority, unless they came over "
-        f"{HEAD_START_S // 60} minutes earlier (for each step between the two): so none waits for ever.",
+        description=f"Each level is a head start of {HEAD_START_S // 60} minutes in the queue, so no job waits forever.",
     )
     ttl: int | None = Field(
         None,
         ge=MIN_TTL_S,
         le=MAX_TTL_S,
-        description="Seconds from the end of the inversion until photo and results are deleted; none takes the "
-        "service's default. The time in the queue does not count.",
+        description="Seconds to keep photo and results after the inversion has ended. Default: that of the service.",
         examples=[3600],
     )
     webhook: str | None = Field(
         None,
         max_length=MAX_URL_LENGTH,
-        description="http(s) address that is told of events. Without user name, password or fragment.",
+        description="URL to call on events, http or https, without user name, password or fragment.",
         examples=["https://editor.example/hooks/inversion"],
         json_schema_extra={"pattern": WEBHOOK_PATTERN},
     )
@@ -165,7 +160,7 @@ class JobOptions(Message):
         FINAL_EVENTS,
         min_length=1,
         max_length=len(EventKind),
-        description="Which events the webhook is told of; in a form, separated by commas.",
+        description="Events to send to the webhook; in a form, separated by commas.",
     )
 
     @field_validator("quad", mode="before")
