@@ -25,8 +25,8 @@ PHOTO = (
 )
 MASK_TEXT = (
     "An image of the size of the upright photo: white where the result must match the photo, black or transparent "
-    "where it is free, grey in between. A mask with the values 0 and 1 is read as black and white. It is cropped together "
-    "with the face."
+    "where it is free, grey in between. A mask with the values 0 and 1 is read as black and white. It is cropped "
+    "together with the face."
 )
 CODE_TEXT = (
     "A code of the same pack to start from: (layers, dimensions), as npy, safetensors or JSON, in the format that "

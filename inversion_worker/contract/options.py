@@ -140,7 +140,7 @@ class JobOptions(Message):
     )
     priority: Priority = Field(
         Priority.NORMAL,
-        description=f"Each level is a head start of {HEAD_START_S // 60} minutes in the queue, so no job waits forever.",
+        description=f"Each level is a head start of {HEAD_START_S // 60} minutes in the queue; no job waits forever.",
     )
     ttl: int | None = Field(
         None,
