@@ -1,4 +1,4 @@
-"""Fast StyleGAN inversion: pictures to W+ codes.
+"""Fast StyleGAN inversion: from images to W+ codes.
 
 from inversion_core import InvertConfig, invert, load_pack
 
@@ -6,7 +6,7 @@ pack = load_pack()
 for step in invert(pack, target_BCHW, InvertConfig(num_steps=50)):
     print(step.index, step.loss_B)
 
-A name is imported when it is first used, so `import inversion_core` alone does not load PyTorch.
+Names are imported on first use, so `import inversion_core` alone does not load PyTorch.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Editing codes: pure functions, code in, code out. Today: moving along a direction of the pack.
+"""Editing codes with pure functions: moving along a direction of the pack.
 
 Suffixes: B image, L style layer, D latent w.
 """
@@ -14,18 +14,19 @@ from inversion_core.packs.directions import Direction
 
 
 def move(w_BLD: Tensor, direction: Direction, strength: float | Sequence[float] | Tensor) -> Tensor:
-    """The codes moved `strength` steps along a direction: w + strength d (docs/math.md, equation 8).
+    """Move codes along a direction: w + strength d (docs/math.md, equation 8).
 
-    Nothing is clipped: `direction.spec.range` says how far pictures stay plausible. The codes given stay as they are.
+    The strength is not clipped; `direction.spec.range` is the range in which pictures stay plausible. The input is not
+    modified.
 
     Args:
         w_BLD: codes (B, L, D).
-        strength: one number for all images, or one for each (B,), in steps of `direction.spec.unit`.
+        strength: one number for all images, or one per image (B,), in units of `direction.spec.unit`.
     Returns:
-        new codes (B, L, D) of the kind and on the device of `w_BLD`.
+        new codes (B, L, D) with dtype and device of `w_BLD`.
     Raises:
-        TypeError: `direction` is a name; `pack.directions[name]` is the direction.
-        ValueError: the codes are of another pack's shape, or the strengths are not finite or not one or B.
+        TypeError: `direction` is not a Direction; look a name up with `pack.directions[name]`.
+        ValueError: the codes do not have this pack's shape, or the strengths are not finite or not 1 or B numbers.
     """
     if not isinstance(direction, Direction):
         raise TypeError(f"direction is {direction!r}; pass one of a pack, such as pack.directions['smile']")

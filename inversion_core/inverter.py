@@ -1,7 +1,7 @@
 """The inversion loop: read this first.
 
-`invert` takes a pack and pictures and yields the start, then one Step after each update of the codes
-(docs/math.md, equations 1 and 3). It writes nothing and talks to nobody.
+`invert` takes a pack and pictures. It yields the start, then one Step after each update of the codes
+(docs/math.md, equations 1 and 3). It has no side effects.
 
 Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 """
@@ -33,24 +33,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Enough to go on after a Step as if nothing had happened."""
+    """Everything needed to resume after a Step, with the same result."""
 
     index: int
     w_BLD: Tensor
     state: dict[str, Tensor]
 
     def to_bytes(self) -> bytes:
-        """A safetensors file in memory."""
+        """Serialize as safetensors."""
         tensors = {"w_BLD": self.w_BLD} | {f"state.{key}": value for key, value in self.state.items()}
         contiguous = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
         return save_tensors(contiguous, {"checkpoint": json.dumps({"index": self.index})})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Checkpoint:
-        """Read what `to_bytes` wrote.
+        """Load what `to_bytes` returned.
 
         Raises:
-            SafetensorError, KeyError, ValueError: the bytes are not such a file.
+            SafetensorError, KeyError, ValueError: the bytes are not a checkpoint.
         """
         tensors = load_tensors(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -61,12 +61,12 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One moment of an inversion; its picture, loss and code belong together."""
+    """The state of an inversion after some updates. Its code, picture and loss belong together."""
 
     index: int
-    """Updates done before it; 0 is the start."""
+    """Number of updates so far; 0 is the start."""
     terms: LossTerms
-    """The loss in its parts."""
+    """The terms of the loss."""
     w_BLD: Tensor
     image_BCHW: Tensor
     """G(w), in [-1, 1]."""
@@ -84,24 +84,24 @@ class Step:
 def invert(pack: Pack, target_BCHW: Tensor, config: InvertConfig | None = None, *, start_BLD: Tensor | None = None,
            mask_B1HW: Tensor | None = None, resume: Checkpoint | None = None, optimizer: AnyOptimizer | None = None,
            loss: Loss | None = None) -> Iterator[Step]:  # fmt: skip
-    """Invert pictures into W+ codes, yielding the start and then one Step per update.
+    """Invert pictures into W+ codes: yield the start, then one Step per update.
 
-    The iterator ends after `config.num_steps` updates, or earlier when every image's loss has become
-    infinite or NaN: divergence is a result. `BestSteps` keeps the best finite Step of each image.
+    The iterator ends after `config.num_steps` updates, or earlier if the losses of all images have become
+    infinite or NaN; divergence is not an error. `BestSteps` keeps the best finite Step of each image.
 
     Args:
         target_BCHW: pictures (B, 3, H, W) in [-1, 1], at the pack's resolution.
-        start_BLD: codes to start from, in place of `config.start`.
-        mask_B1HW: 1 where the pictures must agree; broadcast to (B, 1, H, W).
-        resume: goes on after this Step; its own Step is yielded again first, since its picture is not kept.
-        optimizer: one of your own, in place of `config.optimizer`: anything with the methods `init` and `step`
+        start_BLD: codes to start from, instead of `config.start`.
+        mask_B1HW: 1 where the result must match the picture, 0 where it is free; broadcast to (B, 1, H, W).
+        resume: continue from this checkpoint. Its own Step is yielded again first.
+        optimizer: your own optimizer, instead of `config.optimizer`: any object with the methods `init` and `step`
             of `inversion_core.optimizers.Optimizer`.
-        loss: one of your own, in place of equation 1: a function of picture and code that returns (B,), or an
-            object with the method `terms` of `InversionLoss`. Mask, focus and regulariser are then its own affair.
+        loss: your own loss, instead of equation 1: a function of pictures and codes that returns (B,), or an object
+            with the method `terms` of `InversionLoss`. It must handle mask, focus and regulariser itself.
 
     Raises:
-        OptionInvalid: the pack cannot do what `config` asks for, or `resume` belongs to another optimizer.
-        ValueError: a shape is wrong.
+        OptionInvalid: the pack does not support `config`, or `resume` is from another optimizer.
+        ValueError: a tensor has the wrong shape.
     """
     config = config or InvertConfig()
     if optimizer is None:
@@ -132,17 +132,17 @@ def _equation_1(pack: Pack, target_BCHW: Tensor, config: InvertConfig, mask_B1HW
 
 def iterate(w_BLD: Tensor, *, synthesize: Callable[[Tensor], Tensor], loss: Loss, optimizer: AnyOptimizer,
             num_steps: int, resume: Checkpoint | None = None) -> Iterator[Step]:  # fmt: skip
-    """The loop itself, for any differentiable generator: it needs no pack.
+    """The loop itself, for any differentiable generator. It needs no pack.
 
     Args:
-        w_BLD: codes to start from, (B, L, D); L = 1 for a generator that takes one w.
+        w_BLD: codes to start from, (B, L, D); L = 1 for a generator that takes a single w.
         synthesize: codes to pictures (B, C, H, W), differentiable.
-        loss: as `invert` takes it.
-        optimizer: such as `build_optimizer("adam", {"learning_rate": 0.05}, total_steps=num_steps)`.
-        num_steps: updates.
-        resume: as `invert` takes it.
+        loss: as in `invert`.
+        optimizer: for example `build_optimizer("adam", {"learning_rate": 0.05}, total_steps=num_steps)`.
+        num_steps: number of updates.
+        resume: as in `invert`.
     Raises:
-        OptionInvalid: the optimizer looks at pictures, and the loss does not give what it looks at.
+        OptionInvalid: the optimizer needs to see the pictures, and the loss does not provide them.
     """
     loss = with_terms(loss)
     state, first = optimizer.init(w_BLD), 0
@@ -165,16 +165,16 @@ def iterate(w_BLD: Tensor, *, synthesize: Callable[[Tensor], Tensor], loss: Loss
 
 
 def pixel_weights(pack: Pack, config: InvertConfig) -> Tensor | None:
-    """How much each pixel counts (1, 1, H, W); None where all count alike."""
+    """Weights of the pixels (1, 1, H, W); None if they are uniform."""
     focus = pack.focus if config.focus is None else config.focus
     return focus_map(focus, pack.resolution)[None, None].to(pack.device) if focus else None
 
 
 def start_codes(pack: Pack, target_BCHW: Tensor, config: InvertConfig) -> Tensor:
-    """The codes (B, L, D) to start from; the random ones are the same for the same seed, whatever the batch.
+    """The codes (B, L, D) to start from. Random ones depend only on the seed and the position in the batch.
 
     Raises:
-        OptionInvalid: the encoder is asked for and the pack has none.
+        OptionInvalid: the start is the encoder, and the pack has none.
     """
     kind = start_kind(pack, config)
     batch = len(target_BCHW)
@@ -192,21 +192,21 @@ def start_codes(pack: Pack, target_BCHW: Tensor, config: InvertConfig) -> Tensor
 
 
 def start_kind(pack: Pack, config: InvertConfig) -> str:
-    """Which of STARTS the pack's pictures start from."""
+    """The start, one of STARTS, that `config` selects for this pack."""
     return config.start or ("encoder" if pack.has_encoder else "mean")
 
 
 def make_optimizer(pack: Pack, config: InvertConfig, *, has_code: bool = False) -> AnyOptimizer:
     """The optimizer that `config` names, with the pack's settings and a schedule over `config.num_steps`.
 
-    A learning rate that was chosen is taken as it is: the pack's schedule was tuned for the pack's rate, and who names
-    a rate (the paper's Adam has 0.01) means just that. A resumed run follows the schedule of its own `num_steps`.
-    Where a pack has settings by start, or weights of a learned optimizer, those for the start are taken.
+    A learning rate in `config` is used as it is, without the pack's schedule, which was tuned for the pack's own rate.
+    A resumed run follows the schedule for its own `num_steps`. If settings or learned weights depend on the start,
+    those for this start are used.
 
     Args:
-        has_code: the start is a code handed in; to an optimizer that is like an encoder's.
+        has_code: the start is a code passed in, which is treated like an encoder's.
     Raises:
-        OptionInvalid: the pack does not offer it, or it takes no learning rate and one is given.
+        OptionInvalid: the pack does not offer the optimizer, or it takes no learning rate and one is given.
     """
     name = config.optimizer or pack.default_optimizer
     if name not in pack.optimizers or name not in {*OPTIMIZERS, *DESIGNS}:
@@ -231,13 +231,13 @@ def _make_learned(pack: Pack, config: InvertConfig, name: str, start: str) -> An
 
 
 class BestSteps:
-    """The best finite Step of each image so far: more steps never make the kept result worse."""
+    """Keeps the best finite Step of each image, so more steps never make the result worse."""
 
     def __init__(self) -> None:
         self.index_B: Tensor | None = None
 
     def update(self, step: Step) -> None:
-        """Take from `step` each image whose loss is finite and lower than its best."""
+        """Take each image of `step` whose loss is finite and lower than its best so far."""
         loss_B = step.loss_B
         finite_B = loss_B.isfinite()
         if self.index_B is None:
@@ -307,10 +307,10 @@ def _detached(terms: LossTerms) -> LossTerms:
 
 
 def restored(optimizer: AnyOptimizer, w_BLD: Tensor, checkpoint: Checkpoint) -> tuple[tuple[Any, ...], int, Tensor]:
-    """Optimizer state, index and codes of a checkpoint; `w_BLD` tells shape and device.
+    """Optimizer state, index and codes of a checkpoint; `w_BLD` gives shape and device.
 
     Raises:
-        OptionInvalid: it belongs to another batch or another optimizer.
+        OptionInvalid: the checkpoint is from another batch or another optimizer.
     """
     if checkpoint.w_BLD.shape != w_BLD.shape:
         raise OptionInvalid(

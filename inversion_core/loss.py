@@ -1,4 +1,4 @@
-"""The inversion loss of equation 1, each image on its own, and its three optional parts.
+"""The inversion loss (docs/math.md, equations 1 and 2), computed per image.
 
 Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 """
@@ -17,27 +17,27 @@ from inversion_core.models import PerceptualNetwork
 PERCEPTUAL_WEIGHT = 5e-5
 """lambda_vgg of equation 1, for VGG-16's relu4_3."""
 REGULARISER_WEIGHT = 2.0
-"""What IDInvert's public code gives its in-domain regulariser; the paper leaves that out."""
+"""Weight of the in-domain regulariser in IDInvert's public code; the paper does not use one."""
 FOCUS_CENTRE = (0.0, 0.15)
-"""x and y of what makes a person, from -1 to 1 over a picture that is aligned as FFHQ is: the nose."""
+"""x and y of the nose in an FFHQ-aligned picture, from -1 to 1: the centre of the focus."""
 FOCUS_WIDTH = 0.4
-"""Standard deviation of the bell around it, in the same units: eyes and mouth lie within one."""
+"""Standard deviation of the focus, in the same units; it covers eyes and mouth."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossTerms:
-    """The parts of the loss, unweighted, each (B,)."""
+    """The unweighted terms of the loss, each (B,)."""
 
     pixel_B: Tensor
-    """Mean square difference of the pictures, in [-1, 1]; with a focus the weighted mean."""
+    """Mean squared difference of the pictures in [-1, 1], weighted if there is a focus."""
     perceptual_B: Tensor
-    """Mean square difference of their features."""
+    """Mean squared difference of their features."""
     regulariser_B: Tensor | None
-    """Mean square distance of w from E(G(w)), None where it is not asked for."""
+    """Mean squared distance between w and E(G(w)); None if it is off."""
     perceptual_weight: float
     regulariser_weight: float
     masked_BCHW: Tensor | None = field(default=None, repr=False)
-    """The picture as it was compared, for whoever looks; a Step keeps neither this nor its features."""
+    """The picture after masking, for optimizers that see it. A Step keeps neither this nor the features."""
     features_BCHW: Tensor | None = field(default=None, repr=False)
 
     @property
@@ -48,30 +48,30 @@ class LossTerms:
 
 
 class TermsLoss(Protocol):
-    """A loss that tells its parts."""
+    """A loss with separate terms."""
 
     def terms(self, image_BCHW: Tensor, w_BLD: Tensor | None = None) -> LossTerms:
-        """The parts, each (B,), differentiable in both arguments."""
+        """The terms, each (B,), differentiable in both arguments."""
         ...
 
 
 Loss = TermsLoss | Callable[[Tensor, Tensor], Tensor]
-"""What the loop takes: an object with `terms`, or a function of pictures (B, C, H, W) and codes (B, L, D) to (B,)."""
+"""An object with `terms`, or a function from pictures (B, C, H, W) and codes (B, L, D) to (B,)."""
 
 
 def with_terms(loss: Loss) -> TermsLoss:
-    """A loss that tells its parts; all of a plain function's is its pixel term."""
+    """Wrap a plain function, whose value becomes the pixel term; other losses are returned as they are."""
     return FunctionLoss(loss) if not hasattr(loss, "terms") else cast(TermsLoss, loss)
 
 
 class FunctionLoss:
-    """A function of pictures and codes as the loop's loss."""
+    """Turns a function of pictures and codes into a loss."""
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
         self._function = function
 
     def terms(self, image_BCHW: Tensor, w_BLD: Tensor | None = None) -> LossTerms:
-        """Raises ValueError where the function's result is not one number for each image."""
+        """Raises ValueError if the function does not return one number per image."""
         assert w_BLD is not None
         total_B = self._function(image_BCHW, w_BLD)
         if total_B.shape != (len(image_BCHW),):
@@ -86,17 +86,17 @@ class FunctionLoss:
 
 
 class InversionLoss:
-    """Loss against fixed targets, whose features are computed once, here.
+    """Loss against fixed targets; their features are computed once.
 
     Args:
-        target_BCHW: pictures to be inverted, in [-1, 1].
+        target_BCHW: pictures to invert, in [-1, 1].
         features: F, picture to features.
         perceptual_weight: lambda_vgg.
-        mask_B1HW: 1 where the pictures must agree, 0 where anything goes; multiplies both pictures before
-            either term, as IDInvert's semantic diffusion does.
-        weight_B1HW: how much each pixel counts in the pixel term, see `focus_map`; 1 on the mean.
-        encode: E, for the in-domain regulariser; not needed where its weight is 0.
-        target_features_BCHW: F of the (masked) targets, where they are known already.
+        mask_B1HW: 1 where the pictures must match, 0 where the result is free. Both pictures are multiplied by it
+            before either term, as in IDInvert's semantic diffusion.
+        weight_B1HW: weights of the pixel term with mean 1, see `focus_map`.
+        encode: E, for the in-domain regulariser; not needed if its weight is 0.
+        target_features_BCHW: F of the (masked) targets, if already computed.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class InversionLoss:
         """Compare pictures with the targets; `w_BLD` are their codes, for the regulariser.
 
         Raises:
-            ValueError: the regulariser is on and there are no codes.
+            ValueError: the regulariser is on and `w_BLD` is missing.
         """
         masked_BCHW = self._masked(image_BCHW)
         features_BCHW = self._features(masked_BCHW)
@@ -141,7 +141,7 @@ class InversionLoss:
         )
 
     def __call__(self, image_BCHW: Tensor, w_BLD: Tensor | None = None) -> Tensor:
-        """The whole loss, (B,)."""
+        """The total loss, (B,)."""
         return self.terms(image_BCHW, w_BLD).total_B
 
     def _masked(self, image_BCHW: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ class InversionLoss:
 
 
 def mean_square(x_BCHW: Tensor, weight_B1HW: Tensor | None = None) -> Tensor:
-    """(B,). Channel by channel: one sum of all would depend, in its last digit, on how many threads share it."""
+    """(B,). Summed per channel first: a single sum would depend, in its last digit, on the number of threads."""
     square_BCHW = x_BCHW.square()
     if weight_B1HW is not None:
         square_BCHW = square_BCHW * weight_B1HW  # of weights 1 the result is the same to the last bit
@@ -165,15 +165,14 @@ def mean_square(x_BCHW: Tensor, weight_B1HW: Tensor | None = None) -> Tensor:
 
 
 def pixel_centres(side_px: int, device: torch.device | None = None) -> Tensor:
-    """Where the pixels of a row or column lie, (side_px,), from -1 to 1 over the picture."""
+    """Positions of the pixels in a row or column, (side_px,), from -1 to 1 over the picture."""
     return (2 * torch.arange(side_px, device=device) + 1) / side_px - 1
 
 
 def focus_map(focus: float, side_px: int) -> Tensor:
-    """Weights (H, W) of pixels, 1 on the mean: the face's middle counts 1 + `focus` times as much as the rim.
+    """Pixel weights (H, W) of mean 1: the centre of the face counts 1 + `focus` times as much as the border.
 
-    A face recogniser looks at eyes, nose and mouth; to a mean over all pixels hair and background, of which there is
-    more, are as dear (docs/math.md, equation 2).
+    Identity is in the eyes, nose and mouth, but most pixels are hair and background (docs/math.md, equation 2).
     """
     at_S = pixel_centres(side_px)
     x_S, y_S = (-0.5 * ((at_S - centre) / FOCUS_WIDTH).square() for centre in FOCUS_CENTRE)

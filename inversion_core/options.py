@@ -1,4 +1,4 @@
-"""What a person may choose for an inversion. It needs no PyTorch, so a command line can show it at once."""
+"""Options of an inversion. Without PyTorch, so that the command line starts quickly."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ STARTS = ("encoder", "mean", "random")
 
 @dataclass(frozen=True, kw_only=True)
 class InvertConfig:
-    """What a person may choose for an inversion."""
+    """Options of an inversion."""
 
     num_steps: int = 100
-    """Updates after the start code; 0 returns the start itself."""
+    """Number of updates; 0 returns the start code."""
     optimizer: str | None = None
-    """Name of an optimizer that the pack offers; None takes the pack's default."""
+    """An optimizer that the pack offers. None: the pack's default."""
     learning_rate: float | None = None
-    """Step size, the same at every step; None takes what the pack records for this optimizer, with its schedule.
-    A learned optimizer takes none: its weights were trained with their own."""
+    """Constant learning rate of a classic optimizer. None: the pack's rate and schedule for it.
+    Learned optimizers do not accept one."""
     start: str | None = None
-    """One of "encoder", "mean" (w_avg), "random" (a mapped z); None: the encoder if the pack has one, else the mean."""
+    """"encoder", "mean" (w_avg) or "random" (a mapped z). None: the encoder if the pack has one, else the mean."""
     seed: int = 0
-    """Seed of the random start."""
+    """Seed for the random start."""
     regulariser_weight: float = 0.0
     """Weight of the in-domain regulariser; IDInvert's public code uses 2.0, the paper 0."""
     focus: float | None = None
-    """How much more the middle of the face counts than the rim, in the pixel term; 0: equation 1 as the paper has it.
-    None takes what the pack records."""
+    """How much more the centre of the face counts than the border, in the pixel term. 0: the paper's equation 1.
+    None: the pack's focus."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 0:
@@ -46,6 +46,6 @@ class InvertConfig:
 
 
 def check_focus(focus: float, error: type[Exception] = ValueError) -> None:
-    """Raise `error` where that is no focus."""
+    """Raise `error` unless `focus` is valid."""
     if not 0 <= focus <= MAX_FOCUS:
         raise error(f"focus is {focus}; it must be from 0 to {MAX_FOCUS:g}")

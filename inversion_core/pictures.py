@@ -1,4 +1,4 @@
-"""Photos in, pictures out: every byte that comes from outside passes `load_photo`.
+"""Reading photos and writing pictures. Every file from outside goes through `load_photo`.
 
 Tensors are float32 in [-1, 1]; shapes: B image (always 1 here), C channel (RGB), H, W pixels.
 """
@@ -25,12 +25,12 @@ _ERRORS = {kind.slug: kind for kind in (PictureInvalid, PictureTooLarge, Picture
 def load_photo(source: str | Path | bytes | BinaryIO, limits: Limits = PHOTO) -> Image.Image:
     """Read a picture as upright 8-bit sRGB with nothing but pixels; of an animation, the first frame.
 
-    Its colours are what a colour-managed viewer shows; what is transparent lies on white. What is taken, and how:
+    Colours are those of a colour-managed viewer; transparent areas become white. For the supported formats see
     `inversion_pictures/reading.py`.
 
     Args:
-        source: a path, the bytes of a file, or a binary stream that is read from where it stands.
-        limits: the sizes that are taken.
+        source: a path, bytes, or a binary stream, which is read from its current position.
+        limits: the accepted sizes.
     Raises:
         PictureUnsupported: none of the formats taken, judged by content and not by name.
         PictureTooSmall: a side under `limits.min_side_px`.
@@ -63,7 +63,7 @@ def to_tensor(image: Image.Image) -> Tensor:
 def to_image(image_CHW: Tensor) -> Image.Image:
     """A (3, H, W) tensor in [-1, 1] as an RGB picture; values outside are clipped, NaN becomes mid-grey.
 
-    A (1, 3, H, W) batch of one is taken too.
+    A batch of one, (1, 3, H, W), works too.
     """
     if image_CHW.ndim == 4 and len(image_CHW) == 1:
         image_CHW = image_CHW[0]
@@ -74,7 +74,7 @@ def to_image(image_CHW: Tensor) -> Image.Image:
 
 
 def grid(images: Sequence[Image.Image], columns: int, gap_px: int = 2) -> Image.Image:
-    """Pictures of one size, row by row, on white with gaps between them."""
+    """A grid of pictures of the same size on white, filled row by row."""
     sizes = {image.size for image in images}
     if len(sizes) != 1 or columns < 1:
         raise ValueError(
@@ -92,7 +92,7 @@ def grid(images: Sequence[Image.Image], columns: int, gap_px: int = 2) -> Image.
 
 
 def strip(images: Sequence[Image.Image], gap_px: int = 2) -> Image.Image:
-    """Pictures of one size side by side, with small white gaps."""
+    """Pictures of the same size side by side, with small white gaps."""
     return grid(images, columns=max(len(images), 1), gap_px=gap_px)
 
 

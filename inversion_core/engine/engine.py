@@ -1,4 +1,4 @@
-"""Many inversions at once on one device. Start here.
+"""Runs many inversions at once on one device. Start here.
 
     with Engine() as engine:
         for step in engine.submit(Request(pack=pack, target_CHW=target_CHW)):
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Engine:
-    """Safe for threads. `close` it, or use it as a context."""
+    """Runs requests in one batch. Thread-safe. Call `close`, or use it as a context manager."""
 
     def __init__(self, config: EngineConfig | None = None) -> None:
         self._config = config or EngineConfig()
@@ -39,14 +39,14 @@ class Engine:
 
     @property
     def slots(self) -> int:
-        """Requests that are computed at the same time."""
+        """How many requests run at the same time."""
         return self._config.slots
 
     def submit(self, request: Request) -> Ticket:
-        """Put a request in line; its Steps come from the ticket.
+        """Queue a request; iterate over the ticket for its Steps.
 
         Raises:
-            EngineFull: too many wait already; try again later.
+            EngineFull: too many requests are queued; try again later.
             EngineClosed: the engine was closed.
             OptionInvalid: the pack cannot do what is asked for.
         """
@@ -64,7 +64,7 @@ class Engine:
         return ticket
 
     def close(self) -> None:
-        """Stop after the iteration that is under way; whatever has not ended gets EngineClosed."""
+        """Stop after the current iteration. Unfinished requests raise EngineClosed."""
         with self._changed:
             self._is_closed = True
         self._wake()

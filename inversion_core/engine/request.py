@@ -1,4 +1,4 @@
-"""What a caller hands in: one picture and what to do with it.
+"""A request to the engine: one picture and its options.
 
 Suffixes: L style layer, D latent w, C channel, H W height and width; 1 a batch of one.
 """
@@ -19,25 +19,25 @@ from inversion_core.packs.pack import check_values
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Request:
-    """One inversion; it ends as `invert` would with the same arguments, or earlier by a stop rule."""
+    """One inversion. The result is that of `invert` with the same arguments, unless a stop rule ends it earlier."""
 
     pack: Pack
     target_CHW: Tensor
-    """Picture in [-1, 1], at the pack's resolution."""
+    """Picture in [-1, 1] at the pack's resolution."""
     config: InvertConfig = field(default_factory=InvertConfig)
     rules: StopRules = field(default_factory=StopRules)
     start_LD: Tensor | None = None
-    """Code to start from, in place of `config.start`."""
+    """Code to start from, instead of `config.start`."""
     mask_HW: Tensor | None = None
-    """1 where the pictures must agree, 0 where anything goes."""
+    """1 where the result must match the picture, 0 where it is free."""
     resume: Checkpoint | None = None
-    """Goes on after this Step of a batch of one; its own Step comes again first."""
+    """Continue from this checkpoint of a batch of one. Its own Step comes again first."""
     losses_before: Sequence[tuple[int, float]] = ()
-    """Index and loss of the Steps before `resume`; the plateau rule goes on from them."""
+    """Index and loss of the Steps before `resume`, for the plateau rule."""
     frame_every: int | None = 1
-    """A frame at each so many updates, at the first Step and at the last; None: no frames."""
+    """Make a frame every N updates, and at the first and last Step. None: no frames."""
     priority: int = 0
-    """A step higher is like having come `EngineConfig.aging_s` earlier."""
+    """Each level is a head start of `EngineConfig.aging_s` in the queue."""
 
     def __post_init__(self) -> None:
         side = self.pack.resolution
@@ -54,5 +54,5 @@ class Request:
             raise OptionInvalid(f"frame_every is {self.frame_every}; it must be 1 or more, or None")
 
     def wants_frame(self, index: int, *, is_last: bool) -> bool:
-        """Whether the Step after `index` updates has a frame."""
+        """Whether the Step after `index` updates should have a frame."""
         return self.frame_every is not None and (is_last or index % self.frame_every == 0)

@@ -1,4 +1,4 @@
-"""What a caller gets back: its Steps, one after another, and the way to stop them.
+"""What the engine returns for a request: an iterator over its Steps that can be canceled.
 
 Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 """
@@ -21,22 +21,22 @@ from inversion_core.optimizers import state_tensors
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageStep:
-    """A Step of one image; loss, code and picture belong together. May be read from any thread, at any time.
+    """A Step of one image. Its loss, code and picture belong together. Safe to read from any thread.
 
-    It is a row of its batch, which it keeps in memory, and nothing is copied before somebody asks for it.
+    It is a view of its batch, which it keeps in memory; nothing is copied until it is used.
     """
 
     index: int
-    """Updates done before it; 0 is the start."""
+    """Number of updates so far; 0 is the start."""
     loss: float
     pixel: float
-    """The loss's pixel term, with the focus where there is one."""
+    """The pixel term of the loss, weighted if there is a focus."""
     perceptual: float
-    """Its perceptual term, unweighted."""
+    """The perceptual term, unweighted."""
     reason: StopReason | None
-    """Why it is the last one; None while more are to come, and for one after which the request is canceled."""
+    """Why this is the last Step; None for others, and if the request was canceled after it."""
     frame_HWC: Tensor | None
-    """The picture as bytes (uint8, RGB), in memory of the host; None where the request wants no frame here."""
+    """The picture (uint8, RGB) in host memory; None if the request wants no frame here."""
     image_row: int
     cohort_row: int
     w_BLD: Tensor
@@ -53,20 +53,20 @@ class ImageStep:
         return self.image_BCHW[self.image_row]
 
     def checkpoint(self) -> Checkpoint:
-        """Enough to go on after this Step; the same as that of `invert` for a batch of one."""
+        """Everything needed to resume after this Step; the same as that of `invert` for a batch of one."""
         row = slice(self.cohort_row, self.cohort_row + 1)
         tensors = {name: value[row] for name, value in state_tensors(self.state).items()}
         return Checkpoint(index=self.index, w_BLD=self.w_BLD[row], state=tensors)
 
 
 class Ticket(Iterator[ImageStep]):
-    """Iterate over it for the Steps; it waits for the next. As a context it cancels what is left at its end."""
+    """An iterator that waits for the next Step. As a context manager it cancels the request on exit."""
 
     def __init__(self, *, depth: int, wake: Callable[[], None]) -> None:
-        """`depth` Steps are kept for a caller who does not take them, then its request waits; `wake` tells it."""
+        """Buffers up to `depth` Steps; then the request pauses. `wake` is called when there is room again."""
         self.is_canceled = False
         self.reason: StopReason | None = None
-        """Why it ended; None while it runs and after an error."""
+        """Why it ended; None while it is running and after an error."""
         self._depth, self._wake = depth, wake
         self._steps: deque[ImageStep] = deque()
         self._error: Exception | None = None
@@ -74,7 +74,7 @@ class Ticket(Iterator[ImageStep]):
         self._changed = Condition()
 
     def __next__(self) -> ImageStep:
-        """Raises: whatever ended this request, once its Steps are taken."""
+        """Raises the error that ended this request, after its remaining Steps."""
         with self._changed:
             self._changed.wait_for(lambda: self._steps or self._is_ended)
             if not self._steps:
@@ -88,7 +88,7 @@ class Ticket(Iterator[ImageStep]):
         return step
 
     def cancel(self) -> None:
-        """End it between two steps, and without waiting; Steps that are already there can still be taken."""
+        """Stop after the current step. Returns at once; Steps that are already there can still be read."""
         self.is_canceled = True
         self._wake()
 

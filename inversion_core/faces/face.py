@@ -1,4 +1,4 @@
-"""What is known of one face in a photo."""
+"""A detected face."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from inversion_core.faces.frame import Floats, ffhq_quad
 
 
 class FaceWarning(StrEnum):
-    """What may spoil a result although a face was found. The values never change, so programs may test them."""
+    """What may spoil a result although a face was found. The values are stable."""
 
     CUT_BY_BORDER = "cut-by-border"
 
     @property
     def sentence(self) -> str:
-        """What it means and what to do, for a person."""
+        """What it means and what to do, as a sentence."""
         return SENTENCES[self]
 
 
@@ -26,31 +26,31 @@ SENTENCES = {
 
 
 CUT_PART = 0.05
-"""Part of its box, which ends at brows, ears and chin, by which a face may leave the photo and count as whole."""
+"""Share of the box that may be outside the photo without a warning. The box ends at brows, ears and chin."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Face:
-    """One face. Left and right are as the upright face is seen, not the person's. Coordinates are the photo's."""
+    """One face, in coordinates of the photo. Left and right are the viewer's, with the face upright."""
 
     box: tuple[float, float, float, float]
-    """Left, top, right, bottom; it may leave the photo where the face does."""
+    """Left, top, right, bottom; may extend beyond the photo."""
     landmarks: Floats
     """(5, 2): left eye, right eye, nose, left and right corner of the mouth."""
     score: float
-    """How sure the detector is, from 0 to 1."""
+    """Confidence of the detector, 0 to 1."""
     warnings: tuple[FaceWarning, ...] = ()
     """What may spoil a result."""
 
     def seen_in(self, size: tuple[int, int]) -> Face:
-        """The same with the warnings that a photo of this size gives rise to."""
+        """The same face with the warnings that apply in a photo of this size."""
         left, top, right, bottom = self.box
         beyond = max(max(-left, right - size[0]) / (right - left), max(-top, bottom - size[1]) / (bottom - top))
         return replace(self, warnings=(FaceWarning.CUT_BY_BORDER,) if beyond > CUT_PART else ())
 
     @property
     def area(self) -> float:
-        """Square pixels of the box."""
+        """Area of the box in square pixels."""
         return (self.box[2] - self.box[0]) * (self.box[3] - self.box[1])
 
     @property

@@ -1,4 +1,4 @@
-"""From a photo to its faces, and to the aligned crop of the largest, in one call each."""
+"""Find the faces in a photo, and crop the largest."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from inversion_core.faces.face import Face
 
 
 def find_faces(image: Image.Image, detector: FaceDetector | None = None) -> list[Face]:
-    """All faces of an RGB photo, turned ones too, the largest first: that is the one that is taken.
+    """Detect all faces in an RGB photo, including rotated ones, largest first.
 
     Args:
-        image: any size; of a large photo a small copy is searched.
-        detector: one of yours, or none for one that is loaded at the first call and shared by all threads.
+        image: any size; large photos are searched at reduced size.
+        detector: your own detector. None: a shared one, loaded at the first call.
     """
     return (detector or _shared_detector()).detect(image)
 
 
 def find_and_align(image: Image.Image, out_px: int, detector: FaceDetector | None = None) -> tuple[Aligned, int]:
-    """Set the largest face of an RGB photo upright and frame it as FFHQ does; also say how many faces there are.
+    """Crop the largest face, upright and as in FFHQ; also return the number of faces.
 
     Args:
-        image: as `find_faces` takes it; the crop is cut from the original.
-        out_px: side of the aligned picture.
-        detector: as `find_faces` takes it.
+        image: as in `find_faces`; the crop is made at full resolution.
+        out_px: side of the crop.
+        detector: as in `find_faces`.
     Raises:
-        NoFaceFound: nothing that looks like a face.
+        NoFaceFound: there is no face.
     """
     faces = find_faces(image, detector)
     if not faces:
@@ -40,7 +40,7 @@ def find_and_align(image: Image.Image, out_px: int, detector: FaceDetector | Non
 
 
 def no_face_found(image: Image.Image) -> NoFaceFound:
-    """The error for a photo in which `find_faces` found none. It names no option: each front end adds its own."""
+    """The error for a photo without a face. It names no option, because each front end adds its own."""
     least_px = max(SMALLEST_FACE_PX, round(SMALLEST_FACE_PX * max(image.size) / CLOSE_LOOK_PX))
     return NoFaceFound(
         f"No face was found in this photo of {image.width}x{image.height} px. Use one with an uncovered face "

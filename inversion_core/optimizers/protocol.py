@@ -1,4 +1,4 @@
-"""What an optimizer is, and how its state is kept.
+"""The interface of optimizers, and how their state is saved.
 
 Suffixes: B image, L style layer, D latent w.
 """
@@ -10,19 +10,19 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from torch import Tensor
 
 State = NamedTuple
-"""A state is a NamedTuple of tensors, batch first: rows can be taken out, put in and written to a file."""
+"""A NamedTuple of tensors, batch first, so that rows can be extracted, inserted and saved."""
 S = TypeVar("S", bound=tuple[Any, ...])
 
 
 class Optimizer(Protocol[S]):
-    """init / step, as in optimistix: no hidden state, and no image ever sees another."""
+    """Two pure functions, as in optimistix: no hidden state, and images do not affect each other."""
 
     def init(self, w_BLD: Tensor) -> S:
-        """State before the first update of the codes (B, L, D)."""
+        """The state before the first update of the codes (B, L, D)."""
         ...
 
     def step(self, w_BLD: Tensor, grad_BLD: Tensor, state: S) -> tuple[Tensor, S]:
-        """One update: new codes and new state; the arguments stay as they are."""
+        """One update: returns new codes and new state, and does not modify its arguments."""
         ...
 
 
@@ -32,10 +32,10 @@ def state_tensors(state: tuple[Any, ...]) -> dict[str, Tensor]:
 
 
 def restore_state(like: S, tensors: dict[str, Tensor]) -> S:
-    """Put named tensors back into a state of the same kind as `like`.
+    """Rebuild a state of the type of `like` from named tensors.
 
     Raises:
-        ValueError: names or shapes differ: the tensors come from another optimizer or another batch.
+        ValueError: names or shapes differ, so the tensors are from another optimizer or another batch.
     """
     expected = {name: value.shape for name, value in state_tensors(like).items()}
     found = {name: value.shape for name, value in tensors.items()}

@@ -24,23 +24,23 @@ from inversion_core.packs.places import PATH_VARIABLE, named_roots, pack_roots
 from inversion_core.packs.reader import REMEDY
 
 DEFAULT_PACK = "faces-128"
-"""Name of the pack that is taken where none is named."""
+"""The pack that is used by default."""
 SMALL_PACK = "faces-64"
-"""Name of the pack that is always there: it is part of the package."""
+"""The pack that is always available, because it is part of the package."""
 
 log = logging.getLogger(__name__)
 
 
 def load_pack(name_or_folder: str | Path | None = None, device: str | torch.device = "cpu") -> Pack:
-    """Load a pack, after checking the SHA-256, keys, shapes and numbers of its files.
+    """Load a pack. SHA-256, keys, shapes and values of its files are checked first.
 
     Args:
-        name_or_folder: a pack's folder; or the name of a pack in a folder of INVERSION_PACKS, of those that were
-            installed, or of those that ship with this package; None takes the default pack.
+        name_or_folder: a pack's folder, or the name of a pack that is in INVERSION_PACKS, installed, or part of this
+            package. None: the default pack.
     Raises:
-        PackNotFound: there is none of that name, or no such folder.
-        PackInvalid: it is broken. The message names file, key and remedy.
-        OptionInvalid: torch knows no such device here.
+        PackNotFound: there is no pack of that name, or no such folder.
+        PackInvalid: the pack is broken. The message says what is wrong and what to do.
+        OptionInvalid: torch has no such device on this machine.
     """
     check_device(device)
     opened = _found(name_or_folder)
@@ -53,7 +53,7 @@ def load_pack(name_or_folder: str | Path | None = None, device: str | torch.devi
 
 
 def load_networks(name_or_folder: str | Path | None, networks: Iterable[str]) -> dict[str, nn.Module]:
-    """Some networks of a pack as they may be trained on, nothing frozen or folded: float32, on the CPU, by name.
+    """Some networks of a pack by name, for further training: float32, on the CPU, not frozen or folded.
 
     Raises:
         PackNotFound, PackInvalid: as `load_pack`.

@@ -1,4 +1,4 @@
-"""A pack in memory: generator, perhaps encoder, perceptual network, frozen on one device.
+"""A pack in memory: frozen generator, perceptual network and, if it has one, encoder, on one device.
 
 Suffixes: B image, Z latent z, L style layer, D latent w, C channel, H W height and width.
 """
@@ -21,11 +21,11 @@ from inversion_core.packs.learned import Variant, check_learned, pick_variant
 from inversion_core.packs.manifest import PackManifest
 
 MOST = 1.5
-"""Largest absolute value of a target; resampling overshoots 1 a little."""
+"""Largest absolute value of a target: resampling may overshoot 1 slightly."""
 
 
 def check_values(picture: Tensor) -> None:
-    """Raise ValueError where the values are not those of a picture in [-1, 1]; it may have any shape."""
+    """Raise ValueError unless the values are in [-1, 1], with some tolerance. Any shape."""
     low, high = (float(value) for value in picture.detach().aminmax())
     if low < -MOST or high > MOST:  # NaN is let through: it diverges, which is a result
         raise ValueError(
@@ -35,7 +35,7 @@ def check_values(picture: Tensor) -> None:
 
 
 class Pack:
-    """The networks of one pack. All of it is float32 and frozen; outputs are differentiable in the inputs.
+    """The networks of one pack, float32 and frozen. Outputs are differentiable with respect to inputs.
 
     Pictures are (B, 3, H, W) RGB, nominally in [-1, 1], with H = W = `resolution`; codes are (B, L, D).
     """
@@ -44,7 +44,7 @@ class Pack:
                  encoder: Encoder | None = None, direction_steps: Mapping[str, Tensor] | None = None,
                  learned: Mapping[Variant, nn.Module] | None = None,
                  device: str | torch.device = "cpu"):  # fmt: skip
-        """Freezes the networks handed in and moves them, and the directions' steps (L, D), to `device`."""
+        """Freezes the networks and moves them and the directions' steps (L, D) to `device`."""
         if (encoder is not None) != manifest.has_encoder:
             raise ValueError("the manifest and the networks disagree about an encoder")
         steps = direction_steps or {}
@@ -61,7 +61,7 @@ class Pack:
             spec.name: Direction(spec=spec, step_LD=self._here(steps[spec.name], f"direction {spec.name}"))
             for spec in manifest.directions
         }
-        """Name -> editing direction, in the manifest's order; see `inversion_core.editing`."""
+        """Editing directions by name, in the order of the manifest; see `inversion_core.editing`."""
         self.learned: Mapping[Variant, nn.Module] = {
             variant: self._freeze(network) for variant, network in (learned or {}).items()
         }
@@ -106,16 +106,16 @@ class Pack:
 
     @property
     def focus(self) -> float:
-        """How much more the middle of the face counts than the rim, where nobody says."""
+        """Default focus: how much more the centre of the face counts than the border."""
         return self.manifest.focus
 
     @property
     def optimizers(self) -> Mapping[str, Mapping[str, Any]]:
-        """Name -> settings of the optimizers that the pack offers, or start -> such settings."""
+        """The optimizers that the pack offers: settings by name, or by name and start."""
         return self.manifest.offered
 
     def settings(self, name: str, start: str) -> Mapping[str, Any]:
-        """The settings of a classic optimizer that suit a start."""
+        """The settings of a classic optimizer for a start."""
         return settings_for(self.optimizers[name], start)
 
     @property
@@ -124,24 +124,24 @@ class Pack:
 
     @property
     def direction_steps(self) -> dict[str, Tensor]:
-        """Name -> step (L, D) of each direction, as `save_pack` takes them."""
+        """The steps (L, D) of the directions by name, as `save_pack` takes them."""
         return {name: direction.step_LD for name, direction in self.directions.items()}
 
     # -- what it does ----------------------------------------------------------------------------------------
 
     def map(self, z_BZ: Tensor) -> Tensor:
-        """z (B, Z), of any norm, to w+ codes (B, L, D), with the pack's truncation."""
+        """Map z (B, Z), of any norm, to W+ codes (B, L, D), with the pack's truncation."""
         if z_BZ.ndim != 2 or z_BZ.shape[1] != self.z_dim:
             raise ValueError(f"z has shape {tuple(z_BZ.shape)}; pack {self.name} takes (B, {self.z_dim})")
         return self.generator.map(self._here(z_BZ, "z"))
 
     def synthesize(self, w_BLD: Tensor) -> Tensor:
-        """w+ codes (B, L, D) to pictures (B, 3, H, W)."""
+        """Render W+ codes (B, L, D) as pictures (B, 3, H, W)."""
         image_BCHW: Tensor = self.generator.synthesis(self.check_codes(w_BLD))
         return image_BCHW
 
     def encode(self, image_BCHW: Tensor) -> Tensor:
-        """Pictures to w+ codes (B, L, D).
+        """Encode pictures as W+ codes (B, L, D).
 
         Raises:
             OptionInvalid: the pack has no encoder.
@@ -152,12 +152,12 @@ class Pack:
         return w_BLD
 
     def features(self, image_BCHW: Tensor) -> Tensor:
-        """F of equation 1: pictures to feature maps (B, C, h, w)."""
+        """F of equation 1: feature maps (B, C, h, w) of pictures."""
         features_BCHW: Tensor = self.perceptual(self.check_pictures(image_BCHW))
         return features_BCHW
 
     def loss(self, image_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
-        """Equation 1 for each image on its own: (B,). The target is a constant: no gradient flows to it."""
+        """Equation 1 per image, (B,). No gradient flows to the target."""
         if image_BCHW.shape != target_BCHW.shape:
             raise ValueError(
                 f"image and target have shapes {tuple(image_BCHW.shape)} and "
@@ -168,15 +168,15 @@ class Pack:
         return loss(self.check_pictures(image_BCHW))
 
     def learned_network(self, name: str, start: str) -> nn.Module:
-        """The weights of a learned optimizer for a start, see `pick_variant`."""
+        """The network of a learned optimizer for a start, see `pick_variant`."""
         return self.learned[pick_variant(self.optimizers, name, start)]
 
     def mean_codes(self, batch: int = 1) -> Tensor:
-        """The generator's mean w, `batch` times, for every layer: (B, L, D)."""
+        """The generator's w_avg, repeated for every layer and `batch` images: (B, L, D)."""
         return self.generator.truncation.w_avg_D.expand(batch, self.num_layers, self.w_dim).clone()
 
     def changed(self, **fields: Any) -> Pack:
-        """The same networks under a manifest with other values of these fields, such as `optimizers`."""
+        """The same networks with some fields of the manifest changed, such as `optimizers`."""
         return Pack(
             dataclasses.replace(self.manifest, **fields), generator=self.generator, perceptual=self.perceptual,
             encoder=self.encoder, direction_steps=self.direction_steps, learned=self.learned, device=self.device,
@@ -185,7 +185,7 @@ class Pack:
     # -- checks ----------------------------------------------------------------------------------------------
 
     def check_pictures(self, image_BCHW: Tensor) -> Tensor:
-        """The pictures as float32 on the pack's device; ValueError where their shape is wrong."""
+        """The pictures as float32 on the pack's device. Raises ValueError if the shape is wrong."""
         side = self.resolution
         if image_BCHW.ndim != 4 or image_BCHW.shape[1:] != (3, side, side):
             raise ValueError(
@@ -194,13 +194,13 @@ class Pack:
         return self._here(image_BCHW, "pictures")
 
     def check_targets(self, target_BCHW: Tensor) -> Tensor:
-        """As `check_pictures`; ValueError also where the values are not those of pictures in [-1, 1]."""
+        """As `check_pictures`, but also raises ValueError if the values are not in [-1, 1]."""
         target_BCHW = self.check_pictures(target_BCHW)
         check_values(target_BCHW)
         return target_BCHW
 
     def check_codes(self, w_BLD: Tensor) -> Tensor:
-        """The codes as float32 on the pack's device; ValueError where their shape is wrong."""
+        """The codes as float32 on the pack's device. Raises ValueError if the shape is wrong."""
         if w_BLD.ndim != 3 or w_BLD.shape[1:] != (self.num_layers, self.w_dim):
             raise ValueError(
                 f"codes have shape {tuple(w_BLD.shape)}; pack {self.name} takes (B, {self.num_layers}, {self.w_dim})"
