@@ -1,4 +1,4 @@
-"""Who is badly served: reconstruction of held-out pictures, by people's ratings of them and by pose.
+"""Whom a pack reconstructs less well: held-out pictures, by people's ratings of them and by pose.
 
 The pictures are those that training held out, so the split must be the same: `load_pictures` with the same number.
 Suffixes: B image, N picture, C channel, H W height and width.

@@ -68,7 +68,7 @@ COMMANDS: Mapping[str, Command | Group] = {
             ),
             "quality": Command("how well a pack reconstructs photographs", "benchmark:fill_quality"),
             "groups": Command(
-                "who is badly served: reconstruction of held-out pictures by people's ratings of them",
+                "whom a pack reconstructs less well: held-out pictures by people's ratings of them",
                 "benchmark:fill_groups",
             ),
             "faces": Command(
