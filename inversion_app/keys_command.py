@@ -31,20 +31,22 @@ class CannotReach(Exception):
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="inversion-keys", description="API keys of the inversion service.")
     parser.add_argument("--port", type=int, default=8000, help="port of the `make serve` to ask (default: %(default)s)")
-    parser.add_argument("--state-dir", type=Path, help="its state folder, where it has another than var/PORT")
+    parser.add_argument("--state-dir", type=Path, help="its state folder, if not var/PORT")
     commands = parser.add_subparsers(dest="command", required=True)
-    create = commands.add_parser("create", help="make a key; it is shown this once")
+    create = commands.add_parser("create", help="create a key and print it, once")
     create.add_argument("name", help="who or what will use it")
-    create.add_argument("--tenant", help="whose inversions it sees; keys of one tenant share them (default: its own)")
+    create.add_argument("--tenant", help="tenant; its keys share their inversions (default: a new one)")
     create.add_argument(
         "--scope", action="append", choices=[scope.value for scope in Scope], help="default: read and write"
     )
-    commands.add_parser("list", help="every key, without its secret")
-    revoke = commands.add_parser("revoke", help="make a key worthless within seconds")
+    commands.add_parser("list", help="list all keys, without their secrets")
+    revoke = commands.add_parser("revoke", help="revoke a key; takes effect within seconds")
     revoke.add_argument("id", help="the id that `list` shows")
-    secret = commands.add_parser("secret", help="what signs a tenant's webhooks")
+    secret = commands.add_parser("secret", help="print the secret that signs a tenant's webhooks")
     secret.add_argument("tenant")
-    secret.add_argument("--rotate", action="store_true", help="make a new one; the old one signs too, until the next")
+    secret.add_argument(
+        "--rotate", action="store_true", help="create a new secret; the old one also signs until the next rotation"
+    )
     return parser.parse_args(argv)
 
 

@@ -93,11 +93,11 @@ class ServeOptions:
 
 def parse_args(argv: list[str] | None) -> tuple[ServeOptions, bool]:
     """Options, and whether to stop when the process that started this one ends."""
-    parser = argparse.ArgumentParser(description="Valkey, one worker and the API, until Ctrl-C.")
+    parser = argparse.ArgumentParser(description="Run Valkey, one worker and the API until Ctrl-C.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", default=8000, type=int, help="port to listen on (default: %(default)s)")
     parser.add_argument("--state-dir", type=Path, help="folder for queue, photos and results (default: var/PORT)")
-    parser.add_argument("--verbose", action="store_true", help="show what the processes say while all is well")
+    parser.add_argument("--verbose", action="store_true", help="show the output of all processes")
     parser.add_argument(
         "--stop-with-parent", action="store_true", help="stop when the process that started this one ends"
     )

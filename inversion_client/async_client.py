@@ -1,4 +1,4 @@
-"""`AsyncInversionClient`, for asyncio and trio. What it does stands in the plans; this runs them."""
+"""`AsyncInversionClient`, for asyncio and trio. The logic is in the plans; this runs them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ T = TypeVar("T")
 
 
 class AsyncInversionClient:
-    """A running service, under asyncio or trio. Tasks may share one.
+    """A client of a running service, for asyncio and trio. Tasks may share it.
 
         async with AsyncInversionClient("http://127.0.0.1:8000") as client:
             inversion = await client.wait(await client.submit("face.jpg", steps=50))
             w_LD = await client.code(inversion)
 
-    The methods are those of InversionClient, whose docstrings say all about arguments, answers and errors.
+    It has the same methods as InversionClient; see there for arguments, results and errors.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class AsyncInversionClient:
         timeout_s: float | None = None,
         on_progress: Callable[[Inversion], object] | None = None,
     ) -> Inversion:
-        """The inversion once it has succeeded."""
+        """Wait until an inversion has succeeded."""
         path = inversion_path(inversion)
         plan = following.wait_for_result(self._retries, path, timeout_s=timeout_s, on_progress=on_progress)
         return await self._run(plan)
@@ -121,14 +121,14 @@ class AsyncInversionClient:
         timeout_s: float | None = None,
         on_progress: Callable[[Batch], object] | None = None,
     ) -> Batch:
-        """The batch once all of it has ended, however each did."""
+        """Wait until all inversions of a batch have ended, whatever the outcome."""
         path = batch_path(batch)
         return await self._run(following.wait(self._retries, Batch, path, timeout_s=timeout_s, on_progress=on_progress))
 
     def events(
         self, inversion: Inversion | str, *, after: str | None = None, timeout_s: float | None = None
     ) -> AsyncIterator[Event]:
-        """Every event once, in order; leave a loop early under contextlib.aclosing."""
+        """Iterate over the events. If you leave the loop early, use contextlib.aclosing."""
         plan = following.events(self._retries, inversion_path(inversion), after=after, timeout_s=timeout_s)
         return self._iterate(plan)
 
@@ -167,7 +167,7 @@ class AsyncInversionClient:
         frames: int | None = None,
         frame_ms: int | None = None,
     ) -> bytes | Path:
-        """A result's bytes; or, with `to`, the path of the file where they are now."""
+        """Download a result: as bytes, or with `to` into a file or folder, returning the path."""
         path, params = inversion_path(inversion), {"frames": frames, "frame_ms": frame_ms}
         if to is None:
             return await self._run(results.download(self._retries, path, kind, params))
@@ -204,7 +204,7 @@ class AsyncInversionClient:
         return await self._run(managing.cancel(self._retries, Inversion, inversion_path(inversion)))
 
     async def finish(self, inversion: Inversion | str) -> Inversion:
-        """Good enough: it succeeds with the best code so far, after the step at hand."""
+        """Stop after the current step and succeed with the best code so far."""
         return await self._run(managing.finish(self._retries, inversion_path(inversion)))
 
     async def cancel_batch(self, batch: Batch | str) -> Batch:

@@ -1,4 +1,4 @@
-"""A progress bar for whoever waits. It needs tqdm, which the rest of the client does without.
+"""A progress bar for `wait`. It needs tqdm; the rest of the client does not.
 
 from inversion_client.bar import ProgressBar
 
@@ -15,10 +15,10 @@ from inversion_client.models import Batch, Inversion
 
 
 class ProgressBar:
-    """Shows every change of an inversion or a batch, for `wait` and `wait_batch` of both clients."""
+    """Shows the progress of an inversion or a batch, for `wait` and `wait_batch` of both clients."""
 
     def __init__(self, title: str = "", file: TextIO | None = None) -> None:
-        """`title` defaults to the beginning of the id. `file` is standard error, where a terminal alone gets a bar."""
+        """`title` defaults to the start of the id, `file` to standard error. Only a terminal gets a bar."""
         self._title = title
         self._file = file
         self._bar: tqdm[Never] | None = None

@@ -1,4 +1,4 @@
-"""`InversionClient`, which blocks. What it does stands in the plans; this runs them."""
+"""`InversionClient`, the blocking client. The logic is in the plans; this runs them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ T = TypeVar("T")
 
 
 class InversionClient:
-    """A running service. Threads may share one.
+    """A client of a running service. Thread-safe.
 
         with InversionClient("http://127.0.0.1:8000") as client:
             inversion = client.wait(client.submit("face.jpg", steps=50))
             w_LD = client.code(inversion)
 
-    Every method raises the errors of errors.py; an inversion may be given as such or by its id.
+    Every method may raise the errors in errors.py. Inversions can be passed as objects or by id.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class InversionClient:
         retries: Retries | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """`api_key` defaults to INVERSION_API_KEY; `timeout_s` is the longest silence of the service in one request.
+        """`api_key` defaults to INVERSION_API_KEY; `timeout_s` is the longest silence within a request.
 
         Raises:
-            ValueError: the address, the key or a number is none.
+            ValueError: the URL, the key or a number is not valid.
         """
         self._retries = retries or Retries()
         self._http = httpx.Client(**http_arguments(url, api_key, timeout_s), transport=transport)
@@ -59,7 +59,7 @@ class InversionClient:
         self.close()
 
     def close(self) -> None:
-        """End its connections."""
+        """Close all connections."""
         self._http.close()
 
     # ---- submit
@@ -76,11 +76,11 @@ class InversionClient:
     ) -> Inversion:
         """Queue a photo.
 
-        `mask`: as large as the upright photo, white where the face must agree with it.
+        `mask`: an image of the size of the upright photo, white where the result must match it.
         `latents`: a code to start from.
-        `wait_s`: let the service answer with the finished inversion if it is ready in time.
-        `idempotency_key`: one of your own, so that another process can repeat the request too; without it one is
-        made, which makes repeating after a lost answer safe.
+        `wait_s`: return the finished inversion if it is ready in that time.
+        `idempotency_key`: your own key, so that another process can repeat the request too. By default one is
+        generated, so retries after a lost response are safe.
         """
         return self._run(
             submitting.submit(
@@ -97,18 +97,18 @@ class InversionClient:
     def submit_batch(
         self, photos: Sequence[Photo], *, idempotency_key: str | None = None, **options: Unpack[Options]
     ) -> Batch:
-        """Queue up to 64 photos with the same options: all of them, or none where one is refused."""
+        """Queue up to 64 photos with the same options. If one is refused, none is queued."""
         plan = submitting.submit_batch(self._retries, photos, options, idempotency_key=idempotency_key)
         return self._run(plan)
 
     # ---- follow
 
     def get(self, inversion: Inversion | str) -> Inversion:
-        """The inversion as it stands."""
+        """The current state of an inversion."""
         return self._run(managing.get(self._retries, Inversion, inversion_path(inversion)))
 
     def get_batch(self, batch: Batch | str) -> Batch:
-        """The batch as it stands."""
+        """The current state of a batch."""
         return self._run(managing.get(self._retries, Batch, batch_path(batch)))
 
     def wait(
@@ -118,14 +118,13 @@ class InversionClient:
         timeout_s: float | None = None,
         on_progress: Callable[[Inversion], object] | None = None,
     ) -> Inversion:
-        """The inversion once it has succeeded; `on_progress` is called with each change that was seen.
+        """Wait until an inversion has succeeded; `on_progress` is called after each change.
 
-        It asks as often as the service wants, and what has not changed is not sent again. Without `timeout_s` it
-        waits as long as it takes.
+        Polls as often as the service asks for. Without `timeout_s` it waits as long as it takes.
 
         Raises:
-            InversionFailed, InversionCanceled: it ended otherwise.
-            WaitTimedOut: it has not ended.
+            InversionFailed, InversionCanceled: it did not succeed.
+            WaitTimedOut: it has not ended in time.
         """
         path = inversion_path(inversion)
         plan = following.wait_for_result(self._retries, path, timeout_s=timeout_s, on_progress=on_progress)
@@ -138,21 +137,21 @@ class InversionClient:
         timeout_s: float | None = None,
         on_progress: Callable[[Batch], object] | None = None,
     ) -> Batch:
-        """The batch once all of it has ended, however each did. Raises: WaitTimedOut."""
+        """Wait until all inversions of a batch have ended, whatever the outcome. Raises: WaitTimedOut."""
         path = batch_path(batch)
         return self._run(following.wait(self._retries, Batch, path, timeout_s=timeout_s, on_progress=on_progress))
 
     def events(
         self, inversion: Inversion | str, *, after: str | None = None, timeout_s: float | None = None
     ) -> Iterator[Event]:
-        """Every event from the beginning (or behind the one with the id `after`) to the end, as it happens.
+        """Iterate over all events, or those after the id `after`, until the inversion ends.
 
-        Each comes once, in order, whatever happens to the connection. `timeout_s` is looked at whenever the service
-        sends something, a comment every 15 seconds at least.
+        Each event comes once and in order, also across reconnects. `timeout_s` is checked whenever the service sends
+        something, at least every 15 seconds.
 
         Raises:
-            WaitTimedOut: it has not ended.
-            NotFound, Gone: it was deleted, or has expired.
+            WaitTimedOut: it has not ended in time.
+            NotFound, Gone: it was deleted or has expired.
         """
         plan = following.events(self._retries, inversion_path(inversion), after=after, timeout_s=timeout_s)
         return self._iterate(plan)
@@ -160,11 +159,11 @@ class InversionClient:
     # ---- results
 
     def frames(self, inversion: Inversion | str) -> tuple[Frame, ...]:
-        """The frames by now."""
+        """The frames so far."""
         return self._run(managing.frames(self._retries, inversion_path(inversion)))
 
     def frame(self, inversion: Inversion | str, step: int) -> bytes:
-        """The picture of that step, WebP."""
+        """The image of a step, WebP."""
         return self._run(results.frame(self._retries, inversion_path(inversion), step))
 
     @overload
@@ -192,9 +191,9 @@ class InversionClient:
         frames: int | None = None,
         frame_ms: int | None = None,
     ) -> bytes | Path:
-        """A result's bytes; or, with `to`, the path of the file where they are now; a folder gets one named for it.
+        """Download a result: as bytes, or with `to` into a file or folder, returning the path.
 
-        `frames`: most frames of the strip or the animation. `frame_ms`: how long the animation shows each.
+        `frames`: maximum number of frames in a strip or animation. `frame_ms`: duration of each in the animation.
         """
         path, params = inversion_path(inversion), {"frames": frames, "frame_ms": frame_ms}
         if to is None:
@@ -216,7 +215,7 @@ class InversionClient:
         created_before: datetime | None = None,
         page_size: int = 100,
     ) -> Iterator[Inversion]:
-        """All inversions that the filters let through, newest first; pages are fetched as they are needed."""
+        """All inversions that match the filters, newest first. Pages are fetched as needed."""
         plan = managing.inversions(
             self._retries,
             status=status,
@@ -228,44 +227,44 @@ class InversionClient:
         return self._iterate(plan)
 
     def cancel(self, inversion: Inversion | str) -> Inversion:
-        """Stop it; a running one stops after the step at hand."""
+        """Cancel an inversion; a running one stops after the current step."""
         return self._run(managing.cancel(self._retries, Inversion, inversion_path(inversion)))
 
     def finish(self, inversion: Inversion | str) -> Inversion:
-        """Good enough: let it succeed with the best code so far, after the step at hand.
+        """Stop after the current step and succeed with the best code so far.
 
-        The answer is the inversion as it is then; `wait` for its end. One that has succeeded already stays as it is.
-        Raises: ProblemError `already-final` for one that failed or was canceled.
+        Returns the inversion, which may still be running; `wait` for its end. No effect if it has already succeeded.
+        Raises: ProblemError `already-final` if it failed or was canceled.
         """
         return self._run(managing.finish(self._retries, inversion_path(inversion)))
 
     def cancel_batch(self, batch: Batch | str) -> Batch:
-        """Stop all of it that has not ended."""
+        """Cancel all inversions of a batch that have not ended."""
         return self._run(managing.cancel(self._retries, Batch, batch_path(batch)))
 
     def retry(self, inversion: Inversion | str, *, idempotency_key: str | None = None) -> Inversion:
-        """A new inversion in the place of one that failed or was canceled; `idempotency_key` as in `submit`."""
+        """Retry an inversion that failed or was canceled; returns a new one. `idempotency_key` as in `submit`."""
         plan = managing.retry(self._retries, inversion_path(inversion), idempotency_key=idempotency_key)
         return self._run(plan)
 
     def delete(self, inversion: Inversion | str) -> None:
-        """Delete the photo and all that was made of it, at once."""
+        """Delete the photo and all results immediately."""
         self._run(managing.delete(self._retries, inversion_path(inversion)))
 
     def delete_batch(self, batch: Batch | str) -> None:
-        """Delete every photo of the batch and all that was made of them, at once."""
+        """Delete all photos of a batch and their results immediately."""
         self._run(managing.delete(self._retries, batch_path(batch)))
 
     def faces(self, photo: Photo) -> Faces:
-        """The faces in a photo, found at once and without an inversion; nothing is kept.
+        """Detect the faces in a photo without starting an inversion. Nothing is kept.
 
-        `submit(photo, face=1)` then takes the second, `quad=` any part of the photo. Raises: ProblemError, 503, where
-        no worker answers.
+        `submit(photo, face=1)` then takes the second face, `quad=` any region. Raises: ProblemError (503) if no worker
+        answers.
         """
         return self._run(submitting.faces(self._retries, photo))
 
     def packs(self) -> tuple[Pack, ...]:
-        """The packs that live workers have announced."""
+        """The packs that running workers offer."""
         return self._run(managing.packs(self._retries))
 
     # ---- running plans

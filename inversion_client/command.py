@@ -27,11 +27,12 @@ FETCHED = ("aligned", "image", "npy", "strip")
 """What is downloaded where nothing else is said; the files are called as those of `inversion invert`."""
 RETRIES = Retries(times=3, first_s=0.25)
 """A person waits for the first answer: two seconds are enough to say that nobody is there."""
-EPILOG = """Each photo's id is printed as soon as it is accepted. With --wait each gets a folder DIR/NAME (its file
-name without the ending) with aligned.png, reconstruction.png, latents.npy and strip.png, or what --get names.
+EPILOG = """Prints the id of each photo once it is accepted. With --wait, the results of each photo go into a folder
+DIR/NAME (the file name without its extension): aligned.png, reconstruction.png, latents.npy and strip.png,
+or whatever --get lists.
 
-Exit status: 0 done, 1 an inversion failed, 2 a photo or the command was refused or the service is not there,
-130 interrupted. What was accepted goes on in any case."""
+Exit status: 0 success, 1 an inversion failed, 2 the command or a photo was refused or the service is
+unreachable, 130 interrupted. Accepted inversions keep running in any case."""
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "inversion-submit") -> int:
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "inversion-submit") -> i
         _complain(error)
         return EXIT_REFUSED
     except KeyboardInterrupt:
-        print("interrupted; what was accepted goes on", file=sys.stderr)
+        print("interrupted; accepted inversions keep running", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 
@@ -59,10 +60,10 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
     parser.add_argument("--url", default=DEFAULT_URL, help="address of the service (default: %(default)s)")
     parser.add_argument(
-        "--key", help=f"API key; others on this machine see it, so rather set {KEY_VARIABLE} (the default)"
+        "--key", help=f"API key; visible to other users, so prefer the variable {KEY_VARIABLE} (the default)"
     )
     _add_options(parser)
-    parser.add_argument("--wait", action="store_true", help="wait for the results, and download them")
+    parser.add_argument("--wait", action="store_true", help="wait for the results and download them")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results; implies --wait (default: .)")
     parser.add_argument(
         "--get",
@@ -70,18 +71,18 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         metavar="LIST",
         help=f"what to download, separated by commas: {', '.join(RESULTS)} (default: %(default)s)",
     )
-    parser.add_argument("--timeout", type=float, metavar="S", help="seconds to wait for each (default: no limit)")
+    parser.add_argument("--timeout", type=float, metavar="S", help="seconds to wait per photo (default: no limit)")
     return parser
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", metavar="N", help="updates after the start code")
+    parser.add_argument("--steps", metavar="N", help="optimization steps")
     parser.add_argument("--optimizer", metavar="NAME", help="an optimizer that the pack offers")
     parser.add_argument("--start", metavar="START", help="start code: encoder, mean or random")
-    parser.add_argument("--pack", metavar="NAME", help="a pack that the service has")
+    parser.add_argument("--pack", metavar="NAME", help="a pack that the service offers")
     parser.add_argument("--face", metavar="N", help="which face of the photo, from 0 (default: the largest)")
     parser.add_argument(
-        "--quad", metavar="X,Y,...", help="the crop instead: corners top left, bottom left, bottom right, top right"
+        "--quad", metavar="X,Y,...", help="crop corners instead: top left, bottom left, bottom right, top right"
     )
     parser.add_argument(
         "--option", action="append", default=[], metavar="NAME=VALUE", help="any other option of the API; repeatable"

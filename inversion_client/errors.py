@@ -36,45 +36,45 @@ __all__ = [
 
 
 class ProblemError(ClientError):
-    """The service refused, and said why. `type` is stable, so programs may test it."""
+    """The service refused the request. `type` is stable, so programs can test it."""
 
     def __init__(
         self, problem: Problem, *, retry_after_s: float | None = None, request_id: str = "", repeated: bool = False
     ) -> None:
         self.type = problem.type
-        """Which problem: /problems/no-face-found. about:blank where something else than the service answered."""
+        """Such as /problems/no-face-found; about:blank if the answer did not come from the service."""
         self.title = problem.title
         self.status = problem.status
         self.detail = problem.detail
         """What happened, and what to do about it."""
         self.instance = problem.instance
         self.retry_after_s = retry_after_s
-        """Seconds after which it may go better, where the service said so."""
+        """Seconds after which to try again, if the service said so."""
         self.request_id = request_id
-        """For whoever runs the service."""
+        """The request id, for the operator of the service."""
         self.repeated = repeated
-        """Whether an earlier try of the same request may have been carried out, its answer lost."""
+        """Whether an earlier try of this request may have succeeded, with its response lost."""
         super().__init__(f"{problem.title}: {problem.detail}" if problem.detail else problem.title)
 
 
 class KeyRefused(ProblemError):
-    """The API key is missing, not valid, or does not open this."""
+    """The API key is missing, invalid, or lacks the scope."""
 
 
 class NotFound(ProblemError):
-    """There is no such thing; another tenant's looks the same."""
+    """It does not exist, or belongs to another tenant."""
 
 
 class Gone(ProblemError):
-    """It has expired, or what the Idempotency-Key made was deleted: photo and results are gone."""
+    """It has expired, or the inversion of this Idempotency-Key was deleted. Photo and results are gone."""
 
 
 class RateLimited(ProblemError):
-    """Too much was asked for, still, after waiting as long as the service said, a few times."""
+    """Rate limited, even after several retries."""
 
 
 class InversionFailed(ProblemError):
-    """The inversion ended without a result."""
+    """The inversion failed."""
 
     def __init__(self, inversion: Inversion, problem: Problem) -> None:
         self.inversion = inversion
@@ -82,7 +82,7 @@ class InversionFailed(ProblemError):
 
 
 class InversionCanceled(ClientError):
-    """Somebody canceled the inversion."""
+    """The inversion was canceled."""
 
     def __init__(self, inversion: Inversion) -> None:
         self.inversion = inversion
@@ -90,11 +90,11 @@ class InversionCanceled(ClientError):
 
 
 class WaitTimedOut(ClientError, TimeoutError):
-    """What was waited for has not ended in time. It goes on; wait again, or cancel it."""
+    """It has not ended in time and keeps running: wait again, or cancel it."""
 
 
 class ServiceUnreachable(ClientError):
-    """There is no answer. What the request asked for may have been done all the same."""
+    """No response. The request may have been carried out anyway."""
 
 
 _BY_STATUS = {401: KeyRefused, 403: KeyRefused, 404: NotFound, 410: Gone, 429: RateLimited}

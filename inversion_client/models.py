@@ -1,4 +1,4 @@
-"""What the service answers with, as frozen dataclasses. The service's /docs is the reference of each field."""
+"""The service's responses as frozen dataclasses. The service's /docs describes every field."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 FINAL = frozenset({"succeeded", "failed", "canceled"})
-"""States that do not change any more."""
+"""Final states."""
 FINAL_EVENTS = frozenset({"done", "failed", "canceled", "expired", "deleted"})
 
 
@@ -17,7 +17,7 @@ class Problem:
     """A problem document (RFC 9457)."""
 
     type: str
-    """Stable: /problems/no-face-found."""
+    """Stable, such as /problems/no-face-found."""
     title: str
     status: int
     """HTTP status, 400 to 599."""
@@ -33,25 +33,25 @@ class PackName:
     name: str
     version: str
     digest: str | None = None
-    """sha256:... of the generator's weights; codes of one digest render the same faces."""
+    """sha256:... of the generator's weights. Codes work with every pack of the same digest."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Face:
-    """What is inverted of the photo."""
+    """The crop that is inverted."""
 
     found: int
-    """Faces in the photo; 0 where `quad` was sent."""
+    """Number of faces in the photo; 0 if `quad` was sent."""
     quad: tuple[tuple[float, ...], ...] | None = None
     """Corners (x, y) of the aligned crop in the upright photo, px: top left, bottom left, bottom right, top right."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MissingResult:
-    """A result that could not be made."""
+    """A result that could not be created."""
 
     result: str
-    """Which: the name of its link, or `frames` for some of them."""
+    """The name of its link, or `frames` if some frames are missing."""
     detail: str = ""
 
 
@@ -68,9 +68,9 @@ class PhotoWarning:
     """What may spoil a result although there is a face."""
 
     kind: str
-    """Stable, such as cut-by-border; a newer service may say others."""
+    """Stable, such as cut-by-border; newer services may add others."""
     detail: str
-    """The same in words."""
+    """An explanation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,134 +82,134 @@ class FaceSeen:
     landmarks: tuple[tuple[float, ...], ...]
     """Left eye, right eye, nose, left and right corner of the mouth; left and right in the picture."""
     score: float
-    """How sure the detector is, 0 to 1."""
+    """Confidence of the detector, 0 to 1."""
     quad: tuple[tuple[float, ...], ...]
-    """Corners of the aligned crop: top left, bottom left, bottom right, top right. The option `quad` takes it."""
+    """Corners of the crop: top left, bottom left, bottom right, top right. Can be passed as the option `quad`."""
     warnings: tuple[PhotoWarning, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Faces:
-    """What a look at a photo finds."""
+    """The faces in a photo."""
 
     photo: PhotoSize
     faces: tuple[FaceSeen, ...]
-    """The largest first; the option `face` counts them from 0."""
+    """Largest first; the option `face` is an index into this."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inversion:
-    """One inversion, as it stood when the service was asked."""
+    """An inversion and its state at the time of the request."""
 
     id: str
     status: str
     """queued, running, succeeded, failed or canceled."""
     steps: int
-    """Updates asked for."""
+    """Steps requested."""
     created_at: datetime
     expires_at: datetime
-    """When the photo and all results are deleted: some time after the end; before it, when it is given up."""
+    """When photo and results will be deleted. Until it has ended: when it will be given up."""
     step: int | None = None
-    """Updates done so far; None before the start code."""
+    """Steps done so far; None before the start code is known."""
     loss: float | None = None
     """Loss at `step`."""
     best_step: int | None = None
-    """The step whose code, loss and picture are the result."""
+    """The step with the lowest loss: its code and image are the result."""
     best_loss: float | None = None
     optimizer: str | None = None
-    """The one that is used; known once a worker has taken the inversion."""
+    """The optimizer in use; known once a worker has started."""
     stopped_by: str | None = None
-    """Which rule ended the loop: steps, target_loss, max_seconds, plateau, not_finite or request."""
+    """Which rule ended it: steps, target_loss, max_seconds, plateau, not_finite or request."""
     result_step: int | None = None
-    """The step whose code and picture can be had by now: the best so far while it runs."""
+    """The step whose code and image are available: the best so far while it runs."""
     missing: tuple[MissingResult, ...] = ()
-    """Results that could not be made, although the code was found."""
+    """Results that could not be created although the code was found."""
     queue_position: int | None = None
-    """Inversions ahead of this one, 0 when it is next."""
+    """Number of inversions ahead of this one; 0 when it is next."""
     attempts: int = 0
     """How often a worker has started it."""
     started_at: datetime | None = None
     finished_at: datetime | None = None
     seconds: float | None = None
-    """Seconds of work, without the time in the queue."""
+    """Processing time in seconds, without the time in the queue."""
     options: Mapping[str, Any] = field(default_factory=dict)
     masked: bool = False
     pack: PackName | None = None
-    """Known once a worker has taken the inversion."""
+    """Known once a worker has started."""
     face: Face | None = None
     photo: PhotoSize | None = None
-    """Known once a worker has taken the inversion; services of before do not say it."""
+    """Known once a worker has started; older services do not send it."""
     faces: tuple[FaceSeen, ...] = ()
-    """Every face in the photo; empty with `quad` or align=False."""
+    """All faces in the photo; empty with `quad` or align=False."""
     face_index: int | None = None
-    """Which of `faces` is inverted."""
+    """Index into `faces` of the one that is inverted."""
     warnings: tuple[PhotoWarning, ...] = ()
     """What may spoil the result."""
     error: Problem | None = None
     """Why it failed."""
     links: Mapping[str, str] = field(default_factory=dict)
-    """Addresses of what exists by now, without the host."""
+    """Paths of whatever exists so far, without the host."""
     batch: str | None = None
-    """Id of the batch that it came in."""
+    """Id of its batch."""
     retry_of: str | None = None
-    """Id of the inversion that it repeats."""
+    """Id of the inversion that this one retries."""
 
     @property
     def is_final(self) -> bool:
-        """Whether it has ended, well or not."""
+        """Whether it has ended, whatever the outcome."""
         return self.status in FINAL
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened to an inversion."""
+    """An event of an inversion."""
 
     id: str
-    """Grows from event to event; `events(..., after=id)` goes on behind it."""
+    """Increases from event to event; `events(..., after=id)` continues after it."""
     kind: str
-    """queued, started, frame, done, failed, canceled, expired or deleted; a newer service may say others."""
+    """queued, started, frame, done, failed, canceled, expired or deleted; newer services may add others."""
     step: int | None = None
     """frame: its step. done: the best step."""
     loss: float | None = None
     """Loss at `step`."""
     steps: int | None = None
-    """started: updates to come."""
+    """started: steps to come."""
     attempt: int | None = None
-    """started: 1, and more after a worker was lost."""
+    """started: 1, or more if a worker was lost."""
     url: str | None = None
-    """frame: address of the picture, without the host."""
+    """frame: path of the image, without the host."""
     error: Problem | None = None
     """failed: why."""
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing will happen after this."""
+        """Whether this is the last event."""
         return self.kind in FINAL_EVENTS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """A picture on the way."""
+    """An intermediate image."""
 
     step: int
     url: str
-    """Address, without the host."""
+    """Path, without the host."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Photos that were submitted together, as they stood when the service was asked."""
+    """Photos that were submitted together, and their state at the time of the request."""
 
     id: str
     status: str
-    """queued until one has started, running until all have ended; then failed, canceled or succeeded."""
+    """queued until the first has started, running until all have ended; then failed, canceled or succeeded."""
     total: int
     counts: Mapping[str, int]
-    """How many inversions are in each state, the deleted ones too."""
+    """Number of inversions in each state, including deleted ones."""
     created_at: datetime
     expires_at: datetime
     inversions: tuple[Inversion | None, ...]
-    """In the order of the photos; None for one that was deleted."""
+    """In the order of the photos; None if deleted."""
     links: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -220,7 +220,7 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Direction:
-    """One editing direction of a pack."""
+    """An editing direction of a pack."""
 
     name: str
     label: str
@@ -231,15 +231,15 @@ class Direction:
 
 @dataclass(frozen=True, kw_only=True)
 class Pack:
-    """A pack that a live worker has announced."""
+    """A pack that a running worker offers."""
 
     name: str
     version: str
     resolution: int
-    """Side of its pictures, px."""
+    """Image size, px."""
     layers: int
     w_dim: int
-    """A code of the pack has the shape (layers, w_dim)."""
+    """Codes have the shape (layers, w_dim)."""
     starts: tuple[str, ...]
     optimizers: tuple[str, ...]
     licence: str
@@ -247,7 +247,7 @@ class Pack:
     default: bool = False
     digest: str = ""
     default_optimizer: str = ""
-    """What is taken where `optimizer` is left out; services of before say none."""
+    """Used if `optimizer` is not set; older services do not send it."""
     focus: float = 0.0
-    """Likewise where `focus` is left out."""
+    """Used if `focus` is not set."""
     directions: tuple[Direction, ...] = ()

@@ -90,14 +90,14 @@ Plan: TypeAlias = Generator[Effect, Any, T]
 
 @dataclass(frozen=True, kw_only=True)
 class Retries:
-    """How a request is repeated that was not answered, or turned away for the moment."""
+    """How to retry requests that got no response or a temporary error."""
 
     times: int = 5
-    """Further tries after the first."""
+    """Retries after the first try."""
     first_s: float = 0.5
-    """Pause before the first of them; each further one is twice as long, give or take a quarter."""
+    """Pause before the first retry; doubles each time, with 25 % jitter."""
     longest_s: float = 60.0
-    """Longest pause. A service that wants more, by Retry-After, is not waited for."""
+    """Longest pause. If Retry-After is longer, the request is not retried."""
 
     def __post_init__(self) -> None:
         if self.times < 0 or self.first_s < 0 or self.longest_s < 0:

@@ -23,9 +23,9 @@ Code: TypeAlias = Any
 
 
 class Options(TypedDict, total=False):
-    """What may be chosen for an inversion; the service checks it. What is left out, or None, is the service's default.
+    """Options of an inversion, validated by the service. Omitted or None: the service's default.
 
-    /docs of the service describes each, with its range.
+    The service's /docs describes each option and its range.
     """
 
     pack: str | None
@@ -37,11 +37,11 @@ class Options(TypedDict, total=False):
     frame_every: int
     align: bool
     face: int | None
-    """Which face, as `faces` of the client counts them from 0; None is the largest."""
+    """Index into `faces` of the client; None is the largest face."""
     quad: Sequence[float] | Sequence[Sequence[float]] | None
     """Corners of the crop in the upright photo: `FaceSeen.quad`, or eight numbers in the same order."""
     focus: float | None
-    """How much more the middle of the face counts than the rest; 0 is the paper's loss."""
+    """How much more the centre of the face counts than the rest; 0 is the paper's loss."""
     target_loss: float | None
     max_seconds: float | None
     plateau_steps: int | None
@@ -49,7 +49,7 @@ class Options(TypedDict, total=False):
     priority: str
     """low, normal or high."""
     ttl: int | None
-    """Seconds until photo and results are deleted."""
+    """Seconds to keep photo and results after the inversion has ended."""
     webhook: str | None
     webhook_events: Sequence[str]
 

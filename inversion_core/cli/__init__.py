@@ -42,8 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The whole command line, without running anything."""
     parser = argparse.ArgumentParser(
         prog="inversion",
-        description="StyleGAN inversion: pictures to W+ codes.",
-        epilog="`inversion COMMAND --help` tells more. Exit status: 0 done, 2 refused (one line on "
+        description="StyleGAN inversion: from photos to W+ codes.",
+        epilog="See `inversion COMMAND --help` for more. Exit status: 0 success, 2 refused (one line on "
         "stderr says why and what to do).",
     )
     parser.add_argument("--version", action="version", version=f"inversion {version('stylegan-inversion')}")

@@ -28,18 +28,16 @@ def fill_speed(speed: argparse.ArgumentParser) -> None:
     speed.add_argument(
         "--pack", nargs="+", default=PACKS, metavar="PACK", help=f"packs to time (default: {' '.join(PACKS)})"
     )
-    speed.add_argument("--small-only", action="store_true", help="leave the 256 px pack of random weights out")
-    speed.add_argument("--iterations", type=int, default=5, metavar="N", help="iterations of one timing (default: 5)")
-    speed.add_argument(
-        "--repeats", type=int, default=5, metavar="N", help="timings of each, taken in turns (default: 5)"
-    )
+    speed.add_argument("--small-only", action="store_true", help="skip the 256 px pack with random weights")
+    speed.add_argument("--iterations", type=int, default=5, metavar="N", help="iterations per timing (default: 5)")
+    speed.add_argument("--repeats", type=int, default=5, metavar="N", help="timings of each, interleaved (default: 5)")
     speed.add_argument(
         "--concurrent", type=int, nargs="*", metavar="N",
-        help="numbers of images at once; none named: leave that out (default: 1 2 4 8, on CUDA 1 8 32 64 128)",
+        help="batch sizes; no number: skip this part (default: 1 2 4 8, on CUDA 1 8 32 64 128)",
     )  # fmt: skip
     speed.add_argument(
         "--precision", choices=("auto", *Precision), default="auto",
-        help="arithmetic of the engine; auto: the fastest that leaves the final loss as it is (default: auto)",
+        help="precision of the engine; auto: the fastest that does not change the final loss (default: auto)",
     )  # fmt: skip
     speed.add_argument("--device", default="cpu", help="(default: cpu)")
     add_threads(speed)
@@ -54,7 +52,7 @@ def fill_quality(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
         "--steps", type=int, nargs="+", default=QualityConfig.steps, metavar="N",
-        help="updates, a method each (default: 100 500)",
+        help="numbers of steps to compare (default: 100 500)",
     )  # fmt: skip
     _add_optimizers(parser)
     parser.add_argument("--lpips", type=Path, metavar="FILE", help="LPIPS squeeze weights, safetensors")
@@ -66,10 +64,10 @@ def fill_quality(parser: argparse.ArgumentParser) -> None:
         help="the distance of dlib's face descriptors too, which no training has used (needs the extra descriptor)",
     )  # fmt: skip
     parser.add_argument(
-        "--focus", type=float, metavar="F", help="how much more the face's middle counts (default: the pack's)"
+        "--focus", type=float, metavar="F", help="how much more the centre of the face counts (default: the pack's)"
     )
-    parser.add_argument("--no-align", action="store_true", help="the pictures are ready crops: take their centre")
-    parser.add_argument("--limit", type=int, metavar="N", help="take the first N pictures only")
+    parser.add_argument("--no-align", action="store_true", help="the photos are already aligned: use their centre")
+    parser.add_argument("--limit", type=int, metavar="N", help="use only the first N photos")
     parser.add_argument("--sheet", type=int, default=QualityConfig.sheet_rows, metavar="N",
                         help="rows of sheet.png (default: %(default)s)")  # fmt: skip
     _add_common(parser)
@@ -84,17 +82,17 @@ def fill_groups(parser: argparse.ArgumentParser) -> None:
         "ratings",
         type=Path,
         metavar="RATINGS.csv",
-        help="mean ratings: a column `stimulus` with the number of a picture (NUMBER.jpg), and one for each rating",
+        help="mean ratings: a column `stimulus` with the image number (NUMBER.jpg), and one column per rating",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for groups.json and groups.md")
     parser.add_argument(
-        "--by", nargs="+", default=(), metavar="COLUMN", help="ratings to group by (default: those that are usual)"
+        "--by", nargs="+", default=(), metavar="COLUMN", help="ratings to group by (default: the usual ones)"
     )
     parser.add_argument("--folder", default=GroupsConfig.folder, metavar="NAME",
                         help="folder of the rated pictures in the archive (default: %(default)s)")  # fmt: skip
     parser.add_argument(
         "--held-out", type=int, default=GroupsConfig.held_out, metavar="N",
-        help="as in training; a larger number takes in pictures that were trained on (default: %(default)s)",
+        help="held-out images, as in training; a larger number includes training images (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--steps", type=int, default=GroupsConfig.steps, metavar="N", help="updates (default: %(default)s)"
@@ -108,12 +106,12 @@ def fill_groups(parser: argparse.ArgumentParser) -> None:
 def _add_optimizers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--optimizers", nargs="+", default=(ADAM,), metavar="NAME",
-        help="optimizers of the pack, each for each number of steps (default: adam)",
+        help="optimizers of the pack to compare, at each number of steps (default: adam)",
     )  # fmt: skip
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures inverted together (default: 8)")
+    parser.add_argument("--batch", type=int, default=8, metavar="N", help="images inverted together (default: 8)")
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(default: %(default)s)"
     )

@@ -19,13 +19,15 @@ def fill(parser: argparse.ArgumentParser) -> None:
     """The arguments of `benchmark samples`."""
     parser.add_argument("pack", metavar="PACK", help="name or folder")
     parser.add_argument("data", type=Path, metavar="DATA.npz", help="archive made by `inversion train data`")
-    parser.add_argument("--lpips", type=Path, required=True, metavar="FILE", help="LPIPS squeeze weights: the features")
+    parser.add_argument(
+        "--lpips", type=Path, required=True, metavar="FILE", help="LPIPS squeeze weights, for the features"
+    )
     parser.add_argument(
         "--identity", type=Path, metavar="FILE",
-        help="face recognition network (ONNX): KID and FID on its embeddings too, which no critic has seen",
+        help="face recognition network (ONNX): KID and FID on its embeddings too, which no critic has used",
     )  # fmt: skip
-    parser.add_argument("--count", type=int, default=2000, metavar="N", help="samples of each psi (default: 2000)")
-    parser.add_argument("--psi", type=float, nargs="+", default=[1.0, 0.7], help="truncations (default: 1.0 0.7)")
+    parser.add_argument("--count", type=int, default=2000, metavar="N", help="samples per psi (default: 2000)")
+    parser.add_argument("--psi", type=float, nargs="+", default=[1.0, 0.7], help="truncation psi (default: 1.0 0.7)")
     parser.add_argument("--held-out", type=int, default=96, metavar="N", help="as in training (default: 96)")
     parser.add_argument("--device", default="cpu", help="(default: cpu)")
     add_threads(parser)

@@ -34,41 +34,41 @@ class Group:
 COMMANDS: Mapping[str, Command | Group] = {
     "invert": Command("invert photos of faces into W+ codes", "invert:fill"),
     "submit": Command("send photos to a running service", None),
-    "pack": Command("list, check, convert and change packs", "pack:fill"),
+    "pack": Command("list, install, verify, convert and change packs", "pack:fill"),
     "train": Group(
-        "train generators and encoders, and make packs of them",
+        "train generators, encoders and optimizers, and turn them into packs",
         {
-            "data": Command("pack folders of aligned face pictures into one archive", "train:fill_data"),
+            "data": Command("pack folders of aligned face images into one archive", "train:fill_data"),
             "generator": Command(
-                "train a generator with its encoder and discriminator; goes on where it stopped",
+                "train a generator with its encoder and discriminator; resumes an earlier run",
                 "train_networks:fill_generator",
             ),
             "encoder": Command(
-                "train an encoder for a pack's generator; goes on where it stopped",
+                "train an encoder for a pack's generator; resumes an earlier run",
                 "train_networks:fill_encoder",
             ),
             "features": Command(
-                "train a perceptual network for a pack; goes on where it stopped",
+                "train a perceptual network for a pack; resumes an earlier run",
                 "train_features:fill",
             ),
-            "export": Command("make a pack of a generator run", "train:fill_export"),
-            "directions": Command("find semantic directions of a pack, from ratings of pictures", "directions:fill"),
+            "export": Command("turn a generator run into a pack", "train:fill_export"),
+            "directions": Command("find editing directions for a pack from ratings of images", "directions:fill"),
             "optimizer": Command(
-                "train a learned optimizer for a pack; goes on where it stopped",
+                "train a learned optimizer for a pack; resumes an earlier run",
                 "train_optimizer:fill",
             ),
         },
     ),
     "benchmark": Group(
-        "measure, and write tables for docs/benchmarks",
+        "run benchmarks and write their tables",
         {
             "speed": Command(
-                "seconds per iteration and images per second, beside the same loop as others write it",
+                "seconds per iteration and images per second, compared with a reference-style loop",
                 "benchmark:fill_speed",
             ),
             "quality": Command("how well a pack reconstructs photographs", "benchmark:fill_quality"),
             "groups": Command(
-                "whom a pack reconstructs less well: held-out pictures by people's ratings of them",
+                "reconstruction quality by group of people, by ratings of held-out images",
                 "benchmark:fill_groups",
             ),
             "faces": Command(
@@ -76,11 +76,11 @@ COMMANDS: Mapping[str, Command | Group] = {
                 "benchmark_faces:fill",
             ),
             "samples": Command(
-                "KID and FID of random faces against real ones, and a sheet of 64",
+                "KID and FID of random samples, and a sheet of 64",
                 "benchmark_samples:fill",
             ),
             "optimizers": Command(
-                "iterations and seconds that each optimizer needs to reach what Adam and SGD reach",
+                "iterations and seconds that each optimizer needs to match Adam and SGD",
                 "benchmark_optimizers:fill",
             ),
         },

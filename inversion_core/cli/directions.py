@@ -21,12 +21,16 @@ def fill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help="archive made by `inversion train data`")
     parser.add_argument(
         "ratings", type=Path, metavar="RATINGS.csv",
-        help="mean ratings: a column `stimulus` with the number of a picture (NUMBER.jpg), and one for each attribute",
+        help="mean ratings: a column `stimulus` with the image number (NUMBER.jpg), and one column per attribute",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="tables, report and sheet of edits")
-    parser.add_argument("--write-into", type=Path, metavar="PACK", help="pack folder that is given the directions")
-    parser.add_argument("--photos", type=Path, metavar="DIR", help="DATA's pictures in full size, for the landmarks")
-    parser.add_argument("--refine", type=int, default=0, metavar="N", help="updates after the encoder (default: 0)")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for tables, report and sheet of edits"
+    )
+    parser.add_argument("--write-into", type=Path, metavar="PACK", help="pack folder to write the directions into")
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="the images of DATA at full size, for the landmarks")
+    parser.add_argument(
+        "--refine", type=int, default=0, metavar="N", help="optimization steps after the encoder (default: 0)"
+    )
     parser.add_argument("--held-out", type=int, default=96, metavar="N", help="as in training (default: 96)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.set_defaults(run=_run)

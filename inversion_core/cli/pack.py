@@ -17,9 +17,9 @@ Commands = argparse._SubParsersAction  # argparse has no public name for it
 def fill(parser: argparse.ArgumentParser) -> None:
     """The sub-commands of `pack`."""
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
-    kinds.add_parser("list", help="packs that can be had by name").set_defaults(run=_run_list)
+    kinds.add_parser("list", help="list the packs that are found by name").set_defaults(run=_run_list)
     for name, run, text in (
-        ("show", _run_show, "what a pack's pack.json says"),
+        ("show", _run_show, "print a pack's pack.json"),
         ("verify", _run_verify, "check every file of a pack"),
     ):
         kind = kinds.add_parser(name, help=text)
@@ -32,29 +32,30 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_convert(kinds: Commands[argparse.ArgumentParser]) -> None:
-    parser = kinds.add_parser("convert-idinvert", help="make a pack of the published IDInvert files")
+    parser = kinds.add_parser("convert-idinvert", help="convert published IDInvert files to a pack")
     parser.add_argument("--generator", type=Path, required=True, metavar="G.pth", help="styleganinv_*_generator.pth")
     parser.add_argument(
         "--encoder", type=Path, metavar="E.pth", help="styleganinv_*_encoder.pth (without it the pack has no encoder)"
     )
     parser.add_argument("--vgg", type=Path, required=True, metavar="V.pth", help="vgg16.pth")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the new pack")
-    parser.add_argument("--name", help="name of the pack (default: by the generator's file and size)")
-    parser.add_argument(
-        "--half", action="store_true", help="store float16: half the size, not quite the published weights"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace a pack that is there")
+    parser.add_argument("--name", help="name of the pack (default: from the generator's file name and size)")
+    parser.add_argument("--half", action="store_true", help="store float16: half the size, slightly different weights")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing pack")
     parser.set_defaults(run=_run_convert)
 
 
 def _add_imagenet(kinds: Commands[argparse.ArgumentParser]) -> None:
     parser = kinds.add_parser(
-        "use-imagenet-vgg", help="give a pack torchvision's ImageNet VGG-16 as its perceptual network"
+        "use-imagenet-vgg", help="use torchvision's ImageNet VGG-16 as a pack's perceptual network"
     )
     parser.add_argument("pack", metavar="PACK", help="name or folder")
     pack_change.add_out(parser)
     parser.add_argument(
-        "--weight", type=float, metavar="LAMBDA", help="weight of the term (default: it counts as much as before)"
+        "--weight",
+        type=float,
+        metavar="LAMBDA",
+        help="weight of the perceptual term (default: keeps its share of the loss)",
     )
     parser.set_defaults(run=_run_imagenet)
 

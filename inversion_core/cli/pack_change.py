@@ -30,34 +30,34 @@ def add_parsers(kinds: Commands[argparse.ArgumentParser]) -> None:
 def add_out(parser: argparse.ArgumentParser) -> None:
     """Add --out and --overwrite."""
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of the new pack (default: the pack is changed where it is)"
+        "--out", type=Path, metavar="DIR", help="folder of the new pack (default: change the pack in place)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a pack that is in --out")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing pack in --out")
 
 
 def _add_copy(kinds: Commands[argparse.ArgumentParser]) -> None:
-    parser = kinds.add_parser("copy", help="copy a pack, to change the copy")
+    parser = kinds.add_parser("copy", help="copy a pack, so that you can change it")
     parser.add_argument("pack", metavar="PACK", help="name or folder")
     parser.add_argument("out", type=Path, metavar="DIR", help="folder of the copy")
-    parser.add_argument("--overwrite", action="store_true", help="replace a pack that is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing pack")
     parser.set_defaults(run=_run_copy)
 
 
 def _add_extend(kinds: Commands[argparse.ArgumentParser]) -> None:
-    parser = kinds.add_parser("extend", help="begin an extension: a folder that adds optimizers to a pack")
-    parser.add_argument("pack", metavar="PACK", help="name or folder; later it is found by its name")
+    parser = kinds.add_parser("extend", help="create an extension: a folder that adds optimizers to a pack")
+    parser.add_argument("pack", metavar="PACK", help="name or folder; must later be found by name")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the extension")
     parser.add_argument("--name", required=True, help="small letters, digits and dashes")
     parser.add_argument("--version", default="1", help="(default: 1)")
     parser.add_argument("--description", default="")
     parser.add_argument("--licence", help="(default: that of the pack)")
     parser.add_argument("--provenance", default="", help="data, program and command")
-    parser.add_argument("--overwrite", action="store_true", help="replace a pack that is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing pack")
     parser.set_defaults(run=_run_extend)
 
 
 def _add_encoder(kinds: Commands[argparse.ArgumentParser]) -> None:
-    parser = kinds.add_parser("use-encoder", help="give a pack the encoder of a run")
+    parser = kinds.add_parser("use-encoder", help="use the encoder of a training run in a pack")
     parser.add_argument("pack", metavar="PACK", help="name or folder")
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of `inversion train encoder`")
     add_out(parser)
@@ -65,19 +65,19 @@ def _add_encoder(kinds: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_features(kinds: Commands[argparse.ArgumentParser]) -> None:
-    parser = kinds.add_parser("use-features", help="give a pack the perceptual network of a run")
+    parser = kinds.add_parser("use-features", help="use the perceptual network of a training run in a pack")
     parser.add_argument("pack", metavar="PACK", help="name or folder")
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of `inversion train features`")
     parser.add_argument(
         "--weight", type=float, metavar="LAMBDA",
-        help="weight of the term (default: a third of the pixels' at the encoder's start)",
+        help="weight of the term (default: a third of the pixel term at the encoder's codes)",
     )  # fmt: skip
     add_out(parser)
     parser.set_defaults(run=_run_features)
 
 
 def _add_optimizer(kinds: Commands[argparse.ArgumentParser]) -> None:
-    parser = kinds.add_parser("add-optimizer", help="put the learned optimizer of a run into a pack")
+    parser = kinds.add_parser("add-optimizer", help="add the learned optimizer of a training run to a pack")
     parser.add_argument("pack", metavar="PACK", help="name or folder")
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of `inversion train optimizer`")
     add_out(parser)
@@ -86,23 +86,23 @@ def _add_optimizer(kinds: Commands[argparse.ArgumentParser]) -> None:
 
 def _add_change(kinds: Commands[argparse.ArgumentParser]) -> None:
     parser = kinds.add_parser(
-        "change", help="give a pack another name, version, card, focus, default optimizer or settings of one"
+        "change", help="change name, version, card, focus, default optimizer or optimizer settings of a pack"
     )
     parser.add_argument("pack", metavar="PACK", help="name or folder")
     parser.add_argument("--name", help="small letters, digits and dashes")
     parser.add_argument("--version")
     parser.add_argument("--description")
-    parser.add_argument("--card", type=Path, metavar="FILE.md", help="model card, goes in as README.md")
+    parser.add_argument("--card", type=Path, metavar="FILE.md", help="model card, stored as README.md")
     parser.add_argument(
         "--optimizer", action="append", default=[], type=_settings, metavar="NAME=JSON",
-        help="settings as pack.json has them, such as adam='{\"learning_rate\": 0.1}'; again for more",
+        help="settings as pack.json has them, such as adam='{\"learning_rate\": 0.1}'; repeatable",
     )  # fmt: skip
     parser.add_argument(
-        "--default-optimizer", metavar="NAME", help="the one that runs where nobody names one; the pack must offer it"
+        "--default-optimizer", metavar="NAME", help="optimizer that is used by default; the pack must offer it"
     )
     parser.add_argument(
         "--focus", type=float, metavar="F",
-        help="how much more the middle of the face counts than the rim where nobody says; 0: all alike",
+        help="default focus: how much more the centre of the face counts than the border; 0: uniform",
     )  # fmt: skip
     add_out(parser)
     parser.set_defaults(run=_run_change)

@@ -15,19 +15,19 @@ Commands = argparse._SubParsersAction  # argparse has no public name for it
 def add_parsers(kinds: Commands[argparse.ArgumentParser]) -> None:
     """Register both."""
     install = kinds.add_parser(
-        "install", help="put a pack where it is found by its name: a folder, an archive, or an https URL of one"
+        "install", help="install a pack, so that it is found by name, from a folder, an archive or an https URL"
     )
     install.add_argument("source", metavar="SOURCE", help="folder, .zip file, or https URL")
-    install.add_argument("--sha256", metavar="HEX", help="SHA-256 of the archive; a URL must have it")
-    install.add_argument("--overwrite", action="store_true", help="replace another pack of that name")
+    install.add_argument("--sha256", metavar="HEX", help="SHA-256 of the archive; required for a URL")
+    install.add_argument("--overwrite", action="store_true", help="replace an existing pack of that name")
     install.set_defaults(run=_run_install)
-    archive = kinds.add_parser("archive", help="write a pack to one .zip file, to be installed elsewhere")
+    archive = kinds.add_parser("archive", help="write a pack to a .zip file, to install it elsewhere")
     archive.add_argument("pack", metavar="PACK", help="name or folder")
     archive.add_argument(
         "--out", type=Path, default=Path(), metavar="FILE",
-        help="or a folder, where it is called NAME-VERSION.zip (default: the current folder)",
+        help="or a folder for NAME-VERSION.zip (default: the current folder)",
     )  # fmt: skip
-    archive.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    archive.add_argument("--overwrite", action="store_true", help="replace an existing file")
     archive.set_defaults(run=_run_archive)
 
 

@@ -23,7 +23,7 @@ ROUNDS = 5
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
     """The option for it."""
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: what is fastest just now)")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: whatever is fastest)")
 
 
 def use_threads(wanted: int | None, device: str) -> None:

@@ -16,8 +16,8 @@ from inversion_core.training.export import assemble, write
 
 def fill_data(parser: argparse.ArgumentParser) -> None:
     """The arguments of `train data`."""
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="pictures, aligned as FFHQ does it")
-    parser.add_argument("--size", type=int, default=64, metavar="PX", help="side of the pictures (default: 64)")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="images, aligned as in FFHQ")
+    parser.add_argument("--size", type=int, default=64, metavar="PX", help="size of the images (default: 64)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
     parser.set_defaults(run=_run_data)
 
@@ -25,29 +25,31 @@ def fill_data(parser: argparse.ArgumentParser) -> None:
 def fill_export(parser: argparse.ArgumentParser) -> None:
     """The arguments of `train export`."""
     parser.add_argument("run_folder", type=Path, metavar="RUN")
-    parser.add_argument("data", type=Path, metavar="DATA", help="archive the run was trained on, for the calibration")
+    parser.add_argument(
+        "data", type=Path, metavar="DATA", help="archive that the run was trained on, to tune the optimizers"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="PACK", help="folder of the pack")
     parser.add_argument("--name", required=True, help="small letters, digits and dashes")
     parser.add_argument("--version", default="1", help="(default: 1)")
     parser.add_argument("--description", default="")
-    parser.add_argument("--licence", required=True, help="under which the weights may be used: that of the pictures")
+    parser.add_argument("--licence", required=True, help="licence of the weights, usually that of the images")
     parser.add_argument("--provenance", required=True, help="data, program and command")
-    parser.add_argument("--card", type=Path, metavar="FILE.md", help="model card, goes in as README.md")
+    parser.add_argument("--card", type=Path, metavar="FILE.md", help="model card, stored as README.md")
     parser.add_argument("--held-out", type=int, default=96, metavar="N", help="as in training")
     parser.add_argument(
         "--until-px", type=int, default=16, metavar="PX",
-        help="size of the discriminator's feature map that is compared (default: 16)",
+        help="size of the discriminator's feature map to use as perceptual features (default: 16)",
     )  # fmt: skip
     parser.add_argument(
         "--features-from", metavar="PACK",
-        help="take the perceptual network of this pack, a name or a folder; a run with a projected critic needs one",
+        help="use the perceptual network of this pack (name or folder); required for a run with a projected critic",
     )  # fmt: skip
     parser.add_argument(
         "--calibration-steps", type=int, default=100, metavar="N",
-        help="updates of each inversion that optimizers are tuned with (default: 100)",
+        help="steps per inversion when tuning the optimizers (default: 100)",
     )  # fmt: skip
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="for the tuning")
-    parser.add_argument("--overwrite", action="store_true", help="replace a pack that is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing pack")
     parser.set_defaults(run=_run_export)
 
 

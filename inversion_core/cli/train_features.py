@@ -22,25 +22,27 @@ def fill(parser: argparse.ArgumentParser) -> None:
     """The arguments of `train features`."""
     defaults = FeatureTraining
     parser.add_argument("data", type=Path, metavar="DATA", help="archive made by `inversion train data`")
-    parser.add_argument("--pack", help="pack whose generator and encoder are used, a name or a folder")
+    parser.add_argument("--pack", help="pack with the generator and encoder, name or folder")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder: checkpoint, log, samples")
-    parser.add_argument("--lpips", type=Path, metavar="FILE", help="LPIPS squeeze weights: a teacher, if you have them")
+    parser.add_argument("--lpips", type=Path, metavar="FILE", help="LPIPS squeeze weights, as a teacher")
     parser.add_argument(
         "--identity", type=Path, metavar="FILE",
-        help="face recognition network (ONNX): another teacher; then measure with another one too",
+        help="face recognition network (ONNX), as a teacher; evaluate with a different one",
     )  # fmt: skip
-    parser.add_argument("--width", type=float, default=1.0, help="factor of the network's channels (default: 1)")
+    parser.add_argument("--width", type=float, default=1.0, help="multiplier of the channels (default: 1)")
     parser.add_argument(
         "--until-px", type=int, default=UNTIL_PX, metavar="PX", help="size of its feature map (default: %(default)s)"
     )
     parser.add_argument("--steps", type=int, default=defaults.steps, metavar="N", help="(default: %(default)s)")
     parser.add_argument(
-        "--batch", type=int, default=defaults.batch_size, metavar="N", help="inversions a step (default: %(default)s)"
+        "--batch", type=int, default=defaults.batch_size, metavar="N", help="inversions per step (default: %(default)s)"
     )
-    parser.add_argument("--rate", type=float, default=defaults.rate, help="Adam's rate (default: %(default)s)")
+    parser.add_argument(
+        "--rate", type=float, default=defaults.rate, help="learning rate of Adam (default: %(default)s)"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", dest="settings",
-        help="any other field of the configuration, such as restart_every=50; again for more",
+        help="any other field of the configuration, such as restart_every=50; repeatable",
     )  # fmt: skip
     parser.add_argument(
         "--precision", choices=PRECISIONS, default=defaults.precision, help="of the generator (default: %(default)s)"

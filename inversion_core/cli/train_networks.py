@@ -46,43 +46,43 @@ def fill_generator(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--w-dim", type=_count, default=256, help="width of z, w and the mapping network (default: 256)"
     )
-    parser.add_argument("--width", type=float, default=1.0, help="factor of all channels (default: 1)")
+    parser.add_argument("--width", type=float, default=1.0, help="multiplier of all channels (default: 1)")
     parser.add_argument(
         "--critic-width", type=float, default=1.0,
-        help="factor of the discriminator's beside; it makes the perceptual network F slower too (default: 1)",
+        help="extra multiplier of the discriminator's channels; also slows down the perceptual network F (default: 1)",
     )  # fmt: skip
     parser.add_argument(
         "--reconstruction-steps", type=int, default=defaults.reconstruction_steps, metavar="N",
-        help="steps as an autoencoder, first; 0: adversarial from nothing (default: %(default)s)",
+        help="steps of the first phase, as an autoencoder; 0: adversarial from the start (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--adversarial-steps", type=int, default=defaults.adversarial_steps, metavar="N",
-        help="steps with the discriminator, after (default: %(default)s)",
+        help="steps of the second phase, with the discriminator (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--adversarial-batch", type=int, metavar="N", help="pictures a step in the second phase (default: --batch)"
+        "--adversarial-batch", type=int, metavar="N", help="images per step in the second phase (default: --batch)"
     )
     parser.add_argument(
         "--critic", choices=CRITICS, default=defaults.critic,
-        help="who judges in the second phase; projected: small heads on SqueezeNet's features (--lpips), for few "
-        "pictures or little hardware (default: %(default)s)",
+        help="critic of the second phase; projected: small heads on SqueezeNet's features (--lpips), for few "
+        "images or a slow machine (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--encoder-blocks", type=_count, metavar="N",
-        help="encoder's residual blocks at each size; more than those of --start-from begin as the identity "
-        "(default: 1, or as many as what the run begins with)",
+        help="residual blocks of the encoder at each size; extra ones compared with --start-from begin as the "
+        "identity (default: 1, or as in the starting networks)",
     )  # fmt: skip
     parser.add_argument(
         "--grow-from", type=Path, metavar="RUN",
-        help="begin with the networks of a run of half the resolution; --w-dim and --width are then that run's",
+        help="start from the networks of a run at half the resolution, with its --w-dim and --width",
     )  # fmt: skip
     parser.add_argument(
         "--fade-images", type=int, default=FADE_IMAGES, metavar="N",
-        help="real pictures over which the new resolution comes in, for --grow-from (default: %(default)s)",
+        help="with --grow-from: number of real images over which to fade in the new resolution (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--start-from", metavar="PACK",
-        help="begin with the generator and the encoder of a pack, a name or a folder; their sizes are then the pack's",
+        help="start from the generator and encoder of a pack (name or folder), with their sizes",
     )  # fmt: skip
     parser.set_defaults(run=_run_generator)
 
@@ -90,13 +90,15 @@ def fill_generator(parser: argparse.ArgumentParser) -> None:
 def fill_encoder(parser: argparse.ArgumentParser) -> None:
     """The arguments of `train encoder`."""
     _add_common(parser, EncoderTraining.rate, EncoderTraining.adversarial_weight)
-    parser.add_argument("--pack", help="pack whose generator and perceptual network are used, a name or a folder")
+    parser.add_argument("--pack", help="pack with the generator and perceptual network, name or folder")
     parser.add_argument(
-        "--channels-base", type=_count, default=32, help="encoder's channels at full size (default: 32)"
+        "--channels-base", type=_count, default=32, help="channels of the encoder at full resolution (default: 32)"
     )
-    parser.add_argument("--channels-max", type=_count, default=128, help="encoder's most channels (default: 128)")
     parser.add_argument(
-        "--blocks", type=_count, default=1, metavar="N", help="encoder's residual blocks at each size (default: 1)"
+        "--channels-max", type=_count, default=128, help="maximum channels of the encoder (default: 128)"
+    )
+    parser.add_argument(
+        "--blocks", type=_count, default=1, metavar="N", help="residual blocks of the encoder at each size (default: 1)"
     )
     parser.add_argument("--steps", type=int, default=EncoderTraining.steps, metavar="N", help="(default: %(default)s)")
     parser.add_argument(
@@ -110,49 +112,56 @@ def fill_encoder(parser: argparse.ArgumentParser) -> None:
 def _add_common(parser: argparse.ArgumentParser, rate: float, adversarial_weight: float) -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help="archive made by `inversion train data`")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder: checkpoint, log, samples")
-    parser.add_argument("--lpips", type=Path, metavar="FILE", help="LPIPS squeeze weights: sharper, if you have them")
+    parser.add_argument("--lpips", type=Path, metavar="FILE", help="LPIPS squeeze weights, for sharper results")
     parser.add_argument(
         "--identity", type=Path, metavar="FILE",
-        help="face recognition network (ONNX): reconstructions stay the same person; then measure with another one too",
+        help="face recognition network (ONNX), to preserve identity; evaluate with a different one",
     )  # fmt: skip
-    parser.add_argument("--batch", type=int, default=4, metavar="N", help="pictures a step (default: 4)")
-    parser.add_argument("--rate", type=float, default=rate, help="Adam's rate, first phase (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=4, metavar="N", help="images per step (default: 4)")
+    parser.add_argument(
+        "--rate", type=float, default=rate, help="learning rate of the first phase (default: %(default)s)"
+    )
     parser.add_argument(
         "--adversarial-weight", type=float, default=adversarial_weight, metavar="X",
-        help="of the discriminator's say beside the reconstruction (default: %(default)s)",
+        help="weight of the adversarial loss (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--augment", type=_augmentation, default="adaptive", metavar="adaptive|P",
-        help="probability of each change that the discriminator sees; adaptive: up and down with its "
+        help="probability of each augmentation of the discriminator's input; adaptive: depends on its "
         "overfitting (default: adaptive)",
     )  # fmt: skip
     parser.add_argument(
         "--recipe", choices=tuple(RECIPES),
-        help="of the reconstruction; faces: small changes of the pictures, and more weight on an aligned face "
-        "(default: faces for a new run; one that goes on keeps its own)",
+        help="recipe for the reconstruction loss; faces: augmentation, and more weight on the inner face "
+        "(default: faces for a new run; a resumed run keeps its own)",
     )  # fmt: skip
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", dest="settings",
-        help="any other field of the configuration, such as r1_gamma=0.5 or ema_images=20000; again for more",
+        help="any other field of the configuration, such as r1_gamma=0.5 or ema_images=20000; repeatable",
     )  # fmt: skip
     parser.add_argument(
-        "--precision", choices=("auto", *PRECISIONS), default="auto", help="auto tries which is faster (default: auto)"
+        "--precision",
+        choices=("auto", *PRECISIONS),
+        default="auto",
+        help="auto measures which is faster (default: auto)",
     )
     add_course(parser)
 
 
 def add_course(parser: argparse.ArgumentParser) -> None:
     """Options that any training by steps has: its pictures, its device, where it stops."""
-    parser.add_argument("--held-out", type=int, default=96, metavar="N", help="kept for measuring (default: 96)")
+    parser.add_argument("--held-out", type=int, default=96, metavar="N", help="number of held-out images (default: 96)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's choice)")
-    parser.add_argument("--until", type=int, metavar="STEP", help="stop here, with the schedule of the whole run")
+    parser.add_argument(
+        "--until", type=int, metavar="STEP", help="stop at this step, keeping the schedule of the whole run"
+    )
     parser.add_argument(
         "--minutes", type=float, default=math.inf, metavar="N",
-        help="stop after so long, with the schedule of the whole run; the same command goes on",
+        help="stop after N minutes, keeping the schedule of the whole run; repeat the command to resume",
     )  # fmt: skip
-    parser.add_argument("--sample-every", type=int, default=500, metavar="N", help="steps between two sample sheets")
+    parser.add_argument("--sample-every", type=int, default=500, metavar="N", help="steps between sample sheets")
 
 
 def _count(text: str) -> int:

@@ -24,38 +24,38 @@ from inversion_core.training.precision import prepare
 
 SETTINGS: dict[str, tuple[type, str]] = {
     "hidden": (int, "width of the network's layers"),
-    "learning_rate": (float, "step size of the Adam inside, or of the first step"),
-    "beta1": (float, "decay of the mean of the gradient in the Adam inside"),
+    "learning_rate": (float, "learning rate of the inner Adam, or of the first step"),
+    "beta1": (float, "beta1 of the inner Adam"),
     "depth": (int, "number of LSTM layers"),
-    "log_range": (float, "p of the LSTM's input: gradients down to exp(-p) are seen by their logarithm"),
-    "gradient_scale": (float, "factor of the gradient before that"),
-    "output_scale": (float, "factor of the LSTM's output"),
-    "warmup_steps": (int, "updates until the Adam inside has its full step size"),
-    "looks": (int, "updates in which the network leads; --iterations beyond it are those of L-BFGS"),
-    "side_px": (int, "side at which the network sees pictures; by itself that of the pack's encoder"),
-    "radius": (float, "longest first step of L-BFGS, root mean square"),
-    "history_size": (int, "pairs of step and change that L-BFGS keeps"),
+    "log_range": (float, "p of the LSTM's input: gradients above exp(-p) are passed as logarithms"),
+    "gradient_scale": (float, "multiplier of the gradient before that"),
+    "output_scale": (float, "multiplier of the LSTM's output"),
+    "warmup_steps": (int, "warm-up steps of the inner Adam"),
+    "looks": (int, "steps made by the network; the remaining --iterations are L-BFGS"),
+    "side_px": (int, "image size that the network sees; default: that of the pack's encoder"),
+    "radius": (float, "initial trust radius of L-BFGS, root mean square"),
+    "history_size": (int, "pairs that L-BFGS keeps"),
 }
 """Options that are settings of designs; where one is not given, the design's standard holds."""
 COUNTS = {
-    "iterations": "updates of each picture's code",
-    "unroll": "updates through which the loss reaches the weights",
-    "pairs": "synthetic pictures",
-    "max_pictures": "training pictures after which it stops in any case",
-    "evaluate_every": "training pictures between two evaluations on real pictures",
-    "patience": "training pictures without a lower loss on real pictures after which it stops",
-    "seed": "of pairs and first weights",
-    "warmup_batches": "batches until the rate is whole",
+    "iterations": "optimization steps per image",
+    "unroll": "steps to backpropagate through",
+    "pairs": "number of synthetic images",
+    "max_pictures": "stop after this many training images",
+    "evaluate_every": "training images between evaluations on real images",
+    "patience": "stop after this many training images without improvement on real images",
+    "seed": "seed of pairs and initial weights",
+    "warmup_batches": "warm-up batches of the learning rate",
 }
 """Options that are whole numbers and fields of OptimizerTraining."""
 WEIGHTS = {
-    "rate": "Adam's, for the weights",
-    "final_rate": "factor of the rate at the end of --max-pictures; it falls from the middle on",
-    "begun_rate": "factor of the rate for weights that begin as the pack's encoder's",
-    "focus": "largest focus of a training picture (half have none)",
-    "latent_weight": "of the distance from the true code",
-    "averaging": "decay of a moving average of the weights, which is then what is kept",
-    "last_weight": "of the losses after the last update; the first has 1, those between lie on a line",
+    "rate": "learning rate of the training",
+    "final_rate": "final learning rate as a factor; decays over the second half of --max-pictures",
+    "begun_rate": "learning rate factor of weights copied from the pack's encoder",
+    "focus": "maximum focus of a training image (half have none)",
+    "latent_weight": "weight of the distance from the true code",
+    "averaging": "decay of the moving average of the weights that is saved",
+    "last_weight": "weight of the last step's loss; the first has 1, with linear interpolation",
 }
 """Options that are numbers and fields of OptimizerTraining."""
 
@@ -67,30 +67,32 @@ def fill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start",
         choices=(*TRAINED_STARTS, ANY_START),
-        help="(default: the design's; else encoder where the pack has one)",
+        help="(default: the design's, or encoder if the pack has one)",
     )
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DATA",
-        help="archive made by `inversion train data`; its held-out pictures say when to stop",
+        help="archive made by `inversion train data`; its held-out images are used for early stopping",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder: checkpoint and log")
     parser.add_argument(
         "--start-from", metavar="PACK",
-        help="begin a new run with the weights and settings of this design in a pack of the same sizes",
+        help="start from the weights and settings of this design in another pack of the same sizes",
     )  # fmt: skip
     for name, (kind, text) in SETTINGS.items():
         parser.add_argument(_option(name), type=kind, metavar="N", help=f"{text} ({_whose(name)})")
-    parser.add_argument("--batch", type=int, default=OptimizerTraining.batch_size, metavar="N", help="pictures a step")
+    parser.add_argument("--batch", type=int, default=OptimizerTraining.batch_size, metavar="N", help="images per step")
     for names, kind in ((COUNTS, int), (WEIGHTS, float)):
         for name, text in names.items():
             parser.add_argument(_option(name), type=kind, metavar="N", help=f"{text} ({_default(name)})")
     parser.add_argument(
         "--precision", choices=PRECISIONS, default=OptimizerTraining.precision,
-        help="of generator and perceptual network in training steps (default: float32)",
+        help="precision of generator and perceptual network in training (default: float32)",
     )  # fmt: skip
-    parser.add_argument("--real", type=int, default=16, metavar="N", help="held-out pictures used (default: 16)")
+    parser.add_argument(
+        "--real", type=int, default=16, metavar="N", help="held-out images to evaluate on (default: 16)"
+    )
     parser.add_argument("--held-out", type=int, default=96, metavar="N", help="as in training (default: 96)")
-    parser.add_argument("--until", type=int, metavar="N", help="stop after so many training pictures, to go on later")
+    parser.add_argument("--until", type=int, metavar="N", help="stop after this many training images; resume later")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's choice)")
     parser.set_defaults(run=_run)
