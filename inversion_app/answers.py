@@ -15,19 +15,19 @@ from inversion_app.settings import AppSettings
 from inversion_worker.client import JobClient
 from inversion_worker.contract import BatchRecord, JobRecord, JobStatus
 
-RETRY_AFTER = {"description": "Seconds to wait before asking again.", "schema": {"type": "integer"}}
-ETAG = {"description": "Send it back as If-None-Match.", "schema": {"type": "string"}}
+RETRY_AFTER = {"description": "Seconds to wait before the next request.", "schema": {"type": "integer"}}
+ETAG = {"description": "Send it as If-None-Match with the next request.", "schema": {"type": "string"}}
 _TEXT = {"schema": {"type": "string"}}
 ACCEPTED_HEADERS = {
     "Location": {"description": "Where to follow it.", **_TEXT},
-    "Preference-Applied": {"description": "`wait=N`, where that was preferred.", **_TEXT},
-    "Idempotent-Replayed": {"description": "`true` when an Idempotency-Key led to what was made before.", **_TEXT},
+    "Preference-Applied": {"description": "`wait=N`, if requested.", **_TEXT},
+    "Idempotent-Replayed": {"description": "`true` if this is the response to a repeated Idempotency-Key.", **_TEXT},
 }
 
 
 def accepted_as(description: str, model: type[Answer]) -> dict[int | str, dict[str, Any]]:
     """What `responses` says of a submission: 202, or 200 where it was waited for."""
-    waited = "It was waited for, and has ended: see `status`."
+    waited = "It has ended while the request waited; see `status`."
     return {
         200: {"description": waited, "model": model, "headers": {**ACCEPTED_HEADERS, "ETag": ETAG}},
         202: {"description": description, "headers": {**ACCEPTED_HEADERS, "Retry-After": RETRY_AFTER, "ETag": ETAG}},

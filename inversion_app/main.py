@@ -55,20 +55,21 @@ from inversion_worker.client import (
 log = logging.getLogger(__name__)
 
 DESCRIPTION = """
-A face photo goes in, its StyleGAN W+ code comes out, with the pictures on the way.
+Finds the StyleGAN W+ code of a face photo, and shows the intermediate images.
 
-1. `POST /v1/inversions` with the photo: the answer, 202, says where to follow it.
+1. `POST /v1/inversions` with the photo. The response, 202, has the id and links.
 2. Poll `GET /v1/inversions/{id}`, or listen to `/events`.
-3. Fetch what `links` names: the code, the reconstruction, the aligned crop, the frames.
+3. Download the results in `links`: the code, the reconstruction, the aligned crop, the frames.
 
-Photos and results are deleted when they expire, or at once with `DELETE`.
+Photos and results are deleted when they expire, or immediately with `DELETE`.
 
 **Errors** are `application/problem+json` documents whose `type` is explained under [/problems](/problems).
 
-**Nothing is left aside**: an unknown or repeated query parameter, form field or JSON key, a body where none is taken,
-and a `Content-Encoding` are refused.
+**Unknown input is refused**: unknown or repeated query parameters, form fields and JSON keys, a body where none is
+expected, and a `Content-Encoding`.
 
-**Keys** go into `Authorization: Bearer inv_...`, where the service asks for one; what is another tenant's is 404.
+**Authentication**: send `Authorization: Bearer inv_...` if the service requires a key. Inversions of other tenants
+answer 404.
 
 **Limits**: answers to a key have the fields `RateLimit` and `RateLimit-Policy`; every 429 says in `Retry-After` when to
 come back. Sending again is safe with an `Idempotency-Key`.
@@ -76,14 +77,14 @@ come back. Sending again is safe with an `Idempotency-Key`.
 Every answer has an `X-Request-ID`, which the service's logs have too; send one to choose it.
 """
 TAGS = (
-    ("inversions", "Submit a photo, follow it, and manage what was submitted."),
-    ("batches", "Up to 64 photos at once, and their status as a whole."),
-    ("faces", "Look at a photo without inverting it."),
-    ("results", "What an inversion leaves, and the pictures on the way."),
-    ("packs", "What can be chosen: generators with their encoders, optimizers and editing directions."),
-    ("usage", "What has been used."),
-    ("session", "The page's way to use a key."),
-    ("health", "For whoever runs the service."),
+    ("inversions", "Submit photos, follow and manage inversions."),
+    ("batches", "Submit up to 64 photos at once."),
+    ("faces", "Detect faces without inverting the photo."),
+    ("results", "Download results and intermediate images."),
+    ("packs", "The available generators with their encoders, optimizers and editing directions."),
+    ("usage", "Your usage."),
+    ("session", "Log in and out of the web page."),
+    ("health", "For operators of the service."),
 )
 """The groups of addresses, in the order of the reference."""
 

@@ -22,18 +22,18 @@ _WAIT = re.compile(r'\s*wait\s*=\s*"?(\d{1,6})"?\s*', re.IGNORECASE)
 _BUSY_RETRY_AFTER_S = "1"
 
 PREFER_DESCRIPTION = (
-    "`wait=N` (RFC 7240): answer with what has ended, 200, if that is within N seconds, else 202. "
-    "`Preference-Applied` says how long was waited at most. Other preferences are ignored, `respond-async` too: "
-    "without `wait` every answer is 202 at once."
+    "`wait=N` (RFC 7240): 200 if the inversion (or batch) ends within N seconds, else 202. "
+    "`Preference-Applied` says how long the service waited at most. Other preferences are ignored, including "
+    "`respond-async`: without `wait` the response is always an immediate 202."
 )
 IdempotencyKey = Annotated[
     str | None,
     Header(
         pattern=r"^[\x21-\x7e]{1,255}$",
-        description="Any text of one's own for this request, a UUID for instance. The same request with the same key "
-        "is answered with the same inversion (and `Idempotent-Replayed: true`) for a day; another request with it is "
-        "refused, 422; while the first is still being accepted, 409. Where what it made was deleted, or has expired, "
-        "the answer says so once, 410, and the key is free again.",
+        description="Your own text for this request, such as a UUID. For a day, repeating it with the same key "
+        "returns the same inversion, with `Idempotent-Replayed: true`. A different request with the key gets 422; "
+        "409 means that the first is still being accepted. If the inversion was deleted or has expired, the response "
+        "is 410 once, and the key is free again.",
         examples=["8e03978e-40d5-43e8-bc93-6894a57f9324"],
     ),
 ]

@@ -40,7 +40,7 @@ class Answer(BaseModel):
 
 
 class PackName(Answer):
-    """The pack that a code belongs to. Other packs, and other versions, render a different face from it."""
+    """The pack that a code belongs to. With another generator it renders a different face."""
 
     name: str = Field(description="Its name.", examples=["faces-128"])
     version: str = Field(description="Its version.", examples=["1.3"])

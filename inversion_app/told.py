@@ -20,7 +20,7 @@ _SIGNATURE = "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="
 
 
 class ToldOf(BaseModel):
-    """The inversion, and whatever the event stream says of the event."""
+    """The id of the inversion and the fields of the event stream."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -28,11 +28,11 @@ class ToldOf(BaseModel):
 
 
 class Told(BaseModel):
-    """One event, as a webhook gets it."""
+    """An event, as sent to a webhook."""
 
     type: _Type = Field(description="`inversion.` and the kind of the event.")
     timestamp: datetime = Field(description="When it happened.")
-    data: ToldOf = Field(description="Pictures and codes are never in it: fetch them at the inversion's addresses.")
+    data: ToldOf = Field(description="Never contains images or codes; fetch those from the API.")
 
 
 def _examples() -> dict[str, Any]:
@@ -49,28 +49,26 @@ def _examples() -> dict[str, Any]:
     tags=["inversions"],
     response_class=Response,
     responses={
-        200: {"description": "Any 2xx within 10 seconds takes the message. Anything else has it sent again."},
-        410: {"description": "No more of this inversion is wanted."},
+        200: {"description": "Any 2xx within 10 seconds acknowledges the message. Anything else is retried."},
+        410: {"description": "Stops the messages for this inversion."},
     },
 )
 def inversion(
     told: Annotated[Told, Body(openapi_examples=_examples())],
-    webhook_id: Annotated[
-        str, Header(description="The same whenever the message is sent again.", examples=[_EVENT_ID])
-    ],
+    webhook_id: Annotated[str, Header(description="The same for every retry of a message.", examples=[_EVENT_ID])],
     webhook_timestamp: Annotated[
-        int, Header(description="When it is sent, in seconds since 1970.", examples=[1763816400])
+        int, Header(description="When it was sent, in seconds since 1970.", examples=[1763816400])
     ],
     webhook_signature: Annotated[
         str,
         Header(
-            description="`v1,` and the base64 of the HMAC-SHA256 of `id.timestamp.body`; several, parted by spaces, "
-            "while a secret is changed.",
+            description="`v1,` and the base64 of the HMAC-SHA256 of `id.timestamp.body`; two of them, separated by a "
+            "space, after the secret was rotated.",
             examples=[_SIGNATURE],
         ),
     ],
 ) -> None:
-    """A POST to the `webhook` of a submission, in the form of [Standard Webhooks](https://www.standardwebhooks.com).
+    """A POST to the `webhook` of a submission, as defined by [Standard Webhooks](https://www.standardwebhooks.com).
 
-    At least once and in order, at most two a second for each inversion, with growing pauses after a failure.
+    Delivered at least once and in order, at most two a second per inversion, with exponential backoff.
     """

@@ -14,15 +14,15 @@ QUAD_TEXT = "top left, bottom left, bottom right, top right"
 
 
 class _Open(BaseModel):
-    """Fields of a newer worker are left aside."""
+    """Fields of a newer worker are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
 
 class FaceInfo(Message):
-    """What is inverted of the photo."""
+    """The crop that is inverted."""
 
-    found: int = Field(ge=0, description="Faces in the photo: the length of `faces`. 0 where `quad` was sent.")
+    found: int = Field(ge=0, description="Number of faces in the photo; 0 if `quad` was sent.")
     quad: list[Point] | None = Field(
         None, description=f"Corners of the aligned crop in the upright photo, in pixels: {QUAD_TEXT}."
     )
@@ -36,22 +36,22 @@ class PhotoSize(_Open):
 
 
 class PhotoWarning(_Open):
-    """Something about a face that the person should know; the inversion is done all the same."""
+    """What may spoil a result with this face; it is inverted anyway."""
 
     kind: str = Field(description="Stable name, such as cut-by-border; newer services may add others.")
-    detail: str = Field(description="The same in words.")
+    detail: str = Field(description="An explanation.")
 
 
 class FaceSeen(_Open):
     """One face in the photo."""
 
-    box: tuple[float, float, float, float] = Field(description="Left, top, right, bottom; it may leave the photo.")
+    box: tuple[float, float, float, float] = Field(description="Left, top, right, bottom; may extend beyond the photo.")
     landmarks: tuple[Point, Point, Point, Point, Point] = Field(
-        description="Left eye, right eye, nose, left and right corner of the mouth; left and right in the picture."
+        description="Left eye, right eye, nose, left and right corner of the mouth; left and right as in the photo."
     )
-    score: float = Field(ge=0, le=1, description="How sure the detector is.")
-    quad: Quad = Field(description=f"Corners of the aligned crop: {QUAD_TEXT}. The option `quad` takes it as it is.")
-    warnings: list[PhotoWarning] = Field(default_factory=list, description="What may go wrong with this face.")
+    score: float = Field(ge=0, le=1, description="Confidence of the detector.")
+    quad: Quad = Field(description=f"Corners of the aligned crop: {QUAD_TEXT}. Can be passed as the option `quad`.")
+    warnings: list[PhotoWarning] = Field(default_factory=list, description="What may spoil a result with this face.")
 
 
 class Seen(_Open):

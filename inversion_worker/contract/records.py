@@ -38,10 +38,12 @@ class StopReason(StrEnum):
 
 
 class MissingResult(Message):
-    """A result that could not be made, beside those that could."""
+    """A result that could not be created, although others were."""
 
-    result: str = Field(description="Which: the name of its link, or `frames` for some of them.", examples=["pasted"])
-    detail: str = Field(description="What went wrong, and what there is instead.")
+    result: str = Field(
+        description="The name of its link, or `frames` if some frames are missing.", examples=["pasted"]
+    )
+    detail: str = Field(description="What went wrong, and what is available instead.")
 
 
 class JobRecord(Message):
@@ -98,12 +100,12 @@ class BatchRecord(Message):
 
 
 class UsageDay(Message):
-    """What one tenant has used on one day, UTC; a job counts on the day of each event."""
+    """Usage of one day (UTC). Each submission and each end counts on the day when it happened."""
 
     date: Date = Field(description="The day.")
-    submitted: int = Field(0, description="Jobs that were accepted.")
-    succeeded: int = Field(0, description="Jobs that ended with a result.")
-    failed: int = Field(0, description="Jobs that ended without one.")
-    canceled: int = Field(0, description="Jobs that were stopped.")
-    seconds: float = Field(0.0, description="Seconds of work of the jobs that ended on this day.")
-    looked: int = Field(0, description="Photos that were only looked at.")
+    submitted: int = Field(0, description="Inversions submitted.")
+    succeeded: int = Field(0, description="Inversions that succeeded.")
+    failed: int = Field(0, description="Inversions that failed.")
+    canceled: int = Field(0, description="Inversions that were canceled.")
+    seconds: float = Field(0.0, description="Processing time in seconds of the inversions that ended on this day.")
+    looked: int = Field(0, description="Face look-ups (`POST /v1/faces`).")

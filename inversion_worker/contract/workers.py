@@ -9,41 +9,39 @@ from inversion_worker.contract.options import StartKind
 
 
 class DirectionInfo(Message):
-    """One editing direction of a pack."""
+    """An editing direction of a pack."""
 
     name: str = Field(description="Its name.")
     label: str = Field(description="What a positive strength does.")
     low: float = Field(description="Lowest strength at which pictures stay plausible.")
-    high: float = Field(description="Highest such strength.")
+    high: float = Field(description="Highest strength at which pictures stay plausible.")
 
 
 class PackInfo(Message):
-    """One pack, as a live worker announces it."""
+    """A pack that a running worker offers."""
 
-    name: str = Field(description="What `pack` of a submission names.")
-    version: str = Field(description="Changes with anything in the pack.")
+    name: str = Field(description="The name to pass as `pack`.")
+    version: str = Field(description="Changes whenever anything in the pack changes.")
     digest: str = Field(
         "",
-        description="sha256:... of the generator's weights: codes of one digest render the same faces, whatever else "
-        "of the pack changes. Workers of before say none.",
+        description="sha256:... of the generator's weights. Codes work with every pack of the same digest. Older "
+        "workers do not send it.",
     )
-    resolution: int = Field(description="Side of its pictures in pixels.")
+    resolution: int = Field(description="Image size in pixels.")
     layers: int = Field(description="Rows of a code.")
     w_dim: int = Field(description="Columns of a code.")
-    starts: list[StartKind] = Field(description="What an inversion can start from, beside a code that is sent along.")
-    optimizers: list[str] = Field(description="What `optimizer` may be.")
+    starts: list[StartKind] = Field(description="Supported start codes, besides a code that you send.")
+    optimizers: list[str] = Field(description="Supported values of `optimizer`.")
     default_optimizer: str = Field(
-        "adam", description="It is taken where `optimizer` is left out. Workers of before say none, and take Adam."
+        "adam", description="Used if `optimizer` is not set. Older workers do not send it and use Adam."
     )
-    focus: float = Field(
-        0.0, description="It is taken where `focus` is left out. Workers of before say none, and know no focus."
-    )
+    focus: float = Field(0.0, description="Used if `focus` is not set. Older workers do not send it and have no focus.")
     directions: list[DirectionInfo] = Field(
-        default_factory=list, description="Directions in which its codes can be edited; workers of before say none."
+        default_factory=list, description="Editing directions. Older workers do not send them."
     )
-    licence: str = Field(description="On which terms its pictures may be used.")
-    description: str = Field(description="What it draws.")
-    default: bool = Field(description="It is taken where `pack` is left out.")
+    licence: str = Field(description="Terms under which its images may be used.")
+    description: str = Field(description="What it generates.")
+    default: bool = Field(description="Whether it is used if `pack` is not set.")
 
 
 class WorkerInfo(Message):
