@@ -189,7 +189,7 @@ def _status(outcomes: list[Outcome]) -> int:
     if failed and len(outcomes) > 1:
         print(f"error: {failed} of {len(outcomes)} photos failed", file=sys.stderr)
     if Outcome.STOPPED in outcomes:
-        print("interrupted: the best code so far is kept. The same command with --resume goes on.", file=sys.stderr)
+        print("interrupted: the best code so far is kept. Repeat the command with --resume to go on.", file=sys.stderr)
         return EXIT_INTERRUPTED
     return EXIT_REFUSED if failed else 0
 

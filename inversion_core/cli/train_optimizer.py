@@ -163,7 +163,7 @@ def _report(trainer: OptimizerTrainer, args: argparse.Namespace) -> None:
         f"{DESIGNS[args.design].untrained}, {before:.5f}"
     )
     if not trainer.is_done:
-        print("not done: the same command goes on", file=sys.stderr)
+        print("not finished: repeat the command to resume", file=sys.stderr)
     command = f"inversion pack add-optimizer {args.pack} {args.out}"
     if is_shipped(find_pack(args.pack)):
         print(f"put it into a copy of the pack with: {command} --out DIR", file=sys.stderr)
