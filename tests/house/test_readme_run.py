@@ -1,6 +1,6 @@
 """What the README tells a person to paste is pasted: shell, Python, a command; with a photo of Grace Hopper.
 
-JavaScript is in tests/e2e/test_readme_page.py: it needs a browser.
+JavaScript is in tests/e2e/test_javascript_page.py: it needs a browser.
 """
 
 from __future__ import annotations

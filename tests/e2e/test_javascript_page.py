@@ -1,4 +1,4 @@
-"""The README's JavaScript, as it stands but for the port: in a page, and in node where there is one."""
+"""The JavaScript of docs/javascript.md, as it stands but for the port: in a page, and in node where there is one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 from matplotlib.cbook import get_sample_data
 from playwright.sync_api import Browser
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+PAGE_OF_DOCS = (Path(__file__).parents[2] / "docs" / "javascript.md").read_text()
 PAGE = "<!doctype html><title>An editor</title><input type=file>"
 
 
 @pytest.fixture
 def script(url: str) -> str:
     """Five frames are enough."""
-    (text,) = re.findall(r"```js\n(.*?)```", README, re.DOTALL)
+    (text,) = re.findall(r"```js\n(.*?)```", PAGE_OF_DOCS, re.DOTALL)
     assert '"http://127.0.0.1:8000"' in text
     assert '"50"' in text
     return str(text).replace("http://127.0.0.1:8000", url).replace('"50"', '"20"')
