@@ -59,7 +59,8 @@ def no_sideways(page: Page) -> None:
 
 def mask_of(job: dict[str, Any], env: dict[str, str]) -> Image.Image:
     """As the service has it."""
-    return Image.open(Path(env["INVERSION_ARTIFACTS_URL"].removeprefix("file://")) / job["id"] / "mask.png")
+    (mask,) = Path(env["INVERSION_ARTIFACTS_URL"].removeprefix("file://")).glob(f"inversion-*/{job['id']}/mask.png")
+    return Image.open(mask)
 
 
 def drag(page: Page, *places: tuple[float, float]) -> None:
