@@ -41,7 +41,7 @@ def test_make_targets_exist(page: Path) -> None:
 @pytest.mark.parametrize("name", ["architecture.md", "CONTRIBUTING.md", "README.md"])
 def test_files_that_are_named_exist(name: str) -> None:
     page = next(each for each in PAGES if each.name == name)
-    named = re.findall(r"`((?:app|worker|inversion_core|inversion_client|tests|docs)/[\w./-]*)`", page.read_text())
+    named = re.findall(r"`((?:inversion_[a-z]+|packs|tests|docs)/[\w./-]*)`", page.read_text())
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []
 
