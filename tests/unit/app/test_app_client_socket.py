@@ -21,7 +21,7 @@ from inversion_client import AsyncInversionClient, Event, InversionClient, Retri
 
 pytestmark = pytest.mark.unit
 
-README = (Path(__file__).parents[3] / "README.md").read_text()
+JAVASCRIPT = (Path(__file__).parents[3] / "docs" / "javascript.md").read_text()
 FRAMES = 150
 CUTS = 25
 HEAD_BYTES = 650
@@ -83,8 +83,8 @@ def test_nor_for_the_asynchronous_client(portal: BlockingPortal, service: Servic
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-def test_nor_for_the_javascript_of_the_readme(service: Service, proxy: CuttingProxy, tmp_path: Path) -> None:
-    (script,) = re.findall(r"```js\n(.*?)```", README, re.DOTALL)
+def test_nor_for_the_javascript_of_the_docs(service: Service, proxy: CuttingProxy, tmp_path: Path) -> None:
+    (script,) = re.findall(r"```js\n(.*?)```", JAVASCRIPT, re.DOTALL)
     script = script.replace("127.0.0.1:8000", f"127.0.0.1:{proxy.port}")
     assert "1000)" in script
     (tmp_path / "invert.mjs").write_text(script.replace("1000)", "10)"))  # between two connections
