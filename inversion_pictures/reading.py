@@ -60,8 +60,8 @@ class _Opened:
     key: Key | None = None
     orientation: int | None = None
     """Where no EXIF says it."""
-    other: bytes | None = None
-    """The same picture with something else behind its data, where its end is missing."""
+    completed: tuple[bytes, bytes] | None = None
+    """The file with one thing and with another behind its data, where its end is missing."""
     is_progressive: bool = False
 
 
@@ -82,7 +82,7 @@ def read(data: bytes, limits: Limits = PHOTO) -> Image.Image:
 def measure(data: bytes, limits: Limits = PHOTO) -> tuple[int, int]:
     """Width and height of the upright picture, once all of it has been decoded. Raises: PictureRefused."""
     with _opening(data, limits) as opened:
-        if opened.other is None:
+        if opened.completed is None:
             # An eighth of the size still reads all of a JPEG, with 1/64 of the memory; other formats ignore it.
             opened.image.draft(None, (max(1, opened.image.width // 8), max(1, opened.image.height // 8)))
         image = _loaded(opened)
@@ -163,12 +163,18 @@ def _opened(data: bytes, kind: str) -> _Opened:
 def _opened_jpeg(data: bytes) -> _Opened:
     markers = jpeg.survey(data)
     jpeg.check_scans(markers)
-    other = None
+    completed = None
     if not markers.has_end and markers.scans:
-        data, other = jpeg.completions(data)
+        completed = jpeg.completions(data)
+        data = completed[0]
     image = Image.open(BytesIO(data), formats=["JPEG"])
     return _Opened(
-        kind="JPEG", image=image, canvas=image.size, colours=[], other=other, is_progressive=markers.is_progressive
+        kind="JPEG",
+        image=image,
+        canvas=image.size,
+        colours=[],
+        completed=completed,
+        is_progressive=markers.is_progressive,
     )
 
 
@@ -197,9 +203,11 @@ def _check_size(opened: _Opened, limits: Limits) -> None:
 
 def _loaded(opened: _Opened) -> Image.Image:
     """Every pixel decoded."""
+    if opened.completed is not None and opened.image.width * opened.image.height > jpeg.LARGE_PX:
+        jpeg.check_small(opened.completed, is_progressive=opened.is_progressive)
     opened.image.load()
-    if opened.other is not None:
-        with Image.open(BytesIO(opened.other), formats=["JPEG"]) as other:
+    if opened.completed is not None:
+        with Image.open(BytesIO(opened.completed[1]), formats=["JPEG"]) as other:
             other.load()
             jpeg.check_whole(opened.image, other, is_progressive=opened.is_progressive)
     if opened.kind == "BMP":

@@ -90,7 +90,7 @@ def test_ends_when_the_inversion_is_deleted(service: Service) -> None:
     stream: Future[Any] = service.start(f"{URL}/{job_id}/events")
     service.pause(0.05)
     assert service.request("DELETE", f"{URL}/{job_id}").status_code == 204
-    assert [kind for _, kind, _ in parse(stream.result(timeout=10).text)] == ["queued"]
+    assert [kind for _, kind, _ in parse(stream.result(timeout=10).text)] == ["queued", "deleted"]
 
 
 def test_an_outage_ends_the_stream_without_noise(service: Service, caplog: pytest.LogCaptureFixture) -> None:
