@@ -17,10 +17,10 @@ WATCHED = """
 import builtins, os, sys
 plain = builtins.__import__
 
-def watched(name, *rest):
+def watched(name, *rest, **more):
     if name == "torch" and "torch" not in sys.modules:
         print(os.environ.get("GOMP_SPINCOUNT"), os.environ.get("OMP_WAIT_POLICY"))
-    return plain(name, *rest)
+    return plain(name, *rest, **more)
 
 builtins.__import__ = watched
 """
