@@ -97,8 +97,7 @@ def _plan(args: argparse.Namespace, device: torch.device) -> Plan:
     """Everything that can be refused before the first photo is.
 
     Raises:
-        OptionInvalid, PackNotFound, PackInvalid: what it is, and what to do.
-        FileExistsError: `--out` is a file.
+        OptionInvalid, PackNotFound, PackInvalid: what it is, and what to do; also where `--out` is a file.
     """
     _at_least_one("frame-every", args.frame_every)
     if args.batch is not None:
