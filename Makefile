@@ -23,7 +23,7 @@ serve: $(STAMP)  ## Valkey, one worker and the API on http://HOST:PORT until Ctr
 	@exec $(BIN)/python -m inversion_app.serve --stop-with-parent --host '$(HOST)' --port '$(PORT)' $(ARGS)
 
 test: $(STAMP)  ## run the tests [ARGS="-k alignment"]
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(ARGS)
 
 load: $(STAMP)  ## 50 clients at once on two API processes and two workers; fails where an event is lost
 	@OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/integration/load.py $(ARGS)

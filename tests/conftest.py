@@ -18,9 +18,18 @@ REQUIRE_ALL = "INVERSION_REQUIRE_ALL"
 MUST_RUN = ("integration", "e2e")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Browser tests last: Playwright's event loop stays on the main thread, and no other can run beside it."""
+TOGETHER = ("e2e", "house", "integration")
+"""Folders whose tests start services of their own: one process runs them all, one service at a time."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Browser tests last, and for each test the group that one process of `pytest -n 2` takes as a whole."""
     items.sort(key=lambda item: "e2e" in item.path.parts)
+    for item in items if config.pluginmanager.hasplugin("xdist") else []:
+        folder = item.path.parent.name
+        group = "services" if folder in TOGETHER else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def must_run(node: pytest.Item | pytest.Collector) -> bool:

@@ -80,7 +80,7 @@ def test_serve_and_test_install_by_themselves(clone: Clone) -> None:
     assert calls[-1] == "-m inversion_app.serve --stop-with-parent --host 127.0.0.1 --port 8123"
     assert any("pip install" in call for call in calls)
     clone.make("test", "ARGS=-k alignment")
-    assert clone.calls() == ["-m pytest -k alignment"]
+    assert clone.calls() == ["-m pytest -n auto --maxprocesses 4 --dist loadgroup -k alignment"]
 
 
 def test_environment_does_not_move_the_service(clone: Clone) -> None:
