@@ -263,11 +263,18 @@ class SynthesisNetwork(nn.Module):
         """
         return self.rgb(self.features(w_BLD, random_noise=random_noise))
 
-    def features(self, w_BLD: Tensor, *, random_noise: bool = False) -> Tensor:
-        """All style layers: what `rgb` makes a picture of."""
-        x: Tensor | None = None
+    def features(
+        self, w_BLD: Tensor, *, x_BCHW: Tensor | None = None, start: int = 0, stop: int | None = None,
+        random_noise: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """The style layers from `start` up to `stop`; by default all, what `rgb` makes a picture of.
+
+        `x_BCHW` is the output of the layer before `start`; `start` may be the number of layers.
+        """
+        x = x_BCHW
         styles = self.styles(w_BLD) if len(self.folded_styles) else [None] * len(self.layers)
-        for layer, w_BD, style_BS in zip(self.layers, w_BLD.unbind(1), styles, strict=True):
+        layers = list(zip(self.layers, w_BLD.unbind(1), styles, strict=True))
+        for layer, w_BD, style_BS in layers[start:stop]:
             x = layer(x, w_BD, random_noise=random_noise, style_BS=style_BS)
         assert x is not None
         return x

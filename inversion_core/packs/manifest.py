@@ -12,12 +12,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from inversion_core.errors import PackInvalid
+from inversion_core.latents import detail_shape
 from inversion_core.loss import PERCEPTUAL_WEIGHT
 from inversion_core.models import EncoderConfig, GeneratorConfig
 from inversion_core.optimizers import CLASSIC, OPTIMIZERS, build_optimizer
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.options import check_focus
 from inversion_core.packs.by_start import TRAINED_STARTS, is_by_start
+from inversion_core.packs.detail import DetailSpec, read_detail
 from inversion_core.packs.directions import DIRECTIONS_FILE, DirectionSpec, read_spec
 from inversion_core.packs.learned import Variant, read_variants, variants
 from inversion_core.packs.reader import REMEDY, Reader
@@ -77,6 +79,8 @@ class PackManifest:
     default_optimizer: str = "adam"
     focus: float = 0.0
     """How much more the middle of the face counts than the rim where nobody says (`inversion_core.loss.focus_map`)."""
+    detail: DetailSpec | None = None
+    """Where detail is added and how it is found; None: see `detail_or_default`."""
     directions: tuple[DirectionSpec, ...] = ()
     """Editing directions; their tensors lie in directions.safetensors."""
     shared_weights: Mapping[str, str] = field(default_factory=dict)
@@ -101,6 +105,10 @@ class PackManifest:
         if not 0 <= self.perceptual.weight < math.inf:
             raise ValueError(f"perceptual.weight is {self.perceptual.weight}; it must be 0 or more")
         check_focus(self.focus)
+        try:
+            detail_shape(self.generator, self.detail_or_default.px)
+        except ValueError as error:
+            raise ValueError(f"detail.px is impossible: {error}") from error
         if self.encoder is not None and (self.encoder.resolution, self.encoder.w_dim) != (self.resolution, self.w_dim):
             raise ValueError(
                 f"encoder makes codes of width {self.encoder.w_dim} from {self.encoder.resolution} px, "
@@ -114,6 +122,11 @@ class PackManifest:
     @property
     def resolution(self) -> int:
         return self.generator.resolution
+
+    @property
+    def detail_or_default(self) -> DetailSpec:
+        """The pack's own; where it says nothing, at half its resolution, and only on request."""
+        return self.detail or DetailSpec(px=self.resolution // 2)
 
     @property
     def num_layers(self) -> int:
@@ -169,7 +182,7 @@ class PackManifest:
         fields = dataclasses.asdict(self)
         shape = {"resolution": self.resolution, "num_layers": self.num_layers, "w_dim": self.w_dim}
         order = ("name", "version", "description", "licence", "provenance")
-        for key in ("focus", "shared_weights", "extends"):  # programs of before do not know them
+        for key in ("focus", "detail", "shared_weights", "extends"):  # programs of before do not know them
             if not fields[key]:
                 del fields[key]
         if self.encoder is not None and self.encoder.blocks_per_size == 1:  # programs of before do not know the key
@@ -270,6 +283,8 @@ def _build(reader: Reader) -> PackManifest:
     parts["files"] = read_files(reader)
     if reader.states("focus"):  # packs without one do not say so: programs of before would not know the key
         parts["focus"] = reader.number("focus")
+    if reader.states("detail"):
+        parts["detail"] = read_detail(reader.section("detail"))
     try:
         return PackManifest(**parts)
     except ValueError as error:

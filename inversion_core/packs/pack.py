@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from inversion_core.errors import OptionInvalid
+from inversion_core.latents import Latent, as_latent, detail_shape, synthesize
 from inversion_core.loss import InversionLoss
 from inversion_core.models import DiscriminatorFeatures, Encoder, StyleGANGenerator
 from inversion_core.packs.by_start import settings_for
+from inversion_core.packs.detail import DetailSpec
 from inversion_core.packs.directions import Direction, check_steps
 from inversion_core.packs.learned import Variant, check_learned, pick_variant
 from inversion_core.packs.manifest import PackManifest
@@ -110,6 +112,11 @@ class Pack:
         return self.manifest.focus
 
     @property
+    def detail(self) -> DetailSpec:
+        """Where detail is added, and how it is found."""
+        return self.manifest.detail_or_default
+
+    @property
     def optimizers(self) -> Mapping[str, Mapping[str, Any]]:
         """The optimizers that the pack offers: settings by name, or by name and start."""
         return self.manifest.offered
@@ -135,10 +142,9 @@ class Pack:
             raise ValueError(f"z has shape {tuple(z_BZ.shape)}; pack {self.name} takes (B, {self.z_dim})")
         return self.generator.map(self._here(z_BZ, "z"))
 
-    def synthesize(self, w_BLD: Tensor) -> Tensor:
-        """Render W+ codes (B, L, D) as pictures (B, 3, H, W)."""
-        image_BCHW: Tensor = self.generator.synthesis(self.check_codes(w_BLD))
-        return image_BCHW
+    def synthesize(self, code: Latent | Tensor) -> Tensor:
+        """Render latents, or W+ codes (B, L, D), as pictures (B, 3, H, W)."""
+        return synthesize(self.generator, self.check_latent(code))
 
     def encode(self, image_BCHW: Tensor) -> Tensor:
         """Encode pictures as W+ codes (B, L, D).
@@ -206,6 +212,23 @@ class Pack:
                 f"codes have shape {tuple(w_BLD.shape)}; pack {self.name} takes (B, {self.num_layers}, {self.w_dim})"
             )
         return self._here(w_BLD, "codes")
+
+    def check_latent(self, code: Latent | Tensor) -> Latent:
+        """A latent, or plain codes, as a float32 latent on the pack's device.
+
+        Raises:
+            ValueError: a shape is wrong, or codes and detail are not of the same number of images.
+        """
+        latent = as_latent(code)
+        w_BLD, detail_BCHW = self.check_codes(latent.w_BLD), latent.detail_BCHW
+        if detail_BCHW is None:
+            return Latent(w_BLD=w_BLD)
+        if detail_BCHW.ndim != 4 or len(detail_BCHW) != len(w_BLD):
+            raise ValueError(f"detail has shape {tuple(detail_BCHW.shape)}; it must be ({len(w_BLD)}, C, H, W)")
+        shape = detail_shape(self.manifest.generator, detail_BCHW.shape[-1])
+        if detail_BCHW.shape[1:] != shape:
+            raise ValueError(f"detail has shape {tuple(detail_BCHW.shape)}; pack {self.name} takes (B, {shape})")
+        return Latent(w_BLD=w_BLD, detail_BCHW=self._here(detail_BCHW, "detail"))
 
     def _here(self, x: Tensor, what: str) -> Tensor:
         if not x.is_floating_point():

@@ -1,0 +1,56 @@
+"""What pack.json says of detail: where it is added, and how it is found (`inversion_core.latents`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from inversion_core.optimizers import Adam
+
+if TYPE_CHECKING:
+    from inversion_core.packs.reader import Reader
+
+MAX_STEPS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetailSpec:
+    """The key "detail" of pack.json."""
+
+    px: int
+    """Side of the features that it is added to; the layer is the second one of that size."""
+    after: int = 8
+    """Steps of w before it, where nobody says."""
+    steps: int = 0
+    """Steps of detail, where nobody says. 0: none unless it is asked for."""
+    learning_rate: float = 0.2
+    """Of the Adam that finds it, as are the decays."""
+    beta1: float = 0.8
+    beta2: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.px < 4 or self.px & (self.px - 1):
+            raise ValueError(f"px is {self.px}; it must be a power of two, 4 or more")
+        for name in ("after", "steps"):
+            if not 0 <= getattr(self, name) <= MAX_STEPS:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to {MAX_STEPS}")
+        self.adam()  # which refuses what it cannot be
+
+    def adam(self) -> Adam:
+        return Adam(learning_rate=self.learning_rate, beta1=self.beta1, beta2=self.beta2)
+
+
+def read_detail(reader: Reader) -> DetailSpec:
+    """The section "detail".
+
+    Raises:
+        PackInvalid: a key is missing, unknown or wrong.
+    """
+    whole = {key: reader.integer(key) for key in ("px", "after", "steps")}
+    decimal = {key: reader.number(key) for key in ("learning_rate", "beta1", "beta2")}
+    reader.end()
+    try:
+        return DetailSpec(**whole, **decimal)
+    except ValueError as error:
+        key, _, what = str(error).partition(" ")
+        raise reader.fault(key, what) from error
