@@ -46,11 +46,11 @@ def read_detail(reader: Reader) -> DetailSpec:
     Raises:
         PackInvalid: a key is missing, unknown or wrong.
     """
-    whole = {key: reader.integer(key) for key in ("px", "after", "steps")}
-    decimal = {key: reader.number(key) for key in ("learning_rate", "beta1", "beta2")}
+    px, after, steps = (reader.integer(key) for key in ("px", "after", "steps"))
+    rate, beta1, beta2 = (reader.number(key) for key in ("learning_rate", "beta1", "beta2"))
     reader.end()
     try:
-        return DetailSpec(**whole, **decimal)
+        return DetailSpec(px=px, after=after, steps=steps, learning_rate=rate, beta1=beta1, beta2=beta2)
     except ValueError as error:
         key, _, what = str(error).partition(" ")
         raise reader.fault(key, what) from error

@@ -18,7 +18,7 @@ from inversion_app import serve
 pytestmark = pytest.mark.unit
 
 BELONGS = [
-    ("inversion_core", "core,heif,benchmark,descriptor,training,imagenet"),
+    ("inversion_core", "core,film,heif,benchmark,descriptor,training,imagenet"),
     ("inversion_client", "client"),
     ("inversion_worker", "worker,embedded,s3,otel"),
     ("inversion_app", "app"),
