@@ -1,4 +1,4 @@
-"""Editing codes with pure functions: moving along a direction of the pack.
+"""Moving codes along a direction.
 
 Suffixes: B image, L style layer, D latent w.
 """

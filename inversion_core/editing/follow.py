@@ -1,0 +1,103 @@
+"""Detail follows an edit: it moves with the face (docs/math.md, equation 10).
+
+Detail is bound to places. Left where it is, it keeps the old mouth and jaw after an edit: double lips, ghost chins. So
+it is warped by the optical flow between the pictures of the codes before and after, both without detail.
+
+Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inversion_core.latents import Latent
+from inversion_core.packs import Pack
+
+FLOW_PX = 256
+"""Side of the pictures between which the flow is found; smaller and larger ones are resized."""
+SMOOTH_PX = 15
+"""The flow is averaged over squares of this side, at FLOW_PX: single wrong vectors tear skin."""
+GREY = (0.299, 0.587, 0.114)
+CONTRAST = 2.0
+TILES = 8
+"""CLAHE's limit and its tiles a side: the same contrast in dark hair as on bright skin."""
+
+
+@torch.no_grad()
+def follow(pack: Pack, latent: Latent, edited_BLD: Tensor, *, before_BCHW: Tensor | None = None) -> Latent:
+    """The latent with the codes `edited_BLD`, and detail where the edited face needs it.
+
+    Each image is on its own. An image whose code stays keeps its detail, to the bit.
+
+    Args:
+        edited_BLD: codes (B, L, D), as many as the latent has.
+        before_BCHW: pictures of the latent's codes without detail, where they are known: saves half of the time.
+    Raises:
+        ValueError: a shape is wrong.
+    """
+    edited_BLD = pack.check_codes(edited_BLD)
+    if edited_BLD.shape != latent.w_BLD.shape:
+        raise ValueError(
+            f"the edited codes have shape {tuple(edited_BLD.shape)}; the latent {tuple(latent.w_BLD.shape)}"
+        )
+    if torch.equal(edited_BLD, latent.w_BLD):
+        return latent
+    if latent.detail_BCHW is None:
+        return Latent(w_BLD=edited_BLD)
+    before_BCHW = _pictures(pack, latent.w_BLD) if before_BCHW is None else before_BCHW
+    after_BCHW = _pictures(pack, edited_BLD)
+    flow_B2HW = flows(before_BCHW, after_BCHW, latent.detail_BCHW.shape[-1])
+    same_B = (edited_BLD == latent.w_BLD).flatten(1).all(1)
+    detail_BCHW = torch.where(same_B[:, None, None, None], latent.detail_BCHW, warp(latent.detail_BCHW, flow_B2HW))
+    return Latent(w_BLD=edited_BLD, detail_BCHW=detail_BCHW)
+
+
+def _pictures(pack: Pack, w_BLD: Tensor) -> Tensor:
+    """One by one: in a batch they would round in another way, and the flow with them."""
+    return torch.cat([pack.synthesize(w_1LD) for w_1LD in w_BLD.split(1)])
+
+
+def flows(before_BCHW: Tensor, after_BCHW: Tensor, px: int) -> Tensor:
+    """For each place of the pictures after, how far away it was before: (B, 2, px, px), x and y, in pixels of `px`."""
+    pairs = zip(_grey(before_BCHW), _grey(after_BCHW), strict=True)
+    found = [_flow(before_HW, after_HW, px) for before_HW, after_HW in pairs]
+    return torch.stack(found).to(before_BCHW)
+
+
+def warp(x_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
+    """`x_BCHW` fetched from where the flow points, bicubically; what lies beyond the rim is the rim."""
+    height, width = x_BCHW.shape[-2:]
+    y_HW, x_HW = torch.meshgrid(
+        torch.arange(height, device=x_BCHW.device), torch.arange(width, device=x_BCHW.device), indexing="ij"
+    )
+    at_B2HW = torch.stack([x_HW, y_HW]) + flow_B2HW
+    size_211 = torch.tensor([width, height], device=x_BCHW.device)[:, None, None]
+    grid_BHW2 = ((2 * at_B2HW + 1) / size_211 - 1).movedim(1, -1)
+    return F.grid_sample(x_BCHW, grid_BHW2, mode="bicubic", padding_mode="border", align_corners=False)
+
+
+def _flow(before_HW: NDArray[np.uint8], after_HW: NDArray[np.uint8], px: int) -> Tensor:
+    method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow_HW2 = method.calc(after_HW, before_HW, None)  # type: ignore[call-overload]  # its stubs know no None
+    flow_HW2 = cv2.blur(flow_HW2, (SMOOTH_PX, SMOOTH_PX))
+    way = cv2.INTER_AREA if px < FLOW_PX else cv2.INTER_LINEAR
+    return torch.from_numpy(cv2.resize(flow_HW2, (px, px), interpolation=way) * (px / FLOW_PX)).movedim(-1, 0)
+
+
+def _grey(image_BCHW: Tensor) -> list[NDArray[np.uint8]]:
+    """Pictures as 8-bit grey of FLOW_PX, with even contrast."""
+    weight_311 = torch.tensor(GREY, device=image_BCHW.device)[:, None, None]
+    grey_BHW = ((image_BCHW.clamp(-1, 1) + 1) * 127.5 * weight_311).sum(1).cpu().numpy()
+    even = cv2.createCLAHE(CONTRAST, (TILES, TILES))
+    return [np.asarray(even.apply(_resized(grey_HW)), dtype=np.uint8) for grey_HW in grey_BHW]
+
+
+def _resized(grey_HW: NDArray[np.float32]) -> NDArray[np.uint8]:
+    way = cv2.INTER_AREA if grey_HW.shape[0] > FLOW_PX else cv2.INTER_CUBIC
+    resized_HW = cv2.resize(grey_HW, (FLOW_PX, FLOW_PX), interpolation=way)
+    return np.clip(np.rint(resized_HW), 0, 255).astype(np.uint8)
