@@ -19,11 +19,20 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from inversion_core.errors import OptionInvalid
+from inversion_core.latents import Latent
 from inversion_core.loss import InversionLoss, Loss, LossTerms, TermsLoss, focus_map, with_terms
-from inversion_core.optimizers import OPTIMIZERS, build_optimizer, restore_state, state_tensors
+from inversion_core.optimizers import (
+    OPTIMIZERS,
+    AnyOptimizer,
+    Evaluation,
+    Look,
+    build_optimizer,
+    looks,
+    restore_state,
+    state_tensors,
+)
 from inversion_core.optimizers.catalogue import SCHEDULE_SETTINGS
 from inversion_core.optimizers.designs import DESIGNS
-from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance, sees
 from inversion_core.options import STARTS as STARTS
 from inversion_core.options import InvertConfig as InvertConfig
 
@@ -145,23 +154,24 @@ def iterate(w_BLD: Tensor, *, synthesize: Callable[[Tensor], Tensor], loss: Loss
         OptionInvalid: the optimizer needs to see the pictures, and the loss does not provide them.
     """
     loss = with_terms(loss)
-    state, first = optimizer.init(w_BLD), 0
+    latent = Latent(w_BLD=w_BLD)
+    state, first = optimizer.init(latent), 0
     if resume is not None:
-        state, first, w_BLD = restored(optimizer, w_BLD, resume)
+        state, first, latent = restored(optimizer, latent, resume)
     for index in range(first, num_steps + 1):
-        w_BLD, image_BCHW, terms = _evaluate(w_BLD, synthesize, loss)
+        latent, image_BCHW, terms = _evaluate(latent, synthesize, loss)
         step = Step(
             index=index,
             terms=_detached(terms),
-            w_BLD=w_BLD.detach(),
+            w_BLD=latent.w_BLD.detach(),
             image_BCHW=image_BCHW.detach(),
             state=state,
         )
         yield step
         if index == num_steps or not step.loss_B.isfinite().any():
             return
-        grad_BLD, seen = differentiate(loss, terms, w_BLD, image_BCHW, with_seen=sees(optimizer))
-        w_BLD, state = advance(optimizer, w_BLD.detach(), grad_BLD, state, seen)
+        evaluation = differentiate(loss, terms, latent, image_BCHW, with_look=looks(optimizer))
+        latent, state = optimizer.step(latent.mapped(torch.detach), evaluation, state)
 
 
 def pixel_weights(pack: Pack, config: InvertConfig) -> Tensor | None:
@@ -259,41 +269,41 @@ class BestSteps:
 
 @torch.enable_grad()
 def _evaluate(
-    w_BLD: Tensor, synthesize: Callable[[Tensor], Tensor], loss: TermsLoss
-) -> tuple[Tensor, Tensor, LossTerms]:
-    w_BLD = w_BLD.detach().requires_grad_()
-    image_BCHW = synthesize(w_BLD)
-    return w_BLD, image_BCHW, loss.terms(image_BCHW, w_BLD)
+    latent: Latent, synthesize: Callable[[Tensor], Tensor], loss: TermsLoss
+) -> tuple[Latent, Tensor, LossTerms]:
+    latent = latent.with_free(latent.free.detach().requires_grad_())
+    image_BCHW = synthesize(latent.w_BLD)
+    return latent, image_BCHW, loss.terms(image_BCHW, latent.w_BLD)
 
 
 @torch.enable_grad()
 def differentiate(
-    loss: TermsLoss, terms: LossTerms, w_BLD: Tensor, image_BCHW: Tensor, *, with_seen: bool
-) -> tuple[Tensor, Seen | None]:
-    """The gradient to the codes, of the sum over images, so that a batch never changes an image's own.
+    loss: TermsLoss, terms: LossTerms, latent: Latent, image_BCHW: Tensor, *, with_look: bool
+) -> Evaluation:
+    """What an optimizer is told: the gradient is of the sum over images, so that a batch never changes an image's own.
 
     Args:
-        terms: of `image_BCHW`, which was made of `w_BLD`; the graph between them is used up.
-        with_seen: tells too what an optimizer may look at; it costs no further pass.
+        terms: of `image_BCHW`, which was made of `latent`; the graph between them is used up.
+        with_look: for an optimizer that looks; it costs no further pass.
     """
     total_B = terms.total_B
-    if not with_seen:
-        return torch.autograd.grad(total_B.sum(), w_BLD)[0], None
+    if not with_look:
+        (grad,) = torch.autograd.grad(total_B.sum(), latent.free)
+        return Evaluation(loss_B=total_B.detach(), image_BCHW=image_BCHW.detach(), grad=grad)
     if not isinstance(loss, InversionLoss) or terms.masked_BCHW is None or terms.features_BCHW is None:
         raise OptionInvalid(
             "this optimizer looks at the pictures and their features, which a loss of your own does not give: "
             "choose one that does not, such as 'learned-lbfgs' or 'adam', or take an InversionLoss"
         )
-    grad_BLD, image_grad_BCHW = torch.autograd.grad(total_B.sum(), [w_BLD, image_BCHW])
-    seen = Seen(
+    grad, image_grad_BCHW = torch.autograd.grad(total_B.sum(), [latent.free, image_BCHW])
+    look = Look(
         target_BCHW=loss.target_BCHW,
         image_BCHW=terms.masked_BCHW.detach(),
         image_grad_BCHW=image_grad_BCHW,
         target_features_BCHW=loss.target_features_BCHW,
         features_BCHW=terms.features_BCHW.detach(),
-        loss_B=total_B.detach(),
     )
-    return grad_BLD, seen
+    return Evaluation(loss_B=total_B.detach(), image_BCHW=image_BCHW.detach(), grad=grad, look=look)
 
 
 def _detached(terms: LossTerms) -> LossTerms:
@@ -306,18 +316,19 @@ def _detached(terms: LossTerms) -> LossTerms:
     )
 
 
-def restored(optimizer: AnyOptimizer, w_BLD: Tensor, checkpoint: Checkpoint) -> tuple[tuple[Any, ...], int, Tensor]:
-    """Optimizer state, index and codes of a checkpoint; `w_BLD` gives shape and device.
+def restored(optimizer: AnyOptimizer, latent: Latent, checkpoint: Checkpoint) -> tuple[tuple[Any, ...], int, Latent]:
+    """Optimizer state, index and latent of a checkpoint; `latent` gives shape and device.
 
     Raises:
         OptionInvalid: the checkpoint is from another batch or another optimizer.
     """
+    w_BLD = latent.w_BLD
     if checkpoint.w_BLD.shape != w_BLD.shape:
         raise OptionInvalid(
             f"the checkpoint's codes have shape {tuple(checkpoint.w_BLD.shape)}, the pictures need {tuple(w_BLD.shape)}"
         )
     try:
-        state: tuple[Any, ...] = restore_state(optimizer.init(w_BLD), checkpoint.state)
+        state: tuple[Any, ...] = restore_state(optimizer.init(latent), checkpoint.state)
     except ValueError as error:
         raise OptionInvalid(f"the checkpoint belongs to another optimizer: {error}") from error
-    return state, checkpoint.index, checkpoint.w_BLD.to(w_BLD.device)
+    return state, checkpoint.index, Latent(w_BLD=checkpoint.w_BLD.to(w_BLD.device))

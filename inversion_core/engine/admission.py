@@ -20,10 +20,11 @@ from inversion_core.engine.stop import Progress, progress_of
 from inversion_core.engine.ticket import Ticket
 from inversion_core.errors import OptionInvalid
 from inversion_core.inverter import make_optimizer, pixel_weights, restored, start_codes, start_kind
+from inversion_core.latents import Latent
 from inversion_core.models.serving import serving
+from inversion_core.optimizers import AnyOptimizer
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.optimizers.schedule import Scheduled
-from inversion_core.optimizers.seen import AnyOptimizer
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,7 +51,7 @@ def check_in(request: Request, ticket: Ticket) -> Entry:
     if request.start_LD is None and kind == "encoder" and not pack.has_encoder:
         raise OptionInvalid(f"pack {pack.name} has no encoder; start from 'mean' or 'random'")
     if request.resume is not None:
-        restored(optimizer, pack.mean_codes(), request.resume)
+        restored(optimizer, Latent(w_BLD=pack.mean_codes()), request.resume)
     return Entry(request=request, ticket=ticket, optimizer=optimizer, cohort_key=_cohort_key(request, optimizer))
 
 
@@ -81,15 +82,15 @@ def admit(entries: Sequence[Entry], now_s: float) -> list[Slot]:
         starts = _starts(entries, targets)
     slots = []
     for row, entry in enumerate(entries):
-        w_1LD = starts[row]
-        state, index = entry.optimizer.init(w_1LD), 0
+        latent = Latent(w_BLD=starts[row])
+        state, index = entry.optimizer.init(latent), 0
         if entry.request.resume is not None:
-            state, index, w_1LD = restored(entry.optimizer, w_1LD, entry.request.resume)
+            state, index, latent = restored(entry.optimizer, latent, entry.request.resume)
         slots.append(
             Slot(request=entry.request, ticket=entry.ticket, optimizer=entry.optimizer, cohort_key=entry.cohort_key,
                  target_1CHW=targets[row], features_1CHW=features_BCHW[row : row + 1], mask_11HW=masks[row],
                  weight_11HW=pixel_weights(pack, entry.request.config), admitted_s=now_s,
-                 progress=_progress(entry.request, index), w_1LD=w_1LD, state=state)
+                 progress=_progress(entry.request, index), latent=latent, state=state)
         )  # fmt: skip
     return slots
 

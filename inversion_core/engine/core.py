@@ -21,12 +21,12 @@ from inversion_core.engine.buckets import default_buckets
 from inversion_core.engine.graphs import make_step
 from inversion_core.engine.precision import Precision, choose_precision
 from inversion_core.engine.slots import Batch, Slot, stacked
-from inversion_core.engine.step import Evaluate, Evaluation, Losses, Parts, Want, seen_rows
+from inversion_core.engine.step import Evaluate, Losses, Outcome, Parts, Want
 from inversion_core.engine.stop import StopReason, advanced, stop_reason
 from inversion_core.engine.threads import ThreadGovernor
 from inversion_core.engine.ticket import ImageStep
 from inversion_core.engine.waiting import WaitingLine
-from inversion_core.optimizers.seen import Seen, sees
+from inversion_core.optimizers import looks
 from inversion_core.packs import Pack
 
 log = logging.getLogger(__name__)
@@ -174,11 +174,11 @@ class Core:
 
     def _step(self, key: Hashable, batch: Batch) -> None:
         parts = self._parts_for(key, batch)
-        evaluation = self._evaluated(parts, batch)
-        if evaluation is None:
+        outcome = self._evaluated(parts, batch)
+        if outcome is None:
             return  # who was at fault is gone; the others are stepped in the next tick
-        ended = self._deliver(parts, batch, evaluation)
-        failed = [] if evaluation.grad_BLD is None else _advance(batch, evaluation.grad_BLD, evaluation.seen)
+        ended = self._deliver(parts, batch, outcome)
+        failed = [] if outcome.grad is None else _advance(batch, outcome)
         for slot, reason in ended:
             batch.leave(slot)
             slot.ticket.end(reason)
@@ -205,44 +205,44 @@ class Core:
             self._precisions[id(pack)] = choose_precision(pack)[0]
         return self._precisions[id(pack)]
 
-    def _evaluated(self, parts: Parts, batch: Batch) -> Evaluation | None:
+    def _evaluated(self, parts: Parts, batch: Batch) -> Outcome | None:
         try:
             return self._timed(parts, batch, _want(batch))
         except Exception as error:
             self._find_fault(parts, batch, error)
             return None
 
-    def _timed(self, parts: Parts, batch: Batch, want: Want) -> Evaluation:
+    def _timed(self, parts: Parts, batch: Batch, want: Want) -> Outcome:
         """With the number of threads that is fastest just now."""
         if self._governor is None:
-            return parts(batch.codes(), batch.inputs(), want)
+            return parts(batch.latent(), batch.inputs(), want)
         if torch.get_num_threads() != self._governor.count:
             torch.set_num_threads(self._governor.count)
         began_s = time.perf_counter()
-        evaluation = parts(batch.codes(), batch.inputs(), want)
-        self._governor.note((id(parts), len(evaluation.loss_B), want), time.perf_counter() - began_s)
-        return evaluation
+        outcome = parts(batch.latent(), batch.inputs(), want)
+        self._governor.note((id(parts), len(outcome.loss_B), want), time.perf_counter() - began_s)
+        return outcome
 
     def _find_fault(self, parts: Parts, batch: Batch, error: Exception) -> None:
         """Evaluate each row alone: whoever fails ends. Where none does, it is the batch that failed: no more of it."""
-        codes_BLD, slots = batch.codes(), batch.slots
+        latent, slots = batch.latent(), batch.slots
         log.warning("a batch failed rows=%d error=%r", len(slots), error)
         failed: list[tuple[Slot, Exception]] = []
         for row, slot in enumerate(slots):
             try:
-                parts(codes_BLD[row : row + 1], stacked([slot]), _want(batch))
+                parts(latent.rows(row, row + 1), stacked([slot]), _want(batch))
             except Exception as alone:
                 failed.append((slot, alone))
         if not failed:
             parts.limit = 1
         _end_failed(batch, failed)
 
-    def _deliver(self, parts: Parts, batch: Batch, evaluation: Evaluation) -> list[tuple[Slot, StopReason]]:
+    def _deliver(self, parts: Parts, batch: Batch, outcome: Outcome) -> list[tuple[Slot, StopReason]]:
         """A Step to each caller; returns whose last one it was."""
-        losses = evaluation.losses()
+        losses = outcome.losses()
         now_s = self._config.clock()
         reasons = [_judge(slot, loss.total, now_s) for slot, loss in zip(batch.slots, losses, strict=True)]
-        image_BCHW, last = evaluation.image_BCHW, [row for row, reason in enumerate(reasons) if reason is not None]
+        image_BCHW, last = outcome.image_BCHW, [row for row, reason in enumerate(reasons) if reason is not None]
         if (exact := _judged(parts, batch, last)) is not None:
             image_BCHW = image_BCHW.index_copy(0, torch.tensor(last, device=image_BCHW.device), exact.image_BCHW)
             losses = _replaced(losses, last, exact.losses())
@@ -254,7 +254,7 @@ class Core:
                     ImageStep(
                         index=slot.progress.index, loss=losses[row].total, pixel=losses[row].pixel,
                         perceptual=losses[row].perceptual, reason=reasons[row], frame_HWC=frames.get(row),
-                        image_row=row, cohort_row=cohort_row, w_BLD=cohort.w_BLD,
+                        image_row=row, cohort_row=cohort_row, latent=cohort.latent,
                         image_BCHW=image_BCHW, state=cohort.state,
                     )
                 )  # fmt: skip
@@ -266,17 +266,16 @@ def _want(batch: Batch) -> Want:
     """What the rows need to go on; nothing but the loss where this is the last Step of all."""
     if all(slot.progress.index >= slot.request.config.num_steps for slot in batch.slots):
         return Want.LOSS
-    return Want.SEEN if any(sees(cohort.optimizer) for cohort in batch.cohorts) else Want.GRADIENT
+    return Want.LOOK if any(looks(cohort.optimizer) for cohort in batch.cohorts) else Want.GRADIENT
 
 
-def _advance(batch: Batch, grad_BLD: Tensor, seen: Seen | None) -> list[tuple[Slot, Exception]]:
+def _advance(batch: Batch, outcome: Outcome) -> list[tuple[Slot, Exception]]:
     """One update of every row; returns whose update failed."""
     failed: list[tuple[Slot, Exception]] = []
     first = 0
     for cohort in batch.cohorts:
         end = first + len(cohort.slots)
-        own = seen_rows(seen, first, end) if seen is not None and sees(cohort.optimizer) else None
-        failed += cohort.advance(grad_BLD[first:end], own)
+        failed += cohort.advance(outcome.evaluation(with_look=looks(cohort.optimizer)).rows(first, end))
         for slot in cohort.slots:
             slot.progress = replace(slot.progress, index=slot.progress.index + 1)
             slot.steps_here += 1
@@ -284,12 +283,14 @@ def _advance(batch: Batch, grad_BLD: Tensor, seen: Seen | None) -> list[tuple[Sl
     return failed
 
 
-def _judged(parts: Parts, batch: Batch, rows: Sequence[int]) -> Evaluation | None:
+def _judged(parts: Parts, batch: Batch, rows: Sequence[int]) -> Outcome | None:
     """These rows in float32, where the step rounds more coarsely; what it found has to do where that fails."""
     if not rows or not parts.rounds:
         return None
     try:
-        return parts.judged(batch.codes()[rows], stacked([batch.slots[row] for row in rows]))
+        return parts.judged(
+            batch.latent().mapped(lambda rows_B: rows_B[rows]), stacked([batch.slots[row] for row in rows])
+        )
     except Exception as error:
         log.warning("not judged in float32 rows=%d error=%r", len(rows), error)
         return None

@@ -10,10 +10,10 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from inversion_core.engine.precision import Precision
-from inversion_core.engine.step import Evaluate, Evaluation, Inputs, PackStep, Want, is_out_of_memory, joined_seen
+from inversion_core.engine.step import Evaluate, Inputs, Outcome, PackStep, Want, is_out_of_memory
+from inversion_core.latents import Latent
 from inversion_core.packs import Pack
 
 log = logging.getLogger(__name__)
@@ -33,9 +33,9 @@ class Recording:
     """A graph, the tensors that it reads, and those that it writes at each replay."""
 
     graph: torch.cuda.CUDAGraph
-    w_BLD: Tensor
+    latent: Latent
     inputs: Inputs
-    outputs: Evaluation
+    outputs: Outcome
 
 
 class GraphedStep:
@@ -46,55 +46,44 @@ class GraphedStep:
         self._recordings: dict[Hashable, Recording | None] = {}
         self._pool = torch.cuda.graph_pool_handle()  # recordings are replayed one after another: they share memory
 
-    def __call__(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
+    def __call__(self, latent: Latent, inputs: Inputs, want: Want) -> Outcome:
         if want is Want.LOSS:
-            return self._step(w_BLD, inputs, want)  # the last Step of a lonely request: once each
-        key = len(w_BLD), inputs.mask_B1HW is None, inputs.weight_B1HW is None, want
+            return self._step(latent, inputs, want)  # the last Step of a lonely request: once each
+        key = len(latent), latent.detail_BCHW is None, inputs.mask_B1HW is None, inputs.weight_B1HW is None, want
         if key not in self._recordings:
-            self._recordings[key] = self._recorded(w_BLD, inputs, want)
+            self._recordings[key] = self._recorded(latent, inputs, want)
         recording = self._recordings[key]
         if recording is None:
-            return self._step(w_BLD, inputs, want)
-        return replayed(recording, w_BLD, inputs)
+            return self._step(latent, inputs, want)
+        return replayed(recording, latent, inputs)
 
-    def _recorded(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Recording | None:
+    def _recorded(self, latent: Latent, inputs: Inputs, want: Want) -> Recording | None:
         """None where the step cannot be recorded. Raises: what the step raises, and of memory."""
-        w_BLD, inputs = w_BLD.clone(), inputs.mapped(torch.clone)
-        beside = torch.cuda.Stream(w_BLD.device)
-        beside.wait_stream(torch.cuda.current_stream(w_BLD.device))
+        latent, inputs = latent.mapped(torch.clone), inputs.mapped(torch.clone)
+        device = latent.w_BLD.device
+        beside = torch.cuda.Stream(device)
+        beside.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(beside):
             for _ in range(WARM_UP_CALLS):
-                self._step(w_BLD, inputs, want)
-        torch.cuda.current_stream(w_BLD.device).wait_stream(beside)
+                self._step(latent, inputs, want)
+        torch.cuda.current_stream(device).wait_stream(beside)
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, pool=self._pool):
-                outputs = self._step(w_BLD, inputs, want)
+                outputs = self._step(latent, inputs, want)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
-            log.warning("not recorded rows=%d error=%s", len(w_BLD), error)
+            log.warning("not recorded rows=%d error=%s", len(latent), error)
             return None
-        return Recording(graph=graph, w_BLD=w_BLD, inputs=inputs, outputs=outputs)
+        return Recording(graph=graph, latent=latent, inputs=inputs, outputs=outputs)
 
 
-def replayed(recording: Recording, w_BLD: Tensor, inputs: Inputs) -> Evaluation:
+def replayed(recording: Recording, latent: Latent, inputs: Inputs) -> Outcome:
     """The step on these tensors; the result is copied, since the next replay writes to the same place."""
-    recording.w_BLD.copy_(w_BLD)
-    for read, given in zip(recording.inputs.tensors().values(), inputs.tensors().values(), strict=True):
-        read.copy_(given)
+    read = [*recording.latent.tensors().values(), *recording.inputs.tensors().values()]
+    given = [*latent.tensors().values(), *inputs.tensors().values()]
+    for read_B, given_B in zip(read, given, strict=True):
+        read_B.copy_(given_B)
     recording.graph.replay()
-    return kept(recording.outputs)
-
-
-def kept(outputs: Evaluation) -> Evaluation:
-    """A copy that the next replay does not touch."""
-    seen = outputs.seen
-    return Evaluation(
-        image_BCHW=outputs.image_BCHW.clone(),
-        loss_B=outputs.loss_B.clone(),
-        pixel_B=outputs.pixel_B.clone(),
-        perceptual_B=outputs.perceptual_B.clone(),
-        grad_BLD=None if outputs.grad_BLD is None else outputs.grad_BLD.clone(),
-        seen=None if seen is None else joined_seen([seen]),
-    )
+    return recording.outputs.mapped(torch.clone)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from inversion_core.engine.capacity import default_slots
 from inversion_core.inverter import BestSteps, InvertConfig, iterate, make_optimizer, start_codes
+from inversion_core.latents import Latent
 from inversion_core.loss import InversionLoss
 from inversion_core.models.serving import serving
 from inversion_core.packs import Pack
@@ -60,7 +61,7 @@ class Networks(Protocol):
     @property
     def perceptual_weight(self) -> float: ...
 
-    def synthesize(self, w_BLD: Tensor) -> Tensor: ...
+    def synthesize(self, code: Latent | Tensor) -> Tensor: ...
 
     def features(self, image_BCHW: Tensor) -> Tensor: ...
 
@@ -82,8 +83,8 @@ class Bfloat16Networks:
     def perceptual_weight(self) -> float:
         return self._pack.perceptual_weight
 
-    def synthesize(self, w_BLD: Tensor) -> Tensor:
-        image_BCHW: Tensor = self._synthesis(self._pack.check_codes(w_BLD))
+    def synthesize(self, code: Latent | Tensor) -> Tensor:
+        image_BCHW: Tensor = self._synthesis(self._pack.check_latent(code).w_BLD)
         return image_BCHW.float()
 
     def features(self, image_BCHW: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The batched state of those who have a place: codes and optimizer states in cohorts, targets side by side.
+"""The batched state of those who have a place: latents and optimizer states in cohorts, targets side by side.
 
 Suffixes: B image, L style layer, D latent w, C channel, H W height and width; 1 a batch of one.
 """
@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from inversion_core.engine.request import Request
-from inversion_core.engine.step import Inputs, seen_rows
+from inversion_core.engine.step import Inputs
 from inversion_core.engine.stop import Progress
 from inversion_core.engine.ticket import Ticket
+from inversion_core.latents import Latent, joined
 from inversion_core.models.serving import serving
-from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance
+from inversion_core.optimizers import AnyOptimizer, Evaluation
 
 State = tuple[Any, ...]
 
@@ -37,8 +38,8 @@ class Slot:
     weight_11HW: Tensor | None
     admitted_s: float
     progress: Progress
-    w_1LD: Tensor
-    """The codes while it has no place in a cohort; there they are a row."""
+    latent: Latent
+    """A batch of one, while it has no place in a cohort; there it is a row."""
     state: State
     """The same of the optimizer's state."""
     steps_here: int = field(default=0)
@@ -51,49 +52,49 @@ class Cohort:
     def __init__(self, optimizer: AnyOptimizer) -> None:
         self.optimizer = optimizer
         self.slots: list[Slot] = []
-        self.w_BLD: Tensor
+        self.latent: Latent
         self.state: State
 
     def join(self, slot: Slot) -> None:
         if self.slots:
-            self.w_BLD = torch.cat([self.w_BLD, slot.w_1LD])
+            self.latent = joined([self.latent, slot.latent])
             self.state = _joined(self.state, slot.state)
         else:
-            self.w_BLD, self.state = slot.w_1LD, slot.state
+            self.latent, self.state = slot.latent, slot.state
         self.slots.append(slot)
 
     def leave(self, slot: Slot) -> None:
         """Take the row out; the slot has it now."""
         row = self.slots.index(slot)
-        slot.w_1LD, slot.state = self.w_BLD[row : row + 1], self.row_state(row)
+        slot.latent, slot.state = self.latent.rows(row, row + 1), self.row_state(row)
         self.slots.remove(slot)
-        kept = [index for index in range(len(self.w_BLD)) if index != row]
-        self.w_BLD, self.state = self.w_BLD[kept], _mapped(lambda rows_B: rows_B[kept], self.state)
+        kept = [index for index in range(len(self.latent)) if index != row]
+        self.latent = self.latent.mapped(lambda rows_B: rows_B[kept])
+        self.state = _mapped(lambda rows_B: rows_B[kept], self.state)
 
     def row_state(self, row: int) -> State:
         return _mapped(lambda rows_B: rows_B[row : row + 1], self.state)
 
-    def advance(self, grad_BLD: Tensor, seen: Seen | None) -> list[tuple[Slot, Exception]]:
+    def advance(self, evaluation: Evaluation) -> list[tuple[Slot, Exception]]:
         """One update of every row; returns those whose own update fails, which stay as they are."""
         with serving():
             try:
-                self.w_BLD, self.state = advance(self.optimizer, self.w_BLD, grad_BLD, self.state, seen)
+                self.latent, self.state = self.optimizer.step(self.latent, evaluation, self.state)
                 return []
             except Exception:
-                return self._advance_alone(grad_BLD, seen)
+                return self._advance_alone(evaluation)
 
-    def _advance_alone(self, grad_BLD: Tensor, seen: Seen | None) -> list[tuple[Slot, Exception]]:
-        w_rows, states, failed = [], [], []
+    def _advance_alone(self, evaluation: Evaluation) -> list[tuple[Slot, Exception]]:
+        latents, states, failed = [], [], []
         for row, slot in enumerate(self.slots):
-            w_1LD, state = self.w_BLD[row : row + 1], self.row_state(row)
+            latent, state = self.latent.rows(row, row + 1), self.row_state(row)
             try:
-                own = None if seen is None else seen_rows(seen, row, row + 1)
-                w_1LD, state = advance(self.optimizer, w_1LD, grad_BLD[row : row + 1], state, own)
+                latent, state = self.optimizer.step(latent, evaluation.rows(row, row + 1), state)
             except Exception as error:
                 failed.append((slot, error))
-            w_rows.append(w_1LD)
+            latents.append(latent)
             states.append(state)
-        self.w_BLD, self.state = torch.cat(w_rows), _joined(*states)
+        self.latent, self.state = joined(latents), _joined(*states)
         return failed
 
 
@@ -123,9 +124,8 @@ class Batch:
         if not cohort.slots:
             del self._cohorts[slot.cohort_key]
 
-    def codes(self) -> Tensor:
-        parts = [cohort.w_BLD for cohort in self._cohorts.values()]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+    def latent(self) -> Latent:
+        return joined([cohort.latent for cohort in self._cohorts.values()])
 
     def inputs(self) -> Inputs:
         """Targets and the like of all rows; put side by side only when a row has come or gone."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -17,9 +17,10 @@ from torch import Tensor
 from inversion_core.engine.buckets import bucket_for
 from inversion_core.engine.precision import Precision, arithmetic, networks_in
 from inversion_core.inverter import differentiate
+from inversion_core.latents import Latent
 from inversion_core.loss import InversionLoss
 from inversion_core.models.serving import serving
-from inversion_core.optimizers.seen import Seen
+from inversion_core.optimizers import Evaluation, Look
 from inversion_core.packs import Pack
 
 log = logging.getLogger(__name__)
@@ -62,8 +63,8 @@ class Losses(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """A batch's pictures, losses and gradients at its codes."""
+class Outcome:
+    """A batch's pictures, losses and gradients at its latents."""
 
     image_BCHW: Tensor
     loss_B: Tensor
@@ -71,25 +72,24 @@ class Evaluation:
     """The loss's pixel term."""
     perceptual_B: Tensor
     """Its perceptual term, unweighted."""
-    grad_BLD: Tensor | None = None
-    """Of each row's own loss; None where it was not asked for."""
-    seen: Seen | None = None
-    """What an optimizer may look at; None where it was not asked for."""
+    grad: Tensor | None = None
+    """Of each row's own loss, to what is free of its latent; None where it was not asked for."""
+    look: Look | None = None
+    """For optimizers that look; None where it was not asked for."""
 
     def losses(self) -> list[Losses]:
         """Of each row, in one copy: the one wait for the device."""
         return [Losses(*row) for row in torch.stack([self.loss_B, self.pixel_B, self.perceptual_B], dim=1).tolist()]
 
-    def rows(self, count: int) -> Evaluation:
-        """The first rows."""
-        return Evaluation(
-            image_BCHW=self.image_BCHW[:count],
-            loss_B=self.loss_B[:count],
-            pixel_B=self.pixel_B[:count],
-            perceptual_B=self.perceptual_B[:count],
-            grad_BLD=None if self.grad_BLD is None else self.grad_BLD[:count],
-            seen=None if self.seen is None else seen_rows(self.seen, 0, count),
-        )
+    def evaluation(self, *, with_look: bool) -> Evaluation:
+        """What an optimizer is told."""
+        assert self.grad is not None
+        look = self.look if with_look else None
+        return Evaluation(loss_B=self.loss_B, image_BCHW=self.image_BCHW, grad=self.grad, look=look)
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Outcome:
+        """With `change` made to each tensor."""
+        return _merged([self], lambda each: change(each[0]))
 
 
 class Want(IntEnum):
@@ -97,11 +97,11 @@ class Want(IntEnum):
 
     LOSS = 0
     GRADIENT = 1
-    SEEN = 2
+    LOOK = 2
 
 
-Evaluate = Callable[[Tensor, Inputs, Want], Evaluation]
-"""Codes, inputs, and what is wanted."""
+Evaluate = Callable[[Latent, Inputs, Want], Outcome]
+"""Latents, inputs, and what is wanted."""
 
 
 class PackStep:
@@ -113,26 +113,26 @@ class PackStep:
         self._regulariser_weight = regulariser_weight
         self._precision = precision
 
-    def __call__(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
+    def __call__(self, latent: Latent, inputs: Inputs, want: Want) -> Outcome:
         with (
             torch.set_grad_enabled(want is not Want.LOSS),
             serving(),
             arithmetic(self._precision, self._device),
         ):
-            w_BLD = w_BLD.detach().requires_grad_(want is not Want.LOSS)
-            image_BCHW = self._networks.synthesize(w_BLD)
+            latent = latent.with_free(latent.free.detach().requires_grad_(want is not Want.LOSS))
+            image_BCHW = self._networks.synthesize(latent)
             loss = self._loss(inputs)
-            terms = loss.terms(image_BCHW, w_BLD)
-            evaluation = Evaluation(
+            terms = loss.terms(image_BCHW, latent.w_BLD)
+            outcome = Outcome(
                 image_BCHW=image_BCHW.detach(),
                 loss_B=terms.total_B.detach(),
                 pixel_B=terms.pixel_B.detach(),
                 perceptual_B=terms.perceptual_B.detach(),
             )
             if want is Want.LOSS:
-                return evaluation
-            grad_BLD, seen = differentiate(loss, terms, w_BLD, image_BCHW, with_seen=want is Want.SEEN)
-        return replace(evaluation, grad_BLD=grad_BLD, seen=seen)
+                return outcome
+            evaluation = differentiate(loss, terms, latent, image_BCHW, with_look=want is Want.LOOK)
+        return replace(outcome, grad=evaluation.grad, look=evaluation.look)
 
     def _loss(self, inputs: Inputs) -> InversionLoss:
         return InversionLoss(
@@ -162,58 +162,50 @@ class Parts:
         """Whether a call rounds more coarsely than float32."""
         return self._exact is not None
 
-    def judged(self, w_BLD: Tensor, inputs: Inputs) -> Evaluation:
+    def judged(self, latent: Latent, inputs: Inputs) -> Outcome:
         """Pictures and losses in float32; only where a call rounds more coarsely. Raises: as a call."""
         assert self._exact is not None
-        return self._exact(w_BLD, inputs, Want.LOSS)
+        return self._exact(latent, inputs, Want.LOSS)
 
-    def __call__(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
+    def __call__(self, latent: Latent, inputs: Inputs, want: Want) -> Outcome:
         """Raises: what the step raises; of memory, only when a single row does not fit."""
         while True:
             try:
-                return self._in_parts(w_BLD, inputs, want)
+                return self._in_parts(latent, inputs, want)
             except Exception as error:
-                tried = min(self.limit, len(w_BLD))
+                tried = min(self.limit, len(latent))
                 if not is_out_of_memory(error) or tried == 1:
                     raise
                 self.limit = tried // 2
                 log.warning("out of memory rows=%d next=%d", tried, self.limit)
-            release_memory(w_BLD.device)  # outside the handler: the error's frames hold the tensors
+            release_memory(latent.w_BLD.device)  # outside the handler: the error's frames hold the tensors
 
-    def _in_parts(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
+    def _in_parts(self, latent: Latent, inputs: Inputs, want: Want) -> Outcome:
         parts = [
-            self._part(w_BLD[first : first + self.limit], inputs.rows(first, first + self.limit), want)
-            for first in range(0, len(w_BLD), self.limit)
+            self._part(latent.rows(first, first + self.limit), inputs.rows(first, first + self.limit), want)
+            for first in range(0, len(latent), self.limit)
         ]
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        return parts[0] if len(parts) == 1 else joined_outcomes(parts)
 
-    def _part(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
-        count = len(w_BLD)
+    def _part(self, latent: Latent, inputs: Inputs, want: Want) -> Outcome:
+        count = len(latent)
         size = min(bucket_for(count, self._buckets), self.limit)
         if size <= count:
-            return self._evaluate(w_BLD, inputs, want)
-        return self._evaluate(filled(w_BLD, size), inputs.filled(size), want).rows(count)
+            return self._evaluate(latent, inputs, want)
+        many = latent.mapped(lambda rows_B: filled(rows_B, size))
+        return self._evaluate(many, inputs.filled(size), want).mapped(lambda rows_B: rows_B[:count])
 
 
-def _joined(parts: Sequence[Evaluation]) -> Evaluation:
-    grads = [part.grad_BLD for part in parts if part.grad_BLD is not None]
-    seen = [part.seen for part in parts if part.seen is not None]
-    return Evaluation(
-        image_BCHW=torch.cat([part.image_BCHW for part in parts]),
-        loss_B=torch.cat([part.loss_B for part in parts]),
-        pixel_B=torch.cat([part.pixel_B for part in parts]),
-        perceptual_B=torch.cat([part.perceptual_B for part in parts]),
-        grad_BLD=torch.cat(grads) if grads else None,
-        seen=joined_seen(seen) if seen else None,
-    )
+def joined_outcomes(parts: Sequence[Outcome]) -> Outcome:
+    """One of several that hold the same tensors."""
+    return _merged(parts, lambda each: torch.cat([*each]))
 
 
-def seen_rows(seen: Seen, first: int, end: int) -> Seen:
-    return Seen(**{field.name: getattr(seen, field.name)[first:end] for field in fields(Seen)})
-
-
-def joined_seen(parts: Sequence[Seen]) -> Seen:
-    return Seen(**{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Seen)})
+def _merged(parts: Sequence[Outcome], merge: Callable[[Sequence[Tensor]], Tensor]) -> Outcome:
+    looks = [part.look for part in parts if part.look is not None]
+    look = Look(**{name: merge([vars(each)[name] for each in looks]) for name in vars(looks[0])}) if looks else None
+    names = [name for name, value in vars(parts[0]).items() if isinstance(value, Tensor)]
+    return Outcome(**{name: merge([vars(part)[name] for part in parts]) for name in names}, look=look)
 
 
 def filled(rows_B: Tensor, size: int) -> Tensor:

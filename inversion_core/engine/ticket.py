@@ -16,6 +16,7 @@ from torch import Tensor
 
 from inversion_core.engine.stop import StopReason
 from inversion_core.inverter import Checkpoint
+from inversion_core.latents import Latent
 from inversion_core.optimizers import state_tensors
 
 
@@ -39,13 +40,14 @@ class ImageStep:
     """The picture (uint8, RGB) in host memory; None if the request wants no frame here."""
     image_row: int
     cohort_row: int
-    w_BLD: Tensor
+    latent: Latent = field(repr=False)
+    """Of the cohort; `cohort_row` is this image."""
     image_BCHW: Tensor
     state: tuple[Any, ...] = field(repr=False)
 
     @property
     def w_LD(self) -> Tensor:
-        return self.w_BLD[self.cohort_row]
+        return self.latent.w_BLD[self.cohort_row]
 
     @property
     def image_CHW(self) -> Tensor:
@@ -56,7 +58,7 @@ class ImageStep:
         """Everything needed to resume after this Step; the same as that of `invert` for a batch of one."""
         row = slice(self.cohort_row, self.cohort_row + 1)
         tensors = {name: value[row] for name, value in state_tensors(self.state).items()}
-        return Checkpoint(index=self.index, w_BLD=self.w_BLD[row], state=tensors)
+        return Checkpoint(index=self.index, w_BLD=self.latent.w_BLD[row], state=tensors)
 
 
 class Ticket(Iterator[ImageStep]):

@@ -1,6 +1,6 @@
 """Steps divided by the size of past gradients, each coordinate for itself (docs/math.md, equation 3a).
 
-Suffixes: B image, L style layer, D latent w.
+Suffixes: B image, L style layer, D latent w. Where detail moves, its C, H and W are in the place of L and D.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from inversion_core.latents import Latent
+from inversion_core.optimizers.evaluation import Evaluation
 from inversion_core.optimizers.schedule import Scheduled, new_count
 
 
@@ -30,13 +32,14 @@ class Adagrad(Scheduled):
     learning_rate: float = 0.16
     epsilon: float = 1e-10
 
-    def init(self, w_BLD: Tensor) -> AdagradState:
-        return AdagradState(torch.zeros_like(w_BLD), new_count(w_BLD))
+    def init(self, latent: Latent) -> AdagradState:
+        return AdagradState(torch.zeros_like(latent.free), new_count(latent.free))
 
-    def step(self, w_BLD: Tensor, grad_BLD: Tensor, state: AdagradState) -> tuple[Tensor, AdagradState]:
+    def step(self, latent: Latent, evaluation: Evaluation, state: AdagradState) -> tuple[Latent, AdagradState]:
+        w_BLD, grad_BLD = latent.free, evaluation.grad
         state = AdagradState(state.sum_BLD + grad_BLD.square(), state.count_B + 1)
         rate_B11 = self.rate_B11(state.count_B, w_BLD)
-        return w_BLD - rate_B11 * grad_BLD / (state.sum_BLD.sqrt() + self.epsilon), state
+        return latent.with_free(w_BLD - rate_B11 * grad_BLD / (state.sum_BLD.sqrt() + self.epsilon)), state
 
 
 class RMSPropState(NamedTuple):
@@ -62,11 +65,12 @@ class RMSProp(Scheduled):
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay is {self.decay}; it must be in [0, 1)")
 
-    def init(self, w_BLD: Tensor) -> RMSPropState:
-        return RMSPropState(torch.zeros_like(w_BLD), new_count(w_BLD))
+    def init(self, latent: Latent) -> RMSPropState:
+        return RMSPropState(torch.zeros_like(latent.free), new_count(latent.free))
 
-    def step(self, w_BLD: Tensor, grad_BLD: Tensor, state: RMSPropState) -> tuple[Tensor, RMSPropState]:
+    def step(self, latent: Latent, evaluation: Evaluation, state: RMSPropState) -> tuple[Latent, RMSPropState]:
+        w_BLD, grad_BLD = latent.free, evaluation.grad
         square_BLD = torch.lerp(state.square_BLD, grad_BLD.square(), 1 - self.decay)
         state = RMSPropState(square_BLD, state.count_B + 1)
         rate_B11 = self.rate_B11(state.count_B, w_BLD)
-        return w_BLD - rate_B11 * grad_BLD / (square_BLD.sqrt() + self.epsilon), state
+        return latent.with_free(w_BLD - rate_B11 * grad_BLD / (square_BLD.sqrt() + self.epsilon)), state

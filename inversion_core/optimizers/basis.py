@@ -16,7 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from inversion_core.latents import Latent
 from inversion_core.optimizers.adam import Adam, AdamState
+from inversion_core.optimizers.evaluation import Evaluation
 from inversion_core.optimizers.learned import layerwise
 from inversion_core.optimizers.schedule import Schedule
 
@@ -103,9 +105,9 @@ class LearnedBasis:
     def __init__(self, network: BasisNetwork):
         self.basis, self._adam = network.basis, network.config.adam()
 
-    def init(self, w_BLD: Tensor) -> AdamState:
-        return self._adam.init(w_BLD)
+    def init(self, latent: Latent) -> AdamState:
+        return self._adam.init(latent)
 
-    def step(self, w_BLD: Tensor, grad_BLD: Tensor, state: AdamState) -> tuple[Tensor, AdamState]:
-        update_BLD, state = self._adam.update(self.basis.into(grad_BLD), state)
-        return w_BLD + self.basis.out_of(update_BLD), state
+    def step(self, latent: Latent, evaluation: Evaluation, state: AdamState) -> tuple[Latent, AdamState]:
+        update_BLD, state = self._adam.update(self.basis.into(evaluation.grad), state)
+        return latent.with_free(latent.w_BLD + self.basis.out_of(update_BLD)), state

@@ -14,9 +14,9 @@ from inversion_core.optimizers.learned import Learned, LearnedConfig, UpdateNetw
 from inversion_core.optimizers.learned_lbfgs import LBFGSNetwork, LearnedLBFGS, LearnedLBFGSConfig
 from inversion_core.optimizers.looking import ResidualConfig, ResidualNetwork
 from inversion_core.optimizers.lstm import CoordinateLSTM, LearnedLSTM, LSTMConfig
+from inversion_core.optimizers.protocol import AnyOptimizer
 from inversion_core.optimizers.residual import LearnedResidual
 from inversion_core.optimizers.rgdn import GradientUnit, LearnedRGDN, RGDNConfig
-from inversion_core.optimizers.seen import AnyOptimizer
 
 FROM_PACK = ("num_layers", "w_dim")
 """Fields of every config class that the pack's generator settles; all others are the design's settings."""

@@ -1,6 +1,7 @@
 """L-BFGS: steps shaped by the curvature that past steps met (docs/math.md, equation 3b).
 
-Suffixes: B image, K pair in the history, L style layer, D latent w.
+Suffixes: B image, K pair in the history, L style layer, D latent w. Where detail moves, its C, H and W are in the place
+of L and D.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from inversion_core.latents import Latent
 from inversion_core.models.serving import is_serving
-from inversion_core.optimizers.schedule import Scheduled, new_count
+from inversion_core.optimizers.evaluation import Evaluation
+from inversion_core.optimizers.schedule import Scheduled, beside, new_count
 
 
 class LBFGSState(NamedTuple):
@@ -54,16 +57,18 @@ class LBFGS(Scheduled):
         if not self.min_curvature > 0:
             raise ValueError(f"min_curvature is {self.min_curvature}; it must be above 0")
 
-    def init(self, w_BLD: Tensor) -> LBFGSState:
-        zero_BLD = torch.zeros_like(w_BLD)
-        zero_BKLD = zero_BLD[:, None].repeat(1, self.history_size, 1, 1)
-        return LBFGSState(zero_BLD, zero_BLD, zero_BKLD, zero_BKLD, zero_BKLD[:, :, 0, 0], new_count(w_BLD))
+    def init(self, latent: Latent) -> LBFGSState:
+        zero_BLD = torch.zeros_like(latent.free)
+        zero_BKLD = zero_BLD[:, None].repeat_interleave(self.history_size, dim=1)
+        zero_BK = zero_BLD.new_zeros(len(latent), self.history_size)
+        return LBFGSState(zero_BLD, zero_BLD, zero_BKLD, zero_BKLD, zero_BK, new_count(zero_BLD))
 
-    def step(self, w_BLD: Tensor, grad_BLD: Tensor, state: LBFGSState) -> tuple[Tensor, LBFGSState]:
+    def step(self, latent: Latent, evaluation: Evaluation, state: LBFGSState) -> tuple[Latent, LBFGSState]:
+        grad_BLD = evaluation.grad
         state = self._remember(grad_BLD, state)
         direction_BLD = two_loop(grad_BLD, state.steps_BKLD, state.changes_BKLD, state.rho_BK, _scale_B11(state))
         step_BLD = self._length_B11(grad_BLD, state) * direction_BLD
-        return w_BLD + step_BLD, state._replace(step_BLD=step_BLD, grad_BLD=grad_BLD)
+        return latent.with_free(latent.free + step_BLD), state._replace(step_BLD=step_BLD, grad_BLD=grad_BLD)
 
     def _remember(self, grad_BLD: Tensor, state: LBFGSState) -> LBFGSState:
         """Count the update, and push the pair of the last step where its curvature is positive enough."""
@@ -80,9 +85,9 @@ class LBFGS(Scheduled):
 
     def _length_B11(self, grad_BLD: Tensor, state: LBFGSState) -> Tensor:
         """The first step knows no curvature, so its elements sum to at most the rate."""
-        first_B = (1 / grad_BLD.abs().sum(dim=(1, 2))).clamp(max=1.0)
+        first_B = (1 / grad_BLD.abs().sum(dim=_own(grad_BLD))).clamp(max=1.0)
         length_B = torch.where(state.count_B == 1, first_B, 1.0)
-        return length_B[:, None, None] * self.rate_B11(state.count_B, grad_BLD)
+        return beside(length_B, grad_BLD) * self.rate_B11(state.count_B, grad_BLD)
 
 
 def pushed(history_BK: Tensor, newest_B: Tensor, counts_B: Tensor) -> Tensor:
@@ -96,7 +101,7 @@ def two_loop(
 ) -> Tensor:
     """- H grad by the two-loop recursion (Nocedal 1980; Nocedal and Wright 2006, algorithm 7.4).
 
-    `diagonal_BLD` is the first guess of H, a diagonal matrix or (B, 1, 1) a multiple of the identity; pairs whose rho
+    `diagonal_BLD` is the first guess of H, a diagonal matrix or (B, 1, ...) a multiple of the identity; pairs whose rho
     is 0 take no part.
 
     Each loop is a substitution in the triangle of R, whose elements are s_i . y_j for i <= j: the first one solves
@@ -138,9 +143,14 @@ def _scale_B11(state: LBFGSState) -> Tensor:
     """gamma = (y . s) / (y . y) of the newest pair, the recursion's first guess of H; 1 where there is no pair."""
     rho_B, y_BLD = state.rho_BK[:, -1], state.changes_BKLD[:, -1]
     gamma_B = torch.where(rho_B > 0, 1 / (rho_B * dot(y_BLD, y_BLD)), 1.0)
-    return gamma_B[:, None, None]
+    return beside(gamma_B, y_BLD)
 
 
 def dot(a_BLD: Tensor, b_BLD: Tensor) -> Tensor:
     """a . b of each image: (B,)."""
-    return (a_BLD * b_BLD).sum(dim=(1, 2))
+    return (a_BLD * b_BLD).sum(dim=_own(a_BLD))
+
+
+def _own(x_BLD: Tensor) -> tuple[int, ...]:
+    """The dimensions of one image."""
+    return tuple(range(1, x_BLD.ndim))

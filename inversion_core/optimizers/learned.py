@@ -15,9 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from inversion_core.latents import Latent
 from inversion_core.models.layers import leaky_relu
 from inversion_core.models.serving import alike, is_serving
 from inversion_core.optimizers.adam import Adam, AdamState
+from inversion_core.optimizers.evaluation import Evaluation
 
 MLP_DEPTH = 4
 """Fully connected layers of each of the three parts of g (figure 2)."""
@@ -133,9 +135,10 @@ class Learned:
         self.network = network
         self._adam = network.config.adam()
 
-    def init(self, w_BLD: Tensor) -> AdamState:
-        return self._adam.init(w_BLD)
+    def init(self, latent: Latent) -> AdamState:
+        return self._adam.init(latent)
 
-    def step(self, w_BLD: Tensor, grad_BLD: Tensor, state: AdamState) -> tuple[Tensor, AdamState]:
-        update_BLD, state = self._adam.update(grad_BLD, state)
-        return w_BLD + self.network(update_BLD, w_BLD), state
+    def step(self, latent: Latent, evaluation: Evaluation, state: AdamState) -> tuple[Latent, AdamState]:
+        update_BLD, state = self._adam.update(evaluation.grad, state)
+        w_BLD = latent.w_BLD
+        return latent.with_free(w_BLD + self.network(update_BLD, w_BLD)), state

@@ -22,10 +22,11 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from inversion_core.latents import Latent
 from inversion_core.optimizers.basis import Basis
+from inversion_core.optimizers.evaluation import Evaluation
 from inversion_core.optimizers.lbfgs import dot, pushed, two_loop
 from inversion_core.optimizers.schedule import new_count
-from inversion_core.optimizers.seen import Seen
 
 BETA2 = 0.999
 """Decay of the second moments, Adam's; .95 does as well."""
@@ -129,7 +130,8 @@ class LearnedLBFGS:
     def __init__(self, network: HasBasis):
         self.basis, self.config = network.basis, network.config
 
-    def init(self, w_BLD: Tensor) -> LearnedLBFGSState:
+    def init(self, latent: Latent) -> LearnedLBFGSState:
+        w_BLD = latent.w_BLD
         zero_BLD, one_B = torch.zeros_like(w_BLD), w_BLD.new_ones(len(w_BLD))
         zero_BKLD = zero_BLD[:, None].repeat(1, self.config.history_size, 1, 1)
         return LearnedLBFGSState(
@@ -138,12 +140,13 @@ class LearnedLBFGS:
             best_w_BLD=w_BLD.detach(), best_grad_BLD=zero_BLD, count_B=new_count(w_BLD),
         )  # fmt: skip
 
-    def step_seeing(
-        self, w_BLD: Tensor, grad_BLD: Tensor, state: LearnedLBFGSState, seen: Seen
-    ) -> tuple[Tensor, LearnedLBFGSState]:
-        w_BLD, grad_BLD, state = self.observe(w_BLD, grad_BLD, seen.loss_B, state)
+    def step(
+        self, latent: Latent, evaluation: Evaluation, state: LearnedLBFGSState
+    ) -> tuple[Latent, LearnedLBFGSState]:
+        w_BLD, grad_BLD, state = self.observe(latent.w_BLD, evaluation.grad, evaluation.loss_B, state)
         step_BLD = self.propose(grad_BLD, state)
-        return w_BLD + self.basis.out_of(step_BLD), state._replace(step_BLD=step_BLD, grad_BLD=grad_BLD)
+        state = state._replace(step_BLD=step_BLD, grad_BLD=grad_BLD)
+        return latent.with_free(w_BLD + self.basis.out_of(step_BLD)), state
 
     def observe(
         self, w_BLD: Tensor, grad_BLD: Tensor, loss_B: Tensor, state: LearnedLBFGSState

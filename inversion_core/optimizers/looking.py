@@ -26,9 +26,9 @@ from inversion_core.models.convolution import convolve
 from inversion_core.models.encoder import ConvUnit, Encoder, EncoderConfig, stages
 from inversion_core.models.serving import linear
 from inversion_core.optimizers.basis import Basis
+from inversion_core.optimizers.evaluation import Look
 from inversion_core.optimizers.learned import LayerwiseLinear
 from inversion_core.optimizers.learned_lbfgs import check_settings
-from inversion_core.optimizers.seen import Seen
 
 SIDES_PX = (64, 128)
 """Sides to which pictures can be brought before the trunk looks at them."""
@@ -116,12 +116,12 @@ class Trunk(nn.Module):
         self.num_features = widths[-1] * 16
         """F: those at 4 px."""
 
-    def forward(self, seen: Seen) -> Tensor:
-        x_BCHW = self.stem(_resized(_picture_channels(seen), self.side_px))
+    def forward(self, look: Look) -> Tensor:
+        x_BCHW = self.stem(_resized(_picture_channels(look), self.side_px))
         for number, block in enumerate(self.blocks, start=1):
             x_BCHW = block(F.avg_pool2d(x_BCHW, 2))
             if number == self.features_after:
-                features_BCHW = _resized(_feature_channels(seen), FEATURE_SIDE_PX)
+                features_BCHW = _resized(_feature_channels(look), FEATURE_SIDE_PX)
                 x_BCHW = x_BCHW + convolve(features_BCHW, self.features.weight, self.features.bias)
         seen_BF: Tensor = x_BCHW.flatten(1)
         return seen_BF
@@ -207,7 +207,7 @@ class ResidualNetwork(nn.Module):
         _zero(self.code_out)
 
     def forward(
-        self, adam_BLD: Tensor, grad_BLD: Tensor, w_BLD: Tensor, progress_BLN: Tensor, seen: Seen
+        self, adam_BLD: Tensor, grad_BLD: Tensor, w_BLD: Tensor, progress_BLN: Tensor, look: Look
     ) -> tuple[Tensor, Tensor]:
         """Factor to Adam's update, element by element, and an update beside it; (B, L, D) each.
 
@@ -221,7 +221,7 @@ class ResidualNetwork(nn.Module):
                 adam_BLD, _unit(grad_BLD), _unit(grad_BLD * basis.curvature_LD.clamp(min=SMALLEST).rsqrt()), place_BLD,
             ], dim=2,
         )  # fmt: skip
-        seen_BF = self.trunk(seen)
+        seen_BF = self.trunk(look)
         context_BLK = _linear(seen_BF, self.context)[:, None].expand(-1, config.num_layers, -1)
         x_LBH = self.code_in(own_BLI.transpose(0, 1)) + self.progress_in(progress_BLN.transpose(0, 1))
         x_LBH = x_LBH + self.context_in(context_BLK.transpose(0, 1))
@@ -300,17 +300,17 @@ def _unit(x_BLD: Tensor) -> Tensor:
     return (x_BLD / rms(x_BLD, 2)).clamp(-5, 5)
 
 
-def _picture_channels(seen: Seen) -> Tensor:
-    gradient_BCHW = seen.image_grad_BCHW / _rms_B111(seen.image_grad_BCHW)
-    apart_BCHW = seen.target_BCHW - seen.image_BCHW
-    return torch.cat([apart_BCHW, seen.image_BCHW, 0.5 * gradient_BCHW.clamp(-4, 4)], dim=1)
+def _picture_channels(look: Look) -> Tensor:
+    gradient_BCHW = look.image_grad_BCHW / _rms_B111(look.image_grad_BCHW)
+    apart_BCHW = look.target_BCHW - look.image_BCHW
+    return torch.cat([apart_BCHW, look.image_BCHW, 0.5 * gradient_BCHW.clamp(-4, 4)], dim=1)
 
 
-def _feature_channels(seen: Seen) -> Tensor:
+def _feature_channels(look: Look) -> Tensor:
     """Both in units of the target's."""
-    unit_B111 = _rms_B111(seen.target_features_BCHW)
-    apart_BCHW = seen.target_features_BCHW - seen.features_BCHW
-    return torch.cat([apart_BCHW, seen.features_BCHW], dim=1) / unit_B111
+    unit_B111 = _rms_B111(look.target_features_BCHW)
+    apart_BCHW = look.target_features_BCHW - look.features_BCHW
+    return torch.cat([apart_BCHW, look.features_BCHW], dim=1) / unit_B111
 
 
 def _resized(x_BCHW: Tensor, side_px: int) -> Tensor:

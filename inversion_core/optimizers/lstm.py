@@ -21,7 +21,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from inversion_core.latents import Latent
 from inversion_core.models.serving import is_serving
+from inversion_core.optimizers.evaluation import Evaluation
 
 LARGEST = 1e30
 """Largest size of a gradient that is believed, after its scaling; float32 ends not far above."""
@@ -102,19 +104,20 @@ class LearnedLSTM:
     def __init__(self, network: CoordinateLSTM):
         self.network = network
 
-    def init(self, w_BLD: Tensor) -> LSTMState:
-        config = self.network.config
+    def init(self, latent: Latent) -> LSTMState:
+        config, w_BLD = self.network.config, latent.w_BLD
         zero_BLDKH = w_BLD.new_zeros(*w_BLD.shape, config.depth, config.hidden)
         return LSTMState(zero_BLDKH, zero_BLDKH)
 
-    def step(self, w_BLD: Tensor, grad_BLD: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+    def step(self, latent: Latent, evaluation: Evaluation, state: LSTMState) -> tuple[Latent, LSTMState]:
+        grad_BLD = evaluation.grad
         if is_serving(grad_BLD, self.network.output.weight):  # each image to the same bits, and sooner on a CPU
             rows = [self.network(grad_BLD[i : i + 1], _row(state, i)) for i in range(len(grad_BLD))]
             update_BLD = torch.cat([update_1LD for update_1LD, _ in rows])
             state = LSTMState(*(torch.cat(each) for each in zip(*(state for _, state in rows), strict=True)))
         else:
             update_BLD, state = self.network(grad_BLD, state)
-        return w_BLD + update_BLD, state
+        return latent.with_free(latent.w_BLD + update_BLD), state
 
 
 def _row(state: LSTMState, row: int) -> LSTMState:

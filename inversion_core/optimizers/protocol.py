@@ -1,6 +1,6 @@
 """The interface of optimizers, and how their state is saved.
 
-Suffixes: B image, L style layer, D latent w.
+Suffixes: B image.
 """
 
 from __future__ import annotations
@@ -9,21 +9,35 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
+from inversion_core.latents import Latent
+from inversion_core.optimizers.evaluation import Evaluation
+
 State = NamedTuple
 """A NamedTuple of tensors, batch first, so that rows can be extracted, inserted and saved."""
 S = TypeVar("S", bound=tuple[Any, ...])
 
 
 class Optimizer(Protocol[S]):
-    """Two pure functions, as in optimistix: no hidden state, and images do not affect each other."""
+    """Two pure functions, as in optimistix: no hidden state, and images do not affect each other.
 
-    def init(self, w_BLD: Tensor) -> S:
-        """The state before the first update of the codes (B, L, D)."""
+    They move `Latent.free`. One that needs `Evaluation.look` says so with a class attribute `looks = True`.
+    """
+
+    def init(self, latent: Latent) -> S:
+        """The state before the first update."""
         ...
 
-    def step(self, w_BLD: Tensor, grad_BLD: Tensor, state: S) -> tuple[Tensor, S]:
-        """One update: returns new codes and new state, and does not modify its arguments."""
+    def step(self, latent: Latent, evaluation: Evaluation, state: S) -> tuple[Latent, S]:
+        """One update from what was found at `latent`: returns a new latent and a new state, and modifies nothing."""
         ...
+
+
+AnyOptimizer = Optimizer[Any]
+
+
+def looks(optimizer: AnyOptimizer) -> bool:
+    """Whether it needs `Evaluation.look`."""
+    return bool(getattr(optimizer, "looks", False))
 
 
 def state_tensors(state: tuple[Any, ...]) -> dict[str, Tensor]:

@@ -24,11 +24,12 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from inversion_core.latents import Latent
 from inversion_core.optimizers.adam import Adam, AdamState
+from inversion_core.optimizers.evaluation import Evaluation, Look
 from inversion_core.optimizers.learned_lbfgs import LearnedLBFGS, LearnedLBFGSState, has_risen
 from inversion_core.optimizers.looking import PROGRESS, SMALLEST, ResidualNetwork, rms
 from inversion_core.optimizers.schedule import new_count
-from inversion_core.optimizers.seen import Seen
 
 KEPT_SQUARES = 0.4
 """Part of the second moments that stays at each look: they tell L-BFGS which directions are steep, but those of the way
@@ -66,26 +67,28 @@ class LearnedResidual:
     """The update above; no image sees another. Differentiable in the network's weights where those ask for it, at each
     update with moments and inputs as they are: what an update does to the inputs of later ones is left out."""
 
+    looks = True
+
     def __init__(self, network: ResidualNetwork):
         self.network, self._basis = network, network.basis
         self._adam = Adam(learning_rate=1.0)
         self._lbfgs = LearnedLBFGS(network)
 
-    def init(self, w_BLD: Tensor) -> ResidualState:
+    def init(self, latent: Latent) -> ResidualState:
+        w_BLD = latent.w_BLD
         zero_BLD, zero_B = torch.zeros_like(w_BLD), w_BLD.new_zeros(len(w_BLD))
         return ResidualState(
-            *self._lbfgs.init(w_BLD), led_B=new_count(w_BLD), led_mean_BLD=zero_BLD, led_square_BLD=zero_BLD,
+            *self._lbfgs.init(latent), led_B=new_count(w_BLD), led_mean_BLD=zero_BLD, led_square_BLD=zero_BLD,
             first_loss_B=zero_B + torch.inf, last_loss_B=zero_B + torch.inf, is_left_B=zero_B,
         )  # fmt: skip
 
-    def step_seeing(
-        self, w_BLD: Tensor, grad_BLD: Tensor, state: ResidualState, seen: Seen
-    ) -> tuple[Tensor, ResidualState]:
-        before, loss_B = _of_lbfgs(state), seen.loss_B
+    def step(self, latent: Latent, evaluation: Evaluation, state: ResidualState) -> tuple[Latent, ResidualState]:
+        before, loss_B, look = _of_lbfgs(state), evaluation.loss_B, evaluation.look
+        assert look is not None
         risen_B = has_risen(loss_B, before)
         errs_B = risen_B & (before.count_B == 0)  # by a step of the network: far away, it is no pair to go by
         before = before._replace(step_BLD=torch.where(errs_B[:, None, None], 0.0, before.step_BLD))
-        w_BLD, grad_BLD, lbfgs = self._lbfgs.observe(w_BLD, grad_BLD, loss_B, before)
+        w_BLD, grad_BLD, lbfgs = self._lbfgs.observe(latent.w_BLD, evaluation.grad, loss_B, before)
         state = state._replace(
             first_loss_B=torch.where(state.first_loss_B.isfinite(), state.first_loss_B, loss_B),
             is_left_B=torch.maximum(state.is_left_B, risen_B.to(state.is_left_B.dtype)),
@@ -95,24 +98,26 @@ class LearnedResidual:
         if asks and not leads_B.any():
             step_BLD = self._lbfgs.propose(grad_BLD, lbfgs)
         else:
-            led_BLD, led = self._led(w_BLD.detach(), grad_BLD, state, seen)
+            led_BLD, led = self._led(w_BLD.detach(), grad_BLD, state, loss_B, look)
             leads_B = leads_B & led_BLD.isfinite().all(dim=2).all(dim=1)
             is_whole = asks and bool(leads_B.all())
             step_BLD = led_BLD if is_whole else _where(leads_B, led_BLD, self._lbfgs.propose(grad_BLD, lbfgs))
             state, lbfgs = _rows_where(leads_B, led, state), _rows_where(leads_B, self._begun(lbfgs), lbfgs)
         lbfgs = lbfgs._replace(step_BLD=step_BLD.detach(), grad_BLD=grad_BLD)
         state = ResidualState(*lbfgs, *state[len(lbfgs) :])._replace(last_loss_B=loss_B)
-        return w_BLD + self._basis.out_of(step_BLD), state
+        return latent.with_free(w_BLD + self._basis.out_of(step_BLD)), state
 
-    def _led(self, w_BLD: Tensor, grad_BLD: Tensor, state: ResidualState, seen: Seen) -> tuple[Tensor, ResidualState]:
+    def _led(
+        self, w_BLD: Tensor, grad_BLD: Tensor, state: ResidualState, loss_B: Tensor, look: Look
+    ) -> tuple[Tensor, ResidualState]:
         """The network's step in the basis, and a state with Adam's moments of now."""
         config = self.network.config
         moments = AdamState(state.led_mean_BLD, state.led_square_BLD, state.led_B)
         adam_BLD, moments = self._adam.update(grad_BLD, moments)  # at step size 1, already downhill
         state = state._replace(led_mean_BLD=moments.mean_BLD, led_square_BLD=moments.square_BLD, led_B=moments.count_B)
         warm_B11 = (state.led_B / max(config.warmup_steps, 1)).clamp(max=1)[:, None, None].to(w_BLD.dtype)
-        progress_BLN = _progress(adam_BLD, grad_BLD, state, seen.loss_B)
-        factor_BLD, direct_BLD = self.network(adam_BLD, grad_BLD, self._basis.into(w_BLD), progress_BLN, seen)
+        progress_BLN = _progress(adam_BLD, grad_BLD, state, loss_B)
+        factor_BLD, direct_BLD = self.network(adam_BLD, grad_BLD, self._basis.into(w_BLD), progress_BLN, look)
         return factor_BLD * config.learning_rate * warm_B11 * adam_BLD + direct_BLD, state
 
     def _begun(self, lbfgs: LearnedLBFGSState) -> LearnedLBFGSState:

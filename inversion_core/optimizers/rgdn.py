@@ -26,6 +26,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from inversion_core.latents import Latent
+from inversion_core.optimizers.evaluation import Evaluation
 from inversion_core.optimizers.learned import LayerwiseLinear, LayerwiseMLP
 
 LARGEST = 100.0
@@ -97,11 +99,13 @@ class LearnedRGDN:
     def __init__(self, network: GradientUnit):
         self.network = network
 
-    def init(self, w_BLD: Tensor) -> RGDNState:
+    def init(self, latent: Latent) -> RGDNState:
+        w_BLD = latent.w_BLD
         return RGDNState(w_BLD.new_zeros(*w_BLD.shape[:2], 1))
 
-    def step(self, w_BLD: Tensor, grad_BLD: Tensor, state: RGDNState) -> tuple[Tensor, RGDNState]:
+    def step(self, latent: Latent, evaluation: Evaluation, state: RGDNState) -> tuple[Latent, RGDNState]:
+        w_BLD, grad_BLD = latent.w_BLD, evaluation.grad
         now_BL1 = grad_BLD.abs().mean(dim=2, keepdim=True)
         size_BL1 = torch.where(state.size_BL1 > 0, state.size_BL1, now_BL1)
         relative_BLD = (grad_BLD / size_BL1.clamp(min=SMALLEST)).nan_to_num(nan=0.0).clamp(-LARGEST, LARGEST)
-        return w_BLD + self.network(relative_BLD, w_BLD), RGDNState(size_BL1)
+        return latent.with_free(w_BLD + self.network(relative_BLD, w_BLD)), RGDNState(size_BL1)

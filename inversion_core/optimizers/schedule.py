@@ -1,6 +1,6 @@
 """The learning rate over a run: a warm-up, then a cosine (docs/math.md, equation 3c).
 
-Suffixes: B image, L style layer, D latent w.
+Suffixes: B image, L style layer, D latent w. Where detail moves, its C, H and W are in the place of L and D.
 """
 
 from __future__ import annotations
@@ -61,10 +61,15 @@ class Scheduled:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
 
     def rate_B11(self, count_B: Tensor, w_BLD: Tensor) -> Tensor:
-        """alpha of the update that is an image's `count_B`-th, for codes of this kind."""
-        return (self.learning_rate * self.schedule.factor_B(count_B)).to(w_BLD.dtype)[:, None, None]
+        """alpha of the update that is an image's `count_B`-th, for tensors of this kind."""
+        return beside((self.learning_rate * self.schedule.factor_B(count_B)).to(w_BLD.dtype), w_BLD)
 
 
 def new_count(w_BLD: Tensor) -> Tensor:
     """Updates done so far, for each image: 0. In float64, since 1 - beta2^t in float32 is wrong in its fifth digit."""
     return torch.zeros(len(w_BLD), device=w_BLD.device, dtype=torch.float64)
+
+
+def beside(number_B: Tensor, x_BLD: Tensor) -> Tensor:
+    """One number for each image, in a shape that `x_BLD` can be multiplied by: (B, 1, ...)."""
+    return number_B.view(-1, *[1] * (x_BLD.ndim - 1))

@@ -1,6 +1,6 @@
 """Gradient descent with and without momentum (docs/math.md, equation 3a).
 
-Suffixes: B image, L style layer, D latent w.
+Suffixes: B image, L style layer, D latent w. Where detail moves, its C, H and W are in the place of L and D.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from inversion_core.latents import Latent
+from inversion_core.optimizers.evaluation import Evaluation
 from inversion_core.optimizers.schedule import Scheduled, new_count
 
 
@@ -37,12 +39,14 @@ class SGD(Scheduled):
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum is {self.momentum}; it must be in [0, 1)")
 
-    def init(self, w_BLD: Tensor) -> MomentumState:
-        return MomentumState(torch.zeros_like(w_BLD), new_count(w_BLD))
+    def init(self, latent: Latent) -> MomentumState:
+        return MomentumState(torch.zeros_like(latent.free), new_count(latent.free))
 
-    def step(self, w_BLD: Tensor, grad_BLD: Tensor, state: MomentumState) -> tuple[Tensor, MomentumState]:
+    def step(self, latent: Latent, evaluation: Evaluation, state: MomentumState) -> tuple[Latent, MomentumState]:
+        w_BLD, grad_BLD = latent.free, evaluation.grad
         state = MomentumState(self.momentum * state.velocity_BLD + grad_BLD, state.count_B + 1)
-        return w_BLD - self.rate_B11(state.count_B, w_BLD) * self._direction(grad_BLD, state), state
+        w_BLD = w_BLD - self.rate_B11(state.count_B, w_BLD) * self._direction(grad_BLD, state)
+        return latent.with_free(w_BLD), state
 
     def _direction(self, grad_BLD: Tensor, state: MomentumState) -> Tensor:
         return state.velocity_BLD

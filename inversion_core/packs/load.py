@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from inversion_core.errors import OptionInvalid, PackInvalid, PackNotFound
+from inversion_core.latents import as_latent
+from inversion_core.optimizers import Evaluation, Look
 from inversion_core.optimizers.designs import DESIGNS
-from inversion_core.optimizers.seen import Seen, advance
 from inversion_core.packs.extension import read_own
 from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest
 from inversion_core.packs.networks import load_directions, load_learned, load_network
@@ -94,14 +95,17 @@ def verify_pack(name_or_folder: str | Path | None = None) -> PackManifest:
         if pack.has_encoder:
             outputs["encoder"] = pack.encode(image_BCHW)
         features_BCHW = outputs["perceptual network"]
-        seen = Seen(
+        look = Look(
             target_BCHW=image_BCHW, image_BCHW=image_BCHW, image_grad_BCHW=torch.ones_like(image_BCHW),
-            target_features_BCHW=features_BCHW, features_BCHW=features_BCHW, loss_B=image_BCHW.new_ones(1),
+            target_features_BCHW=features_BCHW, features_BCHW=features_BCHW,
         )  # fmt: skip
         for variant, update_network in pack.learned.items():
-            optimizer, w_BLD = DESIGNS[variant.optimizer].optimizer(update_network), pack.mean_codes()
-            state = optimizer.init(w_BLD)
-            outputs[f"optimizer {variant}"], _ = advance(optimizer, w_BLD, torch.ones_like(w_BLD), state, seen)
+            optimizer, latent = DESIGNS[variant.optimizer].optimizer(update_network), as_latent(pack.mean_codes())
+            found = Evaluation(
+                loss_B=image_BCHW.new_ones(1), image_BCHW=image_BCHW, grad=torch.ones_like(latent.w_BLD), look=look
+            )
+            moved, _ = optimizer.step(latent, found, optimizer.init(latent))
+            outputs[f"optimizer {variant}"] = moved.w_BLD
     for network, output in outputs.items():
         if not output.isfinite().all():
             raise PackInvalid(

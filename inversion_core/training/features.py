@@ -25,6 +25,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from inversion_core.latents import Latent
 from inversion_core.loss import focus_map, mean_square
 from inversion_core.models import DiscriminatorConfig
 from inversion_core.models.lpips import LPIPSSqueeze
@@ -208,7 +209,8 @@ class FeatureTrainer:
     def _move(self, rows: slice, w_BLD: Tensor, grad_BLD: Tensor) -> None:
         pool = self.pool
         state = AdamState(pool.mean_NLD[rows], pool.square_NLD[rows], pool.count_N[rows])
-        pool.w_NLD[rows], state = self.mover.step(w_BLD, grad_BLD, state)
+        update_BLD, state = self.mover.update(grad_BLD, state)
+        pool.w_NLD[rows] = w_BLD + update_BLD
         pool.mean_NLD[rows], pool.square_NLD[rows], pool.count_N[rows] = state
 
     # -- distances -------------------------------------------------------------------------------------------
@@ -240,11 +242,12 @@ class FeatureTrainer:
         target_BCHW = self.held_out.take(torch.arange(min(PROBES, len(self.held_out))))
         with torch.no_grad():
             w_BLD = self.pack.encode(target_BCHW)
-        probes, state = [self._probe(target_BCHW, w_BLD)], self.mover.init(w_BLD)
+        probes, state = [self._probe(target_BCHW, w_BLD)], self.mover.init(Latent(w_BLD=w_BLD))
         for _ in range(PROBE_STEPS):
             w_BLD = w_BLD.detach().requires_grad_()
             pixel_BLD = self._gradient(self._pixels(self._synthesize(w_BLD), target_BCHW), w_BLD)
-            w_BLD, state = self.mover.step(w_BLD.detach(), pixel_BLD, state)
+            update_BLD, state = self.mover.update(pixel_BLD, state)
+            w_BLD = w_BLD.detach() + update_BLD
         return [*probes, self._probe(target_BCHW, w_BLD)]
 
     def _probe(self, target_BCHW: Tensor, w_BLD: Tensor) -> Probe:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from inversion_core.inverter import BestSteps, differentiate, iterate
+from inversion_core.latents import Latent
 from inversion_core.loss import InversionLoss, focus_map
-from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance, sees
+from inversion_core.optimizers import AnyOptimizer, Evaluation, looks
 from inversion_core.options import check_focus
 from inversion_core.packs import Pack
 from inversion_core.progress import progress
@@ -175,22 +176,23 @@ class OptimizerTrainer:
     def train_batch(self, pairs: Pairs) -> dict[str, float]:
         """Algorithm 1 on one batch; mean losses of the first and of the last step."""
         loss = self._loss(pairs.target_BCHW, self._drawn_weights(len(pairs.target_BCHW)))
-        w_BLD, state = pairs.start_BLD, self.optimizer.init(pairs.start_BLD)
+        latent = Latent(w_BLD=pairs.start_BLD)
+        state = self.optimizer.init(latent)
         window: list[tuple[Tensor, Tensor]] = []
         means = []
         for t in range(self.config.iterations + 1):
-            grad_BLD, loss_B, seen = self._gradient(loss, w_BLD)
-            means.append(float(loss_B.nanmean()))
-            w_BLD, grad_BLD = _without_diverged(w_BLD, grad_BLD, pairs.w_BLD)
+            found = self._evaluation(loss, latent)
+            means.append(float(found.loss_B.nanmean()))
+            w_BLD, grad_BLD = _without_diverged(latent.w_BLD, found.grad, pairs.w_BLD)
             if t > 0:
-                cotangent_BLD = self._cotangent(grad_BLD, loss_B, w_BLD.detach(), pairs.w_BLD)
+                cotangent_BLD = self._cotangent(grad_BLD, found.loss_B, w_BLD.detach(), pairs.w_BLD)
                 window.append((w_BLD, self.config.weight(t) * cotangent_BLD))
             if len(window) == self.config.unroll:
                 self._learn(window)
                 window.clear()
                 w_BLD, state = w_BLD.detach(), _detached(state)
             if t < self.config.iterations:
-                w_BLD, state = advance(self.optimizer, w_BLD, grad_BLD, state, seen)
+                latent, state = self.optimizer.step(Latent(w_BLD=w_BLD), replace(found, grad=grad_BLD), state)
         if window:
             self._learn(window)
         return {"first_loss": means[0], "last_loss": means[-1]}
@@ -209,14 +211,13 @@ class OptimizerTrainer:
         weights_B1HW = drawn_focus(self.config.focus, self.pack.resolution, batch=batch, seed=seed)
         return weights_B1HW.to(self.pack.device)
 
-    def _gradient(self, loss: InversionLoss, w_BLD: Tensor) -> tuple[Tensor, Tensor, Seen | None]:
-        """Of equation 1 to the code alone; the loss itself (B,); and what the optimizer may look at."""
-        leaf_BLD = w_BLD.detach().requires_grad_()
-        with autocast(leaf_BLD.device, self.config.precision):
-            image_BCHW = self.pack.synthesize(leaf_BLD)
+    def _evaluation(self, loss: InversionLoss, latent: Latent) -> Evaluation:
+        """Of equation 1; its gradient is to the code alone, not to what made it."""
+        leaf = latent.mapped(lambda w_BLD: w_BLD.detach().requires_grad_())
+        with autocast(leaf.w_BLD.device, self.config.precision):
+            image_BCHW = self.pack.synthesize(leaf)
             terms = loss.terms(image_BCHW)
-        grad_BLD, seen = differentiate(loss, terms, leaf_BLD, image_BCHW, with_seen=sees(self.optimizer))
-        return grad_BLD, terms.total_B.detach(), seen
+        return differentiate(loss, terms, leaf, image_BCHW, with_look=looks(self.optimizer))
 
     def _cotangent(self, grad_BLD: Tensor, loss_B: Tensor, w_BLD: Tensor, truth_BLD: Tensor) -> Tensor:
         """What flows into the updates: both losses' gradients to the code, of the mean over the batch."""

@@ -16,6 +16,7 @@ from inversion_core.optimizers.basis import Basis, BasisConfig, BasisNetwork, Le
 from inversion_core.packs import Pack, load_pack, verify_pack
 from inversion_core.training.curvature import layer_curvature
 from inversion_core.training.pairs import draw_pairs, mixed_codes, mixture_of
+from tests.stepping import begun, stepped
 from tests.tiny import noise_archive, save_networks, tiny_pack, tiny_targets
 
 pytestmark = pytest.mark.unit
@@ -49,10 +50,10 @@ def test_in_the_standard_basis_it_is_adam(beta1: float) -> None:
     optimizer = LearnedBasis(BasisNetwork(config))
     adam = build_optimizer("adam", {"learning_rate": 0.1, "warmup_steps": 3, "beta1": beta1})
     w_BLD = theirs_BLD = torch.randn(2, LAYERS, DIM)
-    state, their_state = optimizer.init(w_BLD), adam.init(w_BLD)
+    state, their_state = begun(optimizer, w_BLD), begun(adam, w_BLD)
     for _ in range(5):
-        w_BLD, state = optimizer.step(w_BLD, w_BLD, state)
-        theirs_BLD, their_state = adam.step(theirs_BLD, theirs_BLD, their_state)
+        w_BLD, state = stepped(optimizer, w_BLD, w_BLD, state)
+        theirs_BLD, their_state = stepped(adam, theirs_BLD, theirs_BLD, their_state)
         torch.testing.assert_close(w_BLD, theirs_BLD)
 
 
@@ -67,11 +68,11 @@ def test_how_the_space_is_turned_no_longer_matters() -> None:
         network = BasisNetwork(BasisConfig(num_layers=LAYERS, w_dim=DIM, learning_rate=0.1))
         network.basis = fitted(h_LDE)
         optimizer, found = LearnedBasis(network), []
-        state = optimizer.init(w_BLD)
+        state = begun(optimizer, w_BLD)
         for _ in range(10):
             grad_BLD = torch.einsum("lde,ble->bld", h_LDE, w_BLD)
             found.append(float((w_BLD * grad_BLD).sum()) / 2)
-            w_BLD, state = optimizer.step(w_BLD, grad_BLD, state)
+            w_BLD, state = stepped(optimizer, w_BLD, grad_BLD, state)
         return found
 
     ours = losses(plain_LDE, start_BLD)

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from inversion_core import InvertConfig, invert
 from inversion_core.cli import main
 from inversion_core.inverter import Checkpoint, iterate
+from inversion_core.latents import Latent
 from inversion_core.loss import InversionLoss, focus_map
-from inversion_core.optimizers import Optimizer
+from inversion_core.optimizers import Evaluation, Optimizer
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.optimizers.lstm import CoordinateLSTM, LearnedLSTM, LSTMConfig
 from inversion_core.optimizers.rgdn import GradientUnit, LearnedRGDN, RGDNConfig
@@ -26,6 +27,7 @@ from inversion_core.training.data import pack_pictures
 from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining, drawn_focus
 from inversion_core.training.pairs import draw_pairs
 from inversion_core.training.run import CHECKPOINT, RunFolder, read_facts
+from tests.stepping import begun, stepped
 from tests.tiny import save_networks, tiny_pack, tiny_targets
 
 pytestmark = pytest.mark.unit
@@ -58,10 +60,10 @@ def complete(name: str) -> dict[str, Any]:
 
 def run(optimizer: Optimizer[Any], w_BLD: Tensor, grads: Tensor) -> Tensor:
     """The code after one step for each of the gradients (T, B, L, D)."""
-    state = optimizer.init(w_BLD)
+    state = begun(optimizer, w_BLD)
     with torch.no_grad():
         for grad_BLD in grads:
-            w_BLD, state = optimizer.step(w_BLD, grad_BLD, state)
+            w_BLD, state = stepped(optimizer, w_BLD, grad_BLD, state)
     return w_BLD
 
 
@@ -216,13 +218,13 @@ class Accelerating:
     def __init__(self, network: nn.Module):
         self.network = network
 
-    def init(self, w_BLD: Tensor) -> Speed:
-        return Speed(torch.zeros_like(w_BLD))
+    def init(self, latent: Latent) -> Speed:
+        return Speed(torch.zeros_like(latent.w_BLD))
 
-    def step(self, w_BLD: Tensor, grad_BLD: Tensor, state: Speed) -> tuple[Tensor, Speed]:
+    def step(self, latent: Latent, evaluation: Evaluation, state: Speed) -> tuple[Latent, Speed]:
         (theta,) = self.network.parameters()
         state = Speed(state.speed_BLD + theta)
-        return w_BLD + state.speed_BLD, state
+        return latent.with_free(latent.free + state.speed_BLD), state
 
 
 @pytest.mark.parametrize(("unroll", "through"), [(2, (1.0, 3.0)), (1, (0.0, 1.0))])

@@ -19,9 +19,10 @@ from torch import Tensor
 from inversion_core.engine import Engine, EngineConfig, ImageStep, Precision, Request, StopReason, StopRules, Ticket
 from inversion_core.engine.admission import Entry, check_in
 from inversion_core.engine.core import Core
-from inversion_core.engine.step import Evaluation, Inputs, PackStep, Want
+from inversion_core.engine.step import Inputs, Outcome, PackStep, Want
 from inversion_core.errors import EngineClosed, EngineFull, OptionInvalid
 from inversion_core.inverter import Checkpoint, InvertConfig, Step, invert
+from inversion_core.latents import Latent
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.packs import Pack, Variant
 from inversion_core.pictures import to_image
@@ -335,10 +336,10 @@ class Failing:
     def __init__(self, pack: Pack, regulariser_weight: float, _: Precision) -> None:
         self._real = PackStep(pack, regulariser_weight)
 
-    def __call__(self, w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
+    def __call__(self, latent: Latent, inputs: Inputs, want: Want) -> Outcome:
         if (inputs.target_BCHW == TARGETS[3]).all(dim=(1, 2, 3)).any():
             raise RuntimeError("this picture breaks the step")
-        return self._real(w_BLD, inputs, want)
+        return self._real(latent, inputs, want)
 
 
 def test_an_exception_ends_the_request_that_causes_it() -> None:
@@ -380,11 +381,11 @@ class Small:
     def __call__(self, pack: Pack, regulariser_weight: float, _: Precision) -> Any:
         real = PackStep(pack, regulariser_weight)
 
-        def step(w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
-            self.sizes.append(len(w_BLD))
-            if len(w_BLD) > self.rows:
+        def step(latent: Latent, inputs: Inputs, want: Want) -> Outcome:
+            self.sizes.append(len(latent))
+            if len(latent) > self.rows:
                 raise torch.OutOfMemoryError("CUDA out of memory (not really)")
-            return real(w_BLD, inputs, want)
+            return real(latent, inputs, want)
 
         return step
 

@@ -12,6 +12,7 @@ from inversion_core.engine import Engine, EngineConfig, ImageStep, Precision, Re
 from inversion_core.engine.graphs import GraphedStep
 from inversion_core.engine.precision import ALLOWED, arithmetic
 from inversion_core.engine.step import Inputs, PackStep, Want
+from inversion_core.latents import Latent
 from inversion_core.packs import Pack
 from tests.tiny import rough_pack, tiny_targets
 
@@ -69,9 +70,10 @@ def test_a_replayed_step_is_the_step() -> None:
     graphed = GraphedStep(plain)
     for seed in range(3):
         w_BLD = torch.randn(4, pack.num_layers, pack.w_dim, generator=torch.Generator().manual_seed(seed)).cuda()
-        expected, found = plain(w_BLD, inputs, Want.SEEN), graphed(w_BLD, inputs, Want.SEEN)
+        latent = Latent(w_BLD=w_BLD)
+        expected, found = plain(latent, inputs, Want.LOOK), graphed(latent, inputs, Want.LOOK)
         torch.testing.assert_close(found.loss_B, expected.loss_B)
-        torch.testing.assert_close(found.grad_BLD, expected.grad_BLD)
-        assert found.seen is not None
-        assert expected.seen is not None
-        torch.testing.assert_close(found.seen.image_grad_BCHW, expected.seen.image_grad_BCHW)
+        torch.testing.assert_close(found.grad, expected.grad)
+        assert found.look is not None
+        assert expected.look is not None
+        torch.testing.assert_close(found.look.image_grad_BCHW, expected.look.image_grad_BCHW)

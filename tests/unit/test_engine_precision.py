@@ -10,7 +10,7 @@ import torch
 from inversion_core.engine import Engine, EngineConfig, Precision, Request, precision
 from inversion_core.engine.graphs import make_step
 from inversion_core.engine.precision import Bfloat16Networks, Trial, choose_precision
-from inversion_core.engine.step import Evaluate, Evaluation
+from inversion_core.engine.step import Evaluate, Outcome
 from inversion_core.inverter import InvertConfig
 from inversion_core.packs import Pack
 from inversion_worker.core_backend import load
@@ -114,7 +114,7 @@ def test_the_last_step_is_judged_in_float32_whatever_the_others_are(num_steps: i
 
 def test_a_float32_that_fails_costs_no_request() -> None:
     def make(pack: Pack, weight: float, which: Precision) -> Evaluate:
-        def failing(*_: object) -> Evaluation:
+        def failing(*_: object) -> Outcome:
             raise RuntimeError("no memory for the other weights")
 
         return failing if which is Precision.FLOAT32 else make_step(pack, weight, which)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 from inversion_core.engine import Engine, EngineConfig, Precision, Request, buckets, capacity
 from inversion_core.engine.buckets import default_buckets
 from inversion_core.engine.capacity import default_slots, free_bytes, image_bytes
-from inversion_core.engine.step import Evaluate, Evaluation, Inputs, PackStep, Want
+from inversion_core.engine.step import Evaluate, Inputs, Outcome, PackStep, Want
 from inversion_core.engine.threads import TRY_EVERY, ThreadGovernor
 from inversion_core.inverter import InvertConfig, invert
+from inversion_core.latents import Latent
 from inversion_core.packs import Pack
 from tests.tiny import tiny_pack, tiny_targets
 
@@ -103,9 +103,9 @@ def test_large_pictures_are_stepped_one_by_one(monkeypatch: pytest.MonkeyPatch) 
     def make_step(pack: Pack, regulariser_weight: float, _: Precision) -> Evaluate:
         real = PackStep(pack, regulariser_weight)
 
-        def step(w_BLD: Tensor, inputs: Inputs, want: Want) -> Evaluation:
-            sizes.append(len(w_BLD))
-            return real(w_BLD, inputs, want)
+        def step(latent: Latent, inputs: Inputs, want: Want) -> Outcome:
+            sizes.append(len(latent))
+            return real(latent, inputs, want)
 
         return step
 

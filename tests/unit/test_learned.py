@@ -16,6 +16,7 @@ from inversion_core.packs import Pack
 from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining
 from inversion_core.training.pairs import draw_pairs
 from inversion_core.training.run import RunFolder
+from tests.stepping import begun, stepped
 from tests.tiny import tiny_pack, tiny_targets
 
 pytestmark = pytest.mark.unit
@@ -52,12 +53,12 @@ def test_an_untrained_network_is_adam(beta1: float) -> None:
     pack = tiny_pack()
     w_BLD, *grads = torch.randn(4, 3, pack.num_layers, pack.w_dim)
     learned, adam = Learned(network(pack, beta1=beta1)), Adam(learning_rate=0.05, beta1=beta1)
-    state, reference = learned.init(w_BLD), adam.init(w_BLD)
+    state, reference = begun(learned, w_BLD), begun(adam, w_BLD)
     ours_BLD = theirs_BLD = w_BLD
     with torch.no_grad():
         for grad_BLD in grads:
-            ours_BLD, state = learned.step(ours_BLD, grad_BLD, state)
-            theirs_BLD, reference = adam.step(theirs_BLD, grad_BLD, reference)
+            ours_BLD, state = stepped(learned, ours_BLD, grad_BLD, state)
+            theirs_BLD, reference = stepped(adam, theirs_BLD, grad_BLD, reference)
     torch.testing.assert_close(ours_BLD, theirs_BLD, rtol=1e-5, atol=1e-7)
 
 

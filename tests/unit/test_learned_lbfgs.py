@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from inversion_core.optimizers import AnyOptimizer
 from inversion_core.optimizers.basis import Basis, BasisConfig, BasisNetwork, LearnedBasis
 from inversion_core.optimizers.lbfgs import two_loop
 from inversion_core.optimizers.learned_lbfgs import (
@@ -18,19 +19,11 @@ from inversion_core.optimizers.learned_lbfgs import (
     LearnedLBFGSState,
     _scales,
 )
-from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance
+from tests.stepping import begun, stepped
 
 pytestmark = pytest.mark.unit
 LAYERS, DIM = 2, 6
 RADIUS = 0.1
-
-
-def seen(loss_B: Tensor) -> Seen:
-    picture = torch.zeros(len(loss_B), 3, 4, 4)
-    return Seen(
-        target_BCHW=picture, image_BCHW=picture, image_grad_BCHW=picture, target_features_BCHW=picture,
-        features_BCHW=picture, loss_B=loss_B,
-    )  # fmt: skip
 
 
 def made(history_size: int = 20, basis: Basis | None = None) -> LearnedLBFGS:
@@ -54,12 +47,12 @@ def bent() -> tuple[Tensor, Basis]:
 
 def losses(optimizer: AnyOptimizer, matrix: Tensor, steps: int) -> list[float]:
     w_BLD = torch.ones(1, LAYERS, DIM)
-    state, found = optimizer.init(w_BLD), []
+    state, found = begun(optimizer, w_BLD), []
     for _ in range(steps):
         grad_BLD = (matrix @ w_BLD.flatten()).view_as(w_BLD)
         loss_B = (w_BLD * grad_BLD).sum(dim=(1, 2)) / 2
         found.append(float(loss_B))
-        w_BLD, state = advance(optimizer, w_BLD, grad_BLD, state, seen(loss_B))
+        w_BLD, state = stepped(optimizer, w_BLD, grad_BLD, state, loss_B=loss_B)
     return found
 
 
@@ -105,7 +98,7 @@ def test_each_band_has_the_scale_that_the_pairs_tell() -> None:
     rho_BK[1, 2] = 0  # no pair
     change_BKLD[1, 2] = 1e6
     diagonal_BLD = torch.tensor([1, 1, 1, 0.5, 1, 2, 1, 1]).repeat_interleave(2).expand(2, 1, 16)
-    empty = LearnedLBFGS(LBFGSNetwork(LearnedLBFGSConfig(num_layers=1, w_dim=16))).init(torch.zeros(2, 1, 16))
+    empty = begun(LearnedLBFGS(LBFGSNetwork(LearnedLBFGSConfig(num_layers=1, w_dim=16))), torch.zeros(2, 1, 16))
     state = empty._replace(steps_BKLD=step_BKLD, changes_BKLD=change_BKLD, rho_BK=rho_BK)
     gamma_BLD = _scales(diagonal_BLD, state, 0.1)
     assert gamma_BLD.shape == (2, 1, 16)
@@ -127,12 +120,12 @@ def test_each_band_has_the_scale_that_the_pairs_tell() -> None:
 def test_no_step_is_longer_than_its_radius() -> None:
     optimizer, generator = made(), torch.Generator().manual_seed(2)
     w_BLD = torch.zeros(2, LAYERS, DIM)
-    state, radius_B = optimizer.init(w_BLD), torch.full((2,), RADIUS)
+    state, radius_B = begun(optimizer, w_BLD), torch.full((2,), RADIUS)
     for index in range(8):
         grad_BLD = torch.randn(2, LAYERS, DIM, generator=generator)
         loss_B = torch.tensor([1 / (1 + index), 1 + 0.01 * index])  # gains each time; never
         radius_B = radius_B * (torch.tensor([GROWTH, SHRINKAGE]) if index else 1)
-        new_BLD, state = optimizer.step_seeing(w_BLD, grad_BLD, state, seen(loss_B))
+        new_BLD, state = stepped(optimizer, w_BLD, grad_BLD, state, loss_B=loss_B)
         radius_B = radius_B.clamp(max=10 * RADIUS)
         torch.testing.assert_close(state.radius_B, radius_B)
         length_B = (new_BLD - w_BLD).square().mean(dim=(1, 2)).sqrt()
@@ -145,11 +138,11 @@ def test_no_step_is_longer_than_its_radius() -> None:
 def test_it_goes_back_where_the_loss_rises_too_far(bad: float) -> None:
     optimizer = made()
     w_BLD = torch.zeros(2, LAYERS, DIM)
-    state = optimizer.init(w_BLD)
+    state = begun(optimizer, w_BLD)
     grad_BLD = torch.ones_like(w_BLD)
-    away_BLD, state = optimizer.step_seeing(w_BLD, grad_BLD, state, seen(torch.ones(2)))
+    away_BLD, state = stepped(optimizer, w_BLD, grad_BLD, state, loss_B=torch.ones(2))
     grad_BLD = torch.stack([grad_BLD[0] * bad, grad_BLD[0] * 0.5])
-    again_BLD, state = optimizer.step_seeing(away_BLD, grad_BLD, state, seen(torch.tensor([bad, 1.2])))
+    again_BLD, state = stepped(optimizer, away_BLD, grad_BLD, state, loss_B=torch.tensor([bad, 1.2]))
     back_rms, on_rms = ((again_BLD - w_BLD).square().mean(dim=(1, 2)).sqrt()).tolist()
     assert back_rms == pytest.approx(RADIUS / 2, rel=0.01)  # from the start once more, half as far
     assert on_rms > RADIUS  # 1.2 is borne: it goes on from where it is
@@ -160,10 +153,10 @@ def test_it_goes_back_where_the_loss_rises_too_far(bad: float) -> None:
 def test_a_first_loss_that_is_no_number_does_not_stop_it() -> None:
     optimizer = made()
     w_BLD = torch.zeros(1, LAYERS, DIM)
-    _, state = optimizer.step_seeing(
-        w_BLD, torch.ones_like(w_BLD), optimizer.init(w_BLD), seen(torch.tensor([torch.nan]))
+    _, state = stepped(
+        optimizer, w_BLD, torch.ones_like(w_BLD), begun(optimizer, w_BLD), loss_B=torch.tensor([torch.nan])
     )
-    w_BLD, state = optimizer.step_seeing(w_BLD, torch.ones_like(w_BLD), state, seen(torch.ones(1)))
+    w_BLD, state = stepped(optimizer, w_BLD, torch.ones_like(w_BLD), state, loss_B=torch.ones(1))
     assert w_BLD.isfinite().all()
     assert state.best_loss_B.tolist() == [1.0]
 

@@ -36,6 +36,7 @@ from inversion_core.packs.imagenet import use_imagenet_vgg
 from inversion_core.pictures import to_image
 from inversion_core.training.data import pack_pictures
 from inversion_core.training.run import CHECKPOINT, read_checkpoint, read_facts
+from tests.stepping import begun
 from tests.tiny import tiny_pack, tiny_targets
 
 pytestmark = pytest.mark.unit
@@ -323,7 +324,7 @@ def test_a_resumed_job_equals_an_unbroken_one(folder: Path, start: str) -> None:
 def test_its_state_is_adams(folder: Path) -> None:
     pack = load_pack(folder)
     *_, last = invert(pack, tiny_targets(1), InvertConfig(optimizer="learned", num_steps=2))
-    assert type(last.state) is type(Adam().init(pack.mean_codes()))
+    assert type(last.state) is type(begun(Adam(), pack.mean_codes()))
 
 
 # -- training and use by command -----------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from inversion_core.inverter import Checkpoint
 from inversion_core.optimizers import OPTIMIZERS, Adam, build_optimizer, restore_state, state_tensors
+from tests.stepping import begun, stepped
 
 SHAPE = (3, 4, 5)
 Problem = Callable[[Tensor], Tensor]
@@ -69,9 +70,9 @@ def gradient(problem: Problem, w_BLD: Tensor) -> Tensor:
 
 
 def run(optimizer: Any, problem: Problem, w_BLD: Tensor, steps: int) -> Tensor:
-    state = optimizer.init(w_BLD)
+    state = begun(optimizer, w_BLD)
     for _ in range(steps):
-        w_BLD, state = optimizer.step(w_BLD, gradient(problem, w_BLD), state)
+        w_BLD, state = stepped(optimizer, w_BLD, gradient(problem, w_BLD), state)
     return w_BLD
 
 
@@ -136,15 +137,28 @@ def test_an_image_does_not_depend_on_its_neighbours(name: str, problem: Problem)
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_detail_is_moved_as_a_code_of_as_many_numbers_is(name: str) -> None:
+    optimizer, shape = build(name, **RAGGED), (3, 2, 2, 5)
+
+    def folded(detail_BCHW: Tensor) -> Tensor:
+        return rosenbrock(detail_BCHW.reshape(SHAPE))
+
+    detail_BCHW = run(optimizer, folded, start().view(shape), 10)
+    assert detail_BCHW.shape == shape
+    expected_BLD = run(optimizer, rosenbrock, start(), 10)
+    torch.testing.assert_close(detail_BCHW.view(SHAPE), expected_BLD, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 def test_a_broken_image_does_not_touch_its_neighbours(name: str, broken: float) -> None:
     optimizer, w_BLD = build(name), start()
-    state, alone = optimizer.init(w_BLD), run(optimizer, rosenbrock, w_BLD, 8)
+    state, alone = begun(optimizer, w_BLD), run(optimizer, rosenbrock, w_BLD, 8)
     for step in range(8):
         grad_BLD = gradient(rosenbrock, w_BLD)
         if step == 3:
             grad_BLD[1, 2, 2] = broken
-        w_BLD, state = optimizer.step(w_BLD, grad_BLD, state)
+        w_BLD, state = stepped(optimizer, w_BLD, grad_BLD, state)
     assert not w_BLD[1].isfinite().all()
     torch.testing.assert_close(w_BLD[[0, 2]], alone[[0, 2]], rtol=1e-9, atol=1e-12)
 
@@ -156,14 +170,14 @@ def test_images_may_be_at_different_steps(name: str) -> None:
     rows = []
     for image, steps_done in enumerate((0, 5, 17)):
         w_1LD = w_BLD[image : image + 1]
-        state = optimizer.init(w_1LD)
+        state = begun(optimizer, w_1LD)
         for _ in range(steps_done):
-            w_1LD, state = optimizer.step(w_1LD, gradient(rosenbrock, w_1LD), state)
+            w_1LD, state = stepped(optimizer, w_1LD, gradient(rosenbrock, w_1LD), state)
         rows.append((w_1LD, state))
-    alone = torch.cat([optimizer.step(w, gradient(rosenbrock, w), state)[0] for w, state in rows])
+    alone = torch.cat([stepped(optimizer, w, gradient(rosenbrock, w), state)[0] for w, state in rows])
     w_BLD = torch.cat([w for w, _ in rows])
     state = type(rows[0][1])(*(torch.cat(field) for field in zip(*(state for _, state in rows), strict=True)))
-    together = optimizer.step(w_BLD, gradient(rosenbrock, w_BLD), state)[0]
+    together = stepped(optimizer, w_BLD, gradient(rosenbrock, w_BLD), state)[0]
     torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-12)
 
 
@@ -171,33 +185,33 @@ def test_images_may_be_at_different_steps(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_state_survives_being_kept_as_bytes(name: str, problem: Problem) -> None:
     optimizer, w_BLD = build(name, **RAGGED), start()
-    state = optimizer.init(w_BLD)
+    state = begun(optimizer, w_BLD)
     for _ in range(3):
-        w_BLD, state = optimizer.step(w_BLD, gradient(problem, w_BLD), state)
+        w_BLD, state = stepped(optimizer, w_BLD, gradient(problem, w_BLD), state)
     data = Checkpoint(index=3, w_BLD=w_BLD, state=state_tensors(state)).to_bytes()
-    kept = restore_state(optimizer.init(w_BLD), Checkpoint.from_bytes(data).state)
+    kept = restore_state(begun(optimizer, w_BLD), Checkpoint.from_bytes(data).state)
     assert all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(state, kept, strict=True))
     grad_BLD = gradient(problem, w_BLD)
-    assert torch.equal(optimizer.step(w_BLD, grad_BLD, state)[0], optimizer.step(w_BLD, grad_BLD, kept)[0])
+    assert torch.equal(stepped(optimizer, w_BLD, grad_BLD, state)[0], stepped(optimizer, w_BLD, grad_BLD, kept)[0])
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_step_leaves_its_arguments_alone(name: str) -> None:
     optimizer, w_BLD = build(name), start()
-    state = optimizer.init(w_BLD)
-    w_BLD, state = optimizer.step(w_BLD, gradient(rosenbrock, w_BLD), state)
+    state = begun(optimizer, w_BLD)
+    w_BLD, state = stepped(optimizer, w_BLD, gradient(rosenbrock, w_BLD), state)
     before = [value.clone() for value in (w_BLD, *state)]
-    optimizer.step(w_BLD, torch.ones_like(w_BLD), state)
+    stepped(optimizer, w_BLD, torch.ones_like(w_BLD), state)
     assert all(torch.equal(a, b) for a, b in zip(before, (w_BLD, *state), strict=True))
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_the_first_step_of_a_flat_image_is_none(name: str) -> None:
     w_BLD, optimizer = start().float(), build(name)
-    moved_BLD, state = optimizer.step(w_BLD, torch.zeros_like(w_BLD), optimizer.init(w_BLD))
+    moved_BLD, state = stepped(optimizer, w_BLD, torch.zeros_like(w_BLD), begun(optimizer, w_BLD))
     assert moved_BLD.dtype == torch.float32
     assert torch.equal(moved_BLD, w_BLD)
-    assert torch.equal(optimizer.step(w_BLD, torch.zeros_like(w_BLD), state)[0], w_BLD)
+    assert torch.equal(stepped(optimizer, w_BLD, torch.zeros_like(w_BLD), state)[0], w_BLD)
 
 
 def test_lbfgs_leaves_out_pairs_of_negative_curvature() -> None:
@@ -208,9 +222,9 @@ def test_lbfgs_leaves_out_pairs_of_negative_curvature() -> None:
         return sign_B * w_BLD.square().sum(dim=(1, 2))
 
     optimizer, w_BLD = build("lbfgs"), start()
-    state = optimizer.init(w_BLD)
+    state = begun(optimizer, w_BLD)
     for _ in range(3):
-        w_BLD, state = optimizer.step(w_BLD, gradient(hill_and_valley, w_BLD), state)
+        w_BLD, state = stepped(optimizer, w_BLD, gradient(hill_and_valley, w_BLD), state)
     assert (state.rho_BK > 0).sum(dim=1).tolist() == [0, 2, 0]
     twin = run_twin("lbfgs", SETTINGS["lbfgs"], hill_and_valley, start()[:1], 3)
     torch.testing.assert_close(w_BLD[:1], twin, rtol=1e-9, atol=1e-12)
@@ -219,7 +233,7 @@ def test_lbfgs_leaves_out_pairs_of_negative_curvature() -> None:
 def test_a_state_of_another_batch_is_refused() -> None:
     adam = Adam()
     with pytest.raises(ValueError, match="kept state"):
-        restore_state(adam.init(start()), state_tensors(adam.init(start()[:1])))
+        restore_state(begun(adam, start()), state_tensors(begun(adam, start()[:1])))
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ from inversion_core.cli import main
 from inversion_core.inverter import BestSteps, Checkpoint, iterate
 from inversion_core.loss import InversionLoss
 from inversion_core.models.encoder import Encoder, EncoderConfig
+from inversion_core.optimizers import Look
 from inversion_core.optimizers.basis import BasisConfig, BasisNetwork, LearnedBasis
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.optimizers.learned_lbfgs import GROWTH, LearnedLBFGS
 from inversion_core.optimizers.looking import PROGRESS, SIDES_PX, ResidualConfig, ResidualNetwork, trunk_widths
 from inversion_core.optimizers.residual import LearnedResidual
-from inversion_core.optimizers.seen import Seen
 from inversion_core.packs import Pack, Variant, load_pack, put_learned, verify_pack
 from inversion_core.training.optimizer import OptimizerTrainer, OptimizerTraining
 from inversion_core.training.pairs import Mixture, draw_pairs
@@ -196,22 +196,22 @@ def trunk_network(context: int = 64, side_px: int = 64, blocks: int = 1) -> Resi
         return ResidualNetwork(config)
 
 
-def seen_pictures(count: int, side_px: int = 64) -> Seen:
+def pictures_to_look_at(count: int, side_px: int = 64) -> Look:
     drawn = torch.Generator().manual_seed(6)
 
     def pictures(channels: int, side: int) -> Tensor:
         return torch.rand(count, channels, side, side, generator=drawn) * 2 - 1
 
-    return Seen(
+    return Look(
         target_BCHW=pictures(3, side_px), image_BCHW=pictures(3, side_px), image_grad_BCHW=pictures(3, side_px),
-        target_features_BCHW=pictures(2, 16), features_BCHW=pictures(2, 16), loss_B=torch.ones(count),
+        target_features_BCHW=pictures(2, 16), features_BCHW=pictures(2, 16),
     )  # fmt: skip
 
 
 @torch.no_grad()
-def begun(made: ResidualNetwork, encoder: Encoder, seen: Seen) -> None:
+def begun(made: ResidualNetwork, encoder: Encoder, look: Look) -> None:
     """Fit the basis and begin, with the codes of the pictures themselves."""
-    w_NLD = encoder(seen.target_BCHW)
+    w_NLD = encoder(look.target_BCHW)
     made.basis.fit(torch.einsum("nld,nle->lde", w_NLD, w_NLD), w_NLD)
     made.begin_as(encoder, w_NLD)
 
@@ -220,26 +220,26 @@ def begun(made: ResidualNetwork, encoder: Encoder, seen: Seen) -> None:
 @torch.no_grad()
 def test_a_trunk_that_begins_as_an_encoder_leads_to_its_code(side_px: int, blocks: int) -> None:
     encoder, made = small_encoder(side_px, blocks), trunk_network(side_px=side_px, blocks=blocks)
-    seen = seen_pictures(12, side_px)
+    look = pictures_to_look_at(12, side_px)
     layers = encoder.config.num_layers
-    begun(made, encoder, seen)
+    begun(made, encoder, look)
     made.gate.layers[-1].bias_L1O.fill_(1.0)  # type: ignore[union-attr, operator]
     w_BLD = torch.randn(12, layers, 4, generator=torch.Generator().manual_seed(7))
-    _, direct_BLD = made(w_BLD, w_BLD, made.basis.into(w_BLD), torch.zeros(12, layers, PROGRESS), seen)
-    expected_BLD = encoder(seen.target_BCHW)
+    _, direct_BLD = made(w_BLD, w_BLD, made.basis.into(w_BLD), torch.zeros(12, layers, PROGRESS), look)
+    expected_BLD = encoder(look.target_BCHW)
     assert float(expected_BLD.std(0).mean()) > 0.05
     torch.testing.assert_close(w_BLD + made.basis.out_of(direct_BLD), expected_BLD, rtol=1e-3, atol=1e-3)
 
 
 @torch.no_grad()
 def test_with_few_directions_it_says_what_differs_most() -> None:
-    encoder, seen = small_encoder(), seen_pictures(24)
+    encoder, look = small_encoder(), pictures_to_look_at(24)
     for context in (1, 4, 16):
         made = trunk_network(context)
-        begun(made, encoder, seen)
-        seen_BF = made.trunk(seen)
+        begun(made, encoder, look)
+        seen_BF = made.trunk(look)
         far_BLD = made.far_out(made.far_in(seen_BF)).unflatten(1, (10, 4))
-        place_BLD = (made.basis.into(encoder(seen.target_BCHW)) - made.basis.mean_LD) / made.basis.spread_LD
+        place_BLD = (made.basis.into(encoder(look.target_BCHW)) - made.basis.mean_LD) / made.basis.spread_LD
         weight_LD = made.basis.curvature_LD.sqrt() * made.basis.spread_LD
         apart_BI = (weight_LD * (place_BLD - place_BLD.mean(0))).flatten(1)
         least = float(torch.linalg.svdvals(apart_BI)[context:].square().sum())  # Eckart and Young, 1936

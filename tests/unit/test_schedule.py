@@ -12,6 +12,7 @@ import torch
 from inversion_core.inverter import Checkpoint, InvertConfig, invert, make_optimizer
 from inversion_core.optimizers import CLASSIC, Adam, Schedule
 from inversion_core.packs import Pack
+from tests.stepping import stepped
 from tests.tiny import tiny_pack, tiny_targets
 
 TUNED = {"learning_rate": 0.08, "warmup_steps": 2, "final_factor": 0.05}
@@ -98,7 +99,7 @@ def test_a_run_resumed_with_more_steps_follows_the_longer_schedule() -> None:
     resumed = list(invert(pack, target, InvertConfig(num_steps=8), resume=end.checkpoint()))
     assert [step.index for step in resumed] == list(range(4, 9))
     longer = make_optimizer(pack, InvertConfig(num_steps=8))
-    expected, state = longer.step(end.w_BLD, _gradient(pack, target, end.w_BLD), end.state)
+    expected, state = stepped(longer, end.w_BLD, _gradient(pack, target, end.w_BLD), end.state)
     torch.testing.assert_close(resumed[1].w_BLD, expected, rtol=1e-5, atol=1e-6)
     assert state.count_B.tolist() == [5.0]
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, fields
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from inversion_core.engine.precision import Precision
-from inversion_core.engine.step import Evaluation, Inputs, PackStep, Want, seen_rows
+from inversion_core.engine.step import Inputs, PackStep, Want
+from inversion_core.latents import Latent
 from inversion_core.models import (
     DiscriminatorConfig,
     DiscriminatorFeatures,
@@ -23,10 +24,10 @@ from inversion_core.models import (
 )
 from inversion_core.models import serving as served
 from inversion_core.models.serving import alike, by_image, is_serving, linear, serving
-from inversion_core.optimizers import OPTIMIZERS
+from inversion_core.optimizers import OPTIMIZERS, AnyOptimizer, Look
 from inversion_core.optimizers.designs import DESIGNS
-from inversion_core.optimizers.seen import AnyOptimizer, Seen, advance
 from inversion_core.packs import Pack, PackManifest, PerceptualSpec
+from tests.stepping import begun, stepped
 
 pytestmark = pytest.mark.unit
 
@@ -179,13 +180,12 @@ def computed(kind: str, rows: slice, *, regulariser_weight: float = 0.0, has_map
     )  # fmt: skip
     w_BLD = torch.randn(MOST, *start_BLD.shape[1:], generator=torch.Generator().manual_seed(2))[rows]
     step = PackStep(pack(kind), regulariser_weight, Precision.FLOAT32)
-    evaluation = step(w_BLD, inputs, Want.SEEN)
-    assert isinstance(evaluation, Evaluation)
-    assert evaluation.grad_BLD is not None
-    assert evaluation.seen is not None
-    assert (evaluation.grad_BLD.flatten(1).norm(dim=1) > 0).all()
-    seen = {field.name: getattr(evaluation.seen, field.name) for field in fields(evaluation.seen)}
-    return seen | {"features": features_BCHW, "start": start_BLD, "gradient": evaluation.grad_BLD}
+    outcome = step(Latent(w_BLD=w_BLD), inputs, Want.LOOK)
+    assert outcome.grad is not None
+    assert outcome.look is not None
+    assert (outcome.grad.flatten(1).norm(dim=1) > 0).all()
+    shown = {"loss": outcome.loss_B, "picture": outcome.image_BCHW} | vars(outcome.look)
+    return shown | {"features": features_BCHW, "start": start_BLD, "gradient": outcome.grad}
 
 
 def assert_same_bits(found: dict[str, Tensor], row: int, alone: dict[str, Tensor]) -> None:
@@ -250,19 +250,18 @@ def optimizer(name: str) -> AnyOptimizer:
 
 def updated(name: str, rows: slice, updates: int = 5) -> list[Tensor]:
     """Codes and state after each update by gradients and pictures that are the same whoever is there."""
-    shapes: dict[str, tuple[int, ...]] = {field.name: (3, 128, 128) for field in fields(Seen)}
-    shapes |= {"target_features_BCHW": (128, 32, 32), "features_BCHW": (128, 32, 32), "loss_B": ()}
+    shapes: dict[str, tuple[int, ...]] = {field.name: (3, 128, 128) for field in fields(Look)}
+    shapes |= {"target_features_BCHW": (128, 32, 32), "features_BCHW": (128, 32, 32)}
     draw = torch.Generator().manual_seed(3)
     w_BLD = torch.randn(MOST, LAYERS, WIDTH, generator=draw)[rows]
-    state = optimizer(name).init(w_BLD)
+    state = begun(optimizer(name), w_BLD)
     found = []
     for update in range(updates):
         grad_BLD = torch.randn(MOST, LAYERS, WIDTH, generator=draw)[rows] + w_BLD
-        seen = Seen(**{each: torch.randn(MOST, *shape, generator=draw) for each, shape in shapes.items()})
-        seen = replace(seen, loss_B=2 - 0.1 * update + 0.01 * seen.loss_B)
-        seen = seen_rows(seen, rows.start, rows.stop)
+        look = Look(**{each: torch.randn(MOST, *shape, generator=draw)[rows] for each, shape in shapes.items()})
+        loss_B = (2 - 0.1 * update + 0.01 * torch.randn(MOST, generator=draw))[rows]
         with serving():
-            w_BLD, state = advance(optimizer(name), w_BLD, grad_BLD, state, seen)
+            w_BLD, state = stepped(optimizer(name), w_BLD, grad_BLD, state, loss_B=loss_B, look=look)
         found += [w_BLD, *state]
     return found
 
