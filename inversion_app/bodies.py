@@ -25,11 +25,14 @@ from starlette.requests import ClientDisconnect
 
 from inversion_app.codes import JSON_LIMITS, Code, check_size, read_code
 from inversion_app.errors import ProblemError
+from inversion_app.metadata import check_metadata, read_metadata
 from inversion_app.strict_json import read_json
 from inversion_worker.contract import MAX_BATCH, JobOptions
 
-IMAGE, IMAGES, MASK, LATENTS = "image", "images", "mask", "latents"
+IMAGE, IMAGES, MASK, LATENTS, METADATA = "image", "images", "mask", "latents", "metadata"
 FILES = (IMAGE, MASK, LATENTS)
+_KNOWN = (*JobOptions.model_fields, METADATA)
+"""Fields of a form that are no files."""
 MAX_FIELDS = 64
 """Most form fields; more are refused before they are read."""
 MAX_FIELD_BYTES = 4096
@@ -51,6 +54,8 @@ class Upload:
     mask: bytes | None = None
     latents: bytes | Code | None = None
     """Bytes of a file, or what a JSON value said."""
+    metadata: Mapping[str, Any] | None = None
+    """A JSON object for the sender alone; it has been checked."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """The options. Of a form they are text, of JSON they have their types."""
     blank: tuple[str, ...] = ()
@@ -174,18 +179,21 @@ class _Form:
 
     async def load(self) -> Upload:
         pairs = [(name, value) for name, value in self._form.multi_items() if name not in FILES]
-        options = [(name, value) for name, value in pairs if name in JobOptions.model_fields]
+        options = [(name, value) for name, value in pairs if name in _KNOWN]
         if files := [name for name, value in options if isinstance(value, UploadFile)]:
             raise ProblemError("option-invalid", f"`{files[0][:100]}` is a file where a value was expected.")
         names = [name for name, _ in pairs]
         if repeated := [name for name in names if names.count(name) > 1]:
             raise ProblemError("option-invalid", f"`{repeated[0][:100]}` is given more than once.")
-        unknown = {name: "" for name in names if name not in JobOptions.model_fields}  # all that counts is its name
+        unknown = {name: "" for name in names if name not in _KNOWN}  # all that counts is its name
+        given = {name: value for name, value in options if value != ""}
+        metadata = given.pop(METADATA, None)
         return Upload(
             images=[await _image(value) for value in self._form.getlist(IMAGE)],
             mask=await self._file(MASK, "mask-invalid"),
             latents=await self._file(LATENTS, "latents-invalid"),
-            fields={name: value for name, value in options if value != ""} | unknown,
+            metadata=None if metadata is None else read_metadata(str(metadata)),
+            fields=given | unknown,
             blank=tuple(name for name, value in options if value == ""),
             is_form=True,
         )
@@ -256,10 +264,12 @@ class _Json:
             raise ProblemError("json-invalid", "It holds no object.")
         images = self._images(found)
         mask, latents = (None, None) if self._batch else (found.pop(MASK, None), found.pop(LATENTS, None))
+        metadata = found.pop(METADATA, None)
         return Upload(
             images=[data_url(name, image) for name, image in images],
             mask=None if mask is None else data_url(MASK, mask),
             latents=None if latents is None else _code(latents),
+            metadata=None if metadata is None else check_metadata(metadata),
             fields={name: _option(name, value) for name, value in found.items()},
             is_form=False,
         )

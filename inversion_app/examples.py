@@ -12,6 +12,7 @@ TIME = "2026-11-22T13:00:00Z"
 LATER = "2026-11-23T13:00:00Z"
 PACK_DIGEST = "sha256:e9ca931543ba731cddf6815b38377a0eb0e5b404b2fd3af6abfc9f8b6d6f138c"
 CURSOR = "MTc5NTQwNjIwNTEwMDo4NzU0ZmRmMTA3OWY0NzE3YjQ2Yjg3ZTA1OWI1MDQ1Yg"
+METADATA = {"order": "A-1001", "page": 2}
 _OWN = f"/v1/inversions/{ID}"
 _PACK = {"name": "faces-128", "version": "1.3", "digest": PACK_DIGEST}
 _PARTS = ("aligned", "image", "latents", "pasted", "metrics", "animation", "strip")
@@ -61,6 +62,7 @@ INVERSION: dict[str, Any] = {
     "seconds": 4.012,
     "options": JobOptions.model_construct().model_dump(mode="json"),
     "masked": False,
+    "metadata": METADATA,
     "pack": _PACK,
     "photo": _PHOTO,
     "faces": [_FACE],
@@ -111,11 +113,11 @@ PACKS = {
     ],
     "workers": 1,
 }
-TOLD: dict[str, dict[str, Any]] = {
+_TOLD: dict[str, dict[str, Any]] = {
     "queued": {},
     "started": {"attempt": 1, "steps": 100, "aligned": f"{_OWN}/aligned"},
     "frame": {"step": 5, "loss": 0.0512, "url": f"{_OWN}/frames/5"},
-    "done": {"step": 98, "loss": 0.0212},
+    "done": {"step": 98, "loss": 0.0212, "links": INVERSION["links"]},
     "failed": {
         "error": {
             "type": "/problems/no-face-found",
@@ -129,4 +131,5 @@ TOLD: dict[str, dict[str, Any]] = {
     "expired": {},
     "deleted": {},
 }
+TOLD = {kind: {**data, "metadata": METADATA} for kind, data in _TOLD.items()}
 """Each kind of event, and what it says."""

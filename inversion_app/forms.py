@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from inversion_app.bodies import IMAGE, IMAGES, LATENTS, MASK
+from inversion_app import examples
+from inversion_app.bodies import IMAGE, IMAGES, LATENTS, MASK, METADATA
 from inversion_app.codes import JSON, NPY, SAFETENSORS
-from inversion_worker.contract import MAX_BATCH, JobOptions
+from inversion_app.metadata import MAX_DEPTH
+from inversion_worker.contract import MAX_BATCH, MAX_METADATA_BYTES, JobOptions
 
 Schema = dict[str, Any]
 
@@ -32,8 +34,13 @@ CODE_TEXT = (
     "A code of the same pack to start from: (layers, dimensions), as npy, safetensors or JSON, in the format that "
     "`links.latents` returns. Any pack named in it is checked."
 )
+METADATA_TEXT = (
+    "A JSON object of your own, such as the number of an order. It comes back in the inversion, its events and its "
+    f"webhooks, and is deleted with it. At most {MAX_METADATA_BYTES:,} bytes as compact JSON in UTF-8, and {MAX_DEPTH} "
+    "objects and lists within each other."
+)
 _NUMBER = r"-?[0-9]{1,7}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,2})?"
-_EXAMPLE_OPTIONS = {"steps": 50, "optimizer": "adam", "align": False, "seed": 1}
+_EXAMPLE_OPTIONS = {"steps": 50, "optimizer": "adam", "align": False, "seed": 1, METADATA: examples.METADATA}
 
 
 def one_photo() -> Schema:
@@ -138,10 +145,13 @@ def _code_value() -> Schema:
 
 
 def _options() -> Schema:
-    """The options as the contract has them, with what it refers to written out."""
+    """The options as the contract has them, with what it refers to written out; and the metadata."""
     schema = JobOptions.model_json_schema()
     found: Schema = _resolved(schema["properties"], schema["$defs"])
     found["quad"] |= _points()
+    found[METADATA] = {
+        "type": ["object", "null"], "description": METADATA_TEXT, "default": None, "examples": [examples.METADATA],
+    }  # fmt: skip
     return found
 
 
@@ -165,7 +175,13 @@ def _resolved(node: Any, definitions: Schema) -> Any:
 
 
 def _form_options() -> Schema:
-    return {name: _form_quad(field) if name == "quad" else _form_field(field) for name, field in _options().items()}
+    special = {"quad": _form_quad, METADATA: _form_object}
+    return {name: special.get(name, _form_field)(field) for name, field in _options().items()}
+
+
+def _form_object(field: Schema) -> Schema:
+    """A JSON object as text."""
+    return {"type": "string", "format": "json-object", "description": field["description"], "default": ""}
 
 
 def _form_quad(field: Schema) -> Schema:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from inversion_app import examples
 from inversion_worker.contract import (
@@ -110,6 +110,7 @@ class Inversion(Answer):
     seconds: float | None = Field(None, description="Processing time in seconds, without the time in the queue.")
     options: JobOptions = Field(description="The options, with defaults filled in.")
     masked: bool = Field(False, description="Whether a mask was sent.")
+    metadata: dict[str, JsonValue] | None = Field(None, description="The `metadata` that you sent.")
     pack: PackName | None = Field(None, description="Known once a worker has started.")
     photo: PhotoSize | None = Field(None, description="Size of the upright photo; known once a worker has started.")
     faces: list[FaceSeen] = Field(

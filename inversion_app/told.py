@@ -20,7 +20,7 @@ _SIGNATURE = "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="
 
 
 class ToldOf(BaseModel):
-    """The id of the inversion and the fields of the event stream."""
+    """The id of the inversion and the fields of the event stream, with the `metadata` that was sent, if any."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -13,7 +13,7 @@ from anyio import BrokenWorkerProcess, CapacityLimiter, to_process
 from pydantic import ValidationError
 
 from inversion_app import pictures
-from inversion_app.bodies import FILES, IMAGE, IMAGES, LATENTS, MASK, Upload
+from inversion_app.bodies import FILES, IMAGE, IMAGES, LATENTS, MASK, METADATA, Upload
 from inversion_app.codes import Code, read_code
 from inversion_app.errors import ProblemError, explain
 from inversion_app.terms import Terms
@@ -41,12 +41,18 @@ async def check_one(upload: Upload, terms: Terms, look: Look) -> Submission:
     sound = await check_picture(photo, upload.mask, crop, timeout_s=terms.settings.decode_timeout_s)
     if options.align and options.quad is None and (sound.mask is not None or options.face is not None):
         await _check_face(photo, sound.mask, options, look, timeout_s=terms.settings.decode_timeout_s)
-    return Submission(photo=photo, options=options, mask=sound.mask, start=code.npy() if code else None)
+    return Submission(
+        photo=photo,
+        options=options,
+        mask=sound.mask,
+        start=code.npy() if code else None,
+        metadata=upload.metadata,
+    )
 
 
 async def check_photo(upload: Upload, files: Sequence[str], timeout_s: float) -> bytes:
     """The one photo of an upload that takes no options, checked. Raises: ProblemError."""
-    came_along = [name for name in (MASK, LATENTS) if getattr(upload, name) is not None]
+    came_along = [name for name in (MASK, LATENTS, METADATA) if getattr(upload, name) is not None]
     if unknown := [*upload.fields, *upload.blank, *came_along]:
         known = ", ".join(files)
         raise ProblemError("option-unknown", f"`{unknown[0][:100]}` is no field. Known fields: {known}.")
@@ -98,13 +104,13 @@ async def check_batch(upload: Upload, terms: Terms) -> list[Submission]:
             await check_picture(photo, None, crop, timeout_s=terms.settings.decode_timeout_s)
         except ProblemError as error:
             raise ProblemError(error.kind.slug, f"Of photo {index}, counted from 0: {error.said or ''}") from error
-    return [Submission(photo=photo, options=options) for photo in upload.images]
+    return [Submission(photo=photo, options=options, metadata=upload.metadata) for photo in upload.images]
 
 
 def parse_options(upload: Upload, files: Sequence[str]) -> JobOptions:
     """The options among the fields; `files` are the names that are none, for the list of known ones."""
     if unknown := [name for name in upload.fields if name not in OPTION_FIELDS]:
-        known = ", ".join((*files, *OPTION_FIELDS))
+        known = ", ".join((*files, METADATA, *OPTION_FIELDS))
         raise ProblemError("option-unknown", f"`{unknown[0][:100]}` is no field. Known fields: {known}.")
     try:
         if upload.is_form:

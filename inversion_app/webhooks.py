@@ -24,7 +24,7 @@ from inversion_app.settings import AppSettings
 from inversion_app.signing import signed_headers
 from inversion_app.turns import Turns
 from inversion_worker.client import Unsent, logs
-from inversion_worker.contract import FINAL_EVENTS, EventKind, FrameReady, JobEvent
+from inversion_worker.contract import FINAL_EVENTS, EventKind, FrameReady, JobEvent, JobRecord
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Message:
     body: bytes
 
 
-def next_message(job_id: str, events: Sequence[tuple[str, JobEvent]], wanted: Collection[str]) -> Message | None:
+def next_message(record: JobRecord, events: Sequence[tuple[str, JobEvent]], wanted: Collection[str]) -> Message | None:
     """The first of these events that is told: the last of the frames before anything else, and none before an end."""
     told = [(event_id, event) for event_id, event in events if event.kind in wanted]
     if any(event.kind in FINAL_EVENTS for _, event in told):
@@ -82,15 +82,15 @@ def next_message(job_id: str, events: Sequence[tuple[str, JobEvent]], wanted: Co
         if not (isinstance(chosen[1], FrameReady) and isinstance(later[1], FrameReady)):
             break
         chosen = later
-    return _message(job_id, *chosen)
+    return _message(record, *chosen)
 
 
-def _message(job_id: str, event_id: str, event: JobEvent) -> Message:
+def _message(record: JobRecord, event_id: str, event: JobEvent) -> Message:
     happened = datetime.fromtimestamp(int(event_id.partition("-")[0]) / 1000, UTC)
     body = {
         "type": f"inversion.{event.kind}",
         "timestamp": happened.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "data": {"id": job_id, **public(job_id, event)},
+        "data": {"id": record.id, **public(record, event)},
     }
     return Message(event_id=event_id, kind=EventKind(event.kind), body=json.dumps(body, separators=(",", ":")).encode())
 
@@ -147,7 +147,7 @@ class Courier:
         if unsent is None or options is None or options.webhook is None:
             await self._queue.forget(job_id)
             return
-        message = next_message(job_id, unsent.events, options.webhook_events)
+        message = next_message(unsent.record, unsent.events, options.webhook_events)
         if message is None:
             await self._queue.rest(job_id, unsent.events[-1][0] if unsent.events else unsent.after)
             return

@@ -134,6 +134,8 @@ class Inversion:
     """Processing time in seconds, without the time in the queue."""
     options: Mapping[str, Any] = field(default_factory=dict)
     masked: bool = False
+    metadata: Mapping[str, Any] | None = None
+    """What was sent as `metadata`."""
     pack: PackName | None = None
     """Known once a worker has started."""
     face: Face | None = None
@@ -180,6 +182,10 @@ class Event:
     """frame: path of the image, without the host."""
     error: Problem | None = None
     """failed: why."""
+    links: Mapping[str, str] = field(default_factory=dict)
+    """done: paths of all results, without the host."""
+    metadata: Mapping[str, Any] | None = None
+    """What was sent as `metadata`."""
 
     @property
     def is_final(self) -> bool:

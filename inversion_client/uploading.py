@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -52,6 +53,8 @@ class Options(TypedDict, total=False):
     """Seconds to keep photo and results after the inversion has ended."""
     webhook: str | None
     webhook_events: Sequence[str]
+    metadata: Mapping[str, Any] | None
+    """A JSON object of your own, up to 2 kB; `Inversion.metadata` and `Event.metadata` give it back."""
 
 
 def load(photo: Photo) -> tuple[str, bytes]:
@@ -86,6 +89,8 @@ def form_of(options: Mapping[str, Any]) -> dict[str, str]:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return json.dumps(value)
     if isinstance(value, Iterable) and not isinstance(value, str):
         return ",".join(_text(each) for each in value)
     return str(value)

@@ -193,6 +193,7 @@ class JobClient:
             status=JobStatus.QUEUED,
             options=submission.options,
             masked=submission.mask is not None,
+            metadata=None if submission.metadata is None else dict(submission.metadata),
             request_id=logs.current("request_id"),
             traceparent=tracing.traceparent(),
             created_at=now,
@@ -262,7 +263,7 @@ class JobClient:
         await once_.forget(self._redis, tenant, key, made)
 
     async def retry(self, record: JobRecord, *, once: Claim | None = None) -> JobRecord | None:
-        """A new job of the same photo and options as an ended one; None when its photo is gone.
+        """A new job of the same photo, options and metadata as an ended one; None when its photo is gone.
 
         A final state stays final: those who were told of it, by an event or a webhook, were told the truth.
         """
@@ -270,7 +271,7 @@ class JobClient:
         photo, mask, start = [await self.read(key(record.id)) for key in keys]
         if photo is None:
             return None
-        submission = Submission(photo=photo, options=record.options, mask=mask, start=start)
+        submission = Submission(photo=photo, options=record.options, mask=mask, start=start, metadata=record.metadata)
         return await self.submit_one(submission, tenant=record.tenant, once=once, retry_of=record.id)
 
     async def wait(self, job_id: str, timeout_s: float) -> JobRecord | None:

@@ -68,11 +68,16 @@ redis.call('DEL', KEYS[6])
 """
 
 
+_FIRST = '["0", 0]'
+"""`_hook` of a job that has told nothing yet."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Unsent:
     """What one job may have to tell."""
 
     record: JobRecord
+    """As it was when the last of these events was said, or later."""
     after: str
     """Id of the last event that is dealt with; 0 at first."""
     tries: int
@@ -96,21 +101,23 @@ class Outbox:
 
     async def unsent(self, job_id: str) -> Unsent | None:
         """What the job has to tell; None when it is gone."""
-        now_s = (await self._redis.time())[0]
-        stored = cast(dict[str, str], await self._redis.hgetall(scripts.job_key(job_id)))
-        if not stored:
-            stored = cast(dict[str, str], await self._redis.hgetall(scripts.farewell_key(job_id)))
+        hook = cast(str | None, await self._redis.hget(scripts.job_key(job_id), "_hook"))
+        after, tries = json.loads(hook or _FIRST)
+        async with self._redis.pipeline(transaction=True) as pipe:  # the record is that of the last of these events
+            pipe.time()
+            pipe.hgetall(scripts.job_key(job_id))
+            pipe.xrange(scripts.events_key(job_id), min=f"({after}")
+            pipe.hgetall(scripts.farewell_key(job_id))
+            (now_s, _), stored, entries, farewell = await pipe.execute()
+        events = [(event_id, transitions.decode_event(fields["event"])) for event_id, fields in entries]
+        if not stored and farewell:
+            stored = farewell
+            after, tries = json.loads(farewell.get("_hook", _FIRST))
+            events = [_farewell(farewell)] if farewell["_event_id"] != after else []
         record = transitions.decode_record(stored)
         if record is None:
             return None
-        after, tries = json.loads(stored.get("_hook", '["0", 0]'))
-        events = [_farewell(stored)] if "_event" in stored else await self._events(job_id, after)
-        events = [(event_id, event) for event_id, event in events if event_id != after]
         return Unsent(record=record, after=after, tries=tries, events=events, now_s=now_s)
-
-    async def _events(self, job_id: str, after: str) -> list[tuple[str, JobEvent]]:
-        entries: Any = await self._redis.xrange(scripts.events_key(job_id), min=f"({after}")
-        return [(event_id, transitions.decode_event(fields["event"])) for event_id, fields in entries]
 
     async def settle(self, job_id: str, after: str, tries: int, again_s: float) -> None:
         """Note how far the job is, and look at it again in `again_s`."""

@@ -208,6 +208,8 @@ local function bid_farewell(event, event_id)
   for _, field in ipairs({'id', 'tenant', 'status', 'request_id', 'created_at', 'expires_at'}) do
     redis.call('HSET', farewell, field, redis.call('HGET', job, field))
   end
+  local metadata = redis.call('HGET', job, 'metadata')
+  if metadata then redis.call('HSET', farewell, 'metadata', metadata) end
   local options = cjson.decode(redis.call('HGET', job, 'options'))
   local kept = cjson.encode({webhook = options.webhook, webhook_events = options.webhook_events})
   redis.call('HSET', farewell, 'options', kept, '_event', event, '_event_id', event_id)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from inversion_worker.contract import ArtifactKey, JobOptions
 
@@ -18,6 +20,9 @@ class Submission:
     """PNG, 8-bit grey, as large as the upright photo."""
     start: bytes | None = None
     """npy, float32, (L, D): the code to start from; given when `options.start` is `latents`."""
+
+    metadata: Mapping[str, Any] | None = None
+    """A JSON object that comes back in the record, in events and in webhooks."""
 
     def files(self, job_id: str) -> dict[str, bytes]:
         """Bytes by artifact key."""

@@ -17,9 +17,9 @@ from inversion_app import examples
 from inversion_app.deps import Client, Record, Settings
 from inversion_app.errors import responses
 from inversion_app.outages import OUTAGES
-from inversion_app.schemas import address
+from inversion_app.schemas import address, links_of
 from inversion_worker.client import JobClient
-from inversion_worker.contract import EventKind, FrameReady, JobEvent, JobStarted
+from inversion_worker.contract import EventKind, FrameReady, JobDone, JobEvent, JobRecord, JobStarted
 
 router = APIRouter(prefix="/v1/inversions/{inversion_id}", tags=["inversions"])
 log = logging.getLogger(__name__)
@@ -78,12 +78,13 @@ async def events(
 ) -> Response:
     """Server-Sent Events: `queued`, `started`, `frame`, and one of `done`, `failed`, `canceled`, `expired`, `deleted`.
 
+    `done` has the `links` of the inversion, as its record has them. Every event has the `metadata` that was sent.
     When browsers reconnect they send `Last-Event-ID` themselves, so no event is missed.
     Comments keep an idle connection open.
     """
     if last_event_id is not None and record.status.is_final and await _was_last(client, record.id, last_event_id):
         return Response(status_code=204)  # an EventSource connects again after every other end
-    stream = _stream(client, record.id, last_event_id or "0")
+    stream = _stream(client, record, last_event_id or "0")
     return EventSourceResponse(stream, ping=settings.keep_alive_s, headers={"Cache-Control": "private, no-store"})
 
 
@@ -94,21 +95,28 @@ async def _was_last(client: JobClient, job_id: str, event_id: str) -> bool:
     return True
 
 
-async def _stream(client: JobClient, job_id: str, after_id: str) -> AsyncIterator[JSONServerSentEvent]:
+async def _stream(client: JobClient, record: JobRecord, after_id: str) -> AsyncIterator[JSONServerSentEvent]:
     try:
-        async for event_id, event in client.events(job_id, after_id):
+        async for event_id, event in client.events(record.id, after_id):
+            if isinstance(event, JobDone):  # its links are those of the end
+                record = await client.get(record.id) or record
             yield JSONServerSentEvent(
-                public(job_id, event), event=event.kind, id=event_id, retry=RECONNECT_MS, sep="\n"
+                public(record, event), event=event.kind, id=event_id, retry=RECONNECT_MS, sep="\n"
             )
     except OUTAGES as error:  # the answer has begun; the browser connects again and goes on after the last id
-        log.warning("events of %s cut off: %s", job_id, type(error).__name__)
+        log.warning("events of %s cut off: %s", record.id, type(error).__name__)
 
 
-def public(job_id: str, event: JobEvent) -> dict[str, Any]:
-    """The event's data with addresses in the place of keys."""
+def public(record: JobRecord, event: JobEvent) -> dict[str, Any]:
+    """The event's data with addresses in the place of keys, and the sender's `metadata`.
+
+    `record` is that of the event's job, at the time of the event or later.
+    """
     body: dict[str, Any] = json.loads(event.model_dump_json(exclude={"kind", "aligned_key", "frame_key"}))
     if isinstance(event, JobStarted):
-        body["aligned"] = f"{address(job_id)}/aligned"
+        body["aligned"] = f"{address(record.id)}/aligned"
     if isinstance(event, FrameReady):
-        body["url"] = f"{address(job_id)}/frames/{event.step}"
-    return body
+        body["url"] = f"{address(record.id)}/frames/{event.step}"
+    if isinstance(event, JobDone):
+        body["links"] = links_of(record).model_dump(exclude_none=True)
+    return body if record.metadata is None else body | {"metadata": record.metadata}

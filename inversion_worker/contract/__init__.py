@@ -37,7 +37,7 @@ from inversion_worker.contract.faces import (
     Quad,
     Seen,
 )
-from inversion_worker.contract.limits import MAX_ATTEMPTS, MAX_BATCH
+from inversion_worker.contract.limits import MAX_ATTEMPTS, MAX_BATCH, MAX_METADATA_BYTES
 from inversion_worker.contract.message import Message, Problem
 from inversion_worker.contract.options import (
     HEAD_START_S,
@@ -70,6 +70,7 @@ __all__ = [
     "JOB_EVENT",
     "MAX_ATTEMPTS",
     "MAX_BATCH",
+    "MAX_METADATA_BYTES",
     "MAX_NAME_LENGTH",
     "MAX_SECONDS",
     "MAX_STEPS",

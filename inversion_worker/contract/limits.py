@@ -4,5 +4,7 @@ from __future__ import annotations
 
 MAX_BATCH = 64
 """Most photos of one batch."""
+MAX_METADATA_BYTES = 2048
+"""Longest `metadata` of a submission, as compact JSON in UTF-8."""
 MAX_ATTEMPTS = 3
 """How often a job is started before a lost worker makes it fail."""

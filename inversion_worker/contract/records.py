@@ -6,7 +6,7 @@ from datetime import date as Date
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from inversion_worker.contract.faces import FaceInfo, FaceSeen, PhotoSize, PhotoWarning
 from inversion_worker.contract.message import Message, Problem
@@ -56,6 +56,7 @@ class JobRecord(Message):
     masked: bool = Field(False, description="A mask came with the photo.")
     batch: str | None = Field(None, description="Id of the batch that it came in.")
     retry_of: str | None = Field(None, description="Id of the inversion that this one repeats.")
+    metadata: dict[str, JsonValue] | None = Field(None, description="What its sender said, for its sender alone.")
     request_id: str = Field("", description="X-Request-ID of the request that made it.")
     traceparent: str = Field("", description="W3C Trace Context of that request, where traces are kept.")
     created_at: datetime

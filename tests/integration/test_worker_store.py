@@ -16,7 +16,7 @@ from redis import Redis
 from worker_process import own_folder
 
 from inversion_worker import transitions
-from inversion_worker.client import JobClient, Outbox
+from inversion_worker.client import JobClient, Outbox, Submission
 from inversion_worker.contract import (
     MAX_ATTEMPTS,
     EventKind,
@@ -281,7 +281,8 @@ class TestTheEndBeforeTheEnd:
     ) -> None:
         outbox = Outbox(client._redis)
         options = JobOptions(webhook="https://editor.example", seed=7)
-        job = await client.submit(b"photo", options, tenant="t")
+        submission = Submission(photo=b"photo", options=options, metadata={"order": "A-1001"})
+        job = await client.submit_one(submission, tenant="t")
         if runs:
             store.update(claim(store, job.id), FrameReady(step=1, loss=1, frame_key="k"), frames=[1])
         stream = client.events(job.id)
@@ -301,7 +302,7 @@ class TestTheEndBeforeTheEnd:
         unsent = await outbox.unsent(job.id)
         assert unsent is not None
         assert (unsent.record.tenant, unsent.record.options.seed) == ("t", 0)  # of the options the webhook alone
-        assert unsent.record.options.webhook == options.webhook
+        assert (unsent.record.options.webhook, unsent.record.metadata) == (options.webhook, {"order": "A-1001"})
         assert [event.kind for _, event in unsent.events] == [how]
         await outbox.settle(job.id, unsent.after, 1, 0)  # it failed
         again = await outbox.unsent(job.id)

@@ -159,6 +159,7 @@ class FakeJobClient:
             status=JobStatus.QUEUED,
             options=submission.options,
             masked=submission.mask is not None,
+            metadata=None if submission.metadata is None else dict(submission.metadata),
             batch=batch,
             retry_of=retry_of,
             created_at=now,
@@ -218,7 +219,7 @@ class FakeJobClient:
         photo = self.files.get(ArtifactKey.photo(record.id))
         if photo is None:
             return None
-        submission = Submission(photo=photo, options=record.options)
+        submission = Submission(photo=photo, options=record.options, metadata=record.metadata)
         return await self.submit_one(submission, tenant=record.tenant, once=once, retry_of=record.id)
 
     async def wait(self, job_id: str, timeout_s: float) -> JobRecord | None:

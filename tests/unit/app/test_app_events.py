@@ -42,7 +42,7 @@ def test_everything_in_order_with_addresses(service: Service) -> None:
         ("2-0", "started", {"attempt": 1, "steps": 100, "aligned": f"{URL}/{job_id}/aligned"}),
         ("3-0", "frame", {"step": 0, "loss": 0.5, "url": f"{URL}/{job_id}/frames/0"}),
         ("4-0", "frame", {"step": 5, "loss": 0.25, "url": f"{URL}/{job_id}/frames/5"}),
-        ("5-0", "done", {"step": 5, "loss": 0.25}),
+        ("5-0", "done", {"step": 5, "loss": 0.25, "links": service.get(f"{URL}/{job_id}").json()["links"]}),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, get_args
 
 import jsonschema_rs
@@ -24,8 +25,11 @@ from inversion_worker.contract import (
     JobEvent,
     JobExpired,
     JobFailed,
+    JobOptions,
     JobQueued,
+    JobRecord,
     JobStarted,
+    JobStatus,
     Problem,
 )
 
@@ -155,6 +159,18 @@ def test_turned_away_callers_are_told_when_to_come_back(document: Node) -> None:
                 assert field in operation["responses"][status]["headers"], (name, status)
 
 
+RECORD = JobRecord(
+    id=examples.ID,
+    status=JobStatus.SUCCEEDED,
+    options=JobOptions(),
+    metadata=examples.METADATA,
+    created_at=datetime.fromisoformat(examples.TIME),
+    expires_at=datetime.fromisoformat(examples.LATER),
+    pack_name="faces-128",
+    frames=[0, 5],
+    result_step=98,
+    pasted=True,
+)
 EVENTS: dict[EventKind, JobEvent] = {
     EventKind.QUEUED: JobQueued(),
     EventKind.STARTED: JobStarted(attempt=1, steps=100, aligned_key="k"),
@@ -169,7 +185,7 @@ EVENTS: dict[EventKind, JobEvent] = {
 
 @pytest.mark.parametrize("kind", list(EventKind))
 def test_webhooks_are_told_what_the_document_says(document: Node, kind: EventKind) -> None:
-    message = next_message(examples.ID, [("1763816400000-0", EVENTS[kind])], list(EventKind))
+    message = next_message(RECORD, [("1763816400000-0", EVENTS[kind])], list(EventKind))
     assert message is not None
     sent = json.loads(message.body)
     sent["data"].get("error", {}).pop("instance", None)  # null, and the framework leaves nulls of examples out

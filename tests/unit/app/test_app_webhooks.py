@@ -57,6 +57,13 @@ def frame(step: int) -> FrameReady:
     return FrameReady(step=step, loss=0.5, frame_key=f"{JOB}/frames/{step:06d}.webp")
 
 
+RECORD = JobRecord(
+    id=JOB,
+    status=JobStatus.RUNNING,
+    options=JobOptions(),
+    created_at=datetime.now(UTC),
+    expires_at=datetime.now(UTC),
+)
 STARTED = JobStarted(attempt=1, steps=10, aligned_key="k")
 DONE = JobDone(step=9, loss=0.1)
 
@@ -78,7 +85,7 @@ class TestWhatIsTold:
         ],
     )
     def test_next(self, events: list[JobEvent], wanted: Sequence[str], told: str | None) -> None:
-        message = next_message(JOB, numbered(*events), wanted)
+        message = next_message(RECORD, numbered(*events), wanted)
         if message is None:
             assert told is None
             return
@@ -89,13 +96,13 @@ class TestWhatIsTold:
         """Whatever has been sent when, following the events from message to message reaches the end."""
         events = numbered(JobQueued(), STARTED, frame(0), frame(5), JobQueued(), STARTED, frame(10), DONE)
         told, after = [], 0
-        while (message := next_message(JOB, events[after:], EVERY)) is not None:
+        while (message := next_message(RECORD, events[after:], EVERY)) is not None:
             told.append(message.kind)
             after = [event_id for event_id, _ in events].index(message.event_id) + 1
         assert told == ["queued", "started", "queued", "started", "done"]
 
     def test_body(self) -> None:
-        message = next_message(JOB, numbered(frame(5)), EVERY)
+        message = next_message(RECORD, numbered(frame(5)), EVERY)
         assert message is not None
         assert json.loads(message.body) == {
             "type": "inversion.frame",
