@@ -12,8 +12,8 @@ from torch import Tensor
 
 from inversion_core.editing.codes import Code
 from inversion_core.editing.edits import Edit
-from inversion_core.editing.follow import follow
-from inversion_core.editing.kinds.base import Scene
+from inversion_core.editing.follow import follow, gathered
+from inversion_core.editing.kinds.base import Scene, Sources
 from inversion_core.editing.local import blended
 from inversion_core.errors import OptionInvalid
 from inversion_core.latents import Latent, as_latent
@@ -59,9 +59,10 @@ def apply_edits(pack: Pack, latent: Latent | Tensor, edits: Sequence[Edit], reso
 def _through(scene: Scene, latent: Latent, edits: Sequence[Edit]) -> Latent:
     """The latent after edits of codes."""
     w_BLD = latent.w_BLD
+    sources: Sources = [(latent, 1.0)]
     for edit in edits:
-        w_BLD = edit.apply(scene, w_BLD)
-    return follow(scene.pack, latent, w_BLD)
+        w_BLD, sources = edit.apply(scene, w_BLD), edit.sources(scene, sources)
+    return follow(scene.pack, latent, w_BLD) if len(sources) == 1 else gathered(scene.pack, sources, w_BLD)
 
 
 def own_codes(pack: Pack, inversions: Callable[[str], Latent] | None = None) -> Resolve:

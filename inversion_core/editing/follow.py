@@ -8,6 +8,8 @@ Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inversion_core.errors import OptionInvalid
 from inversion_core.latents import Latent
 from inversion_core.packs import Pack
 
@@ -55,6 +58,27 @@ def follow(pack: Pack, latent: Latent, edited_BLD: Tensor, *, before_BCHW: Tenso
     same_B = (edited_BLD == latent.w_BLD).flatten(1).all(1)
     detail_BCHW = torch.where(same_B[:, None, None, None], latent.detail_BCHW, warp(latent.detail_BCHW, flow_B2HW))
     return Latent(w_BLD=edited_BLD, detail_BCHW=detail_BCHW)
+
+
+def gathered(pack: Pack, sources: Sequence[tuple[Latent, float]], w_BLD: Tensor) -> Latent:
+    """The codes `w_BLD` with detail of several latents: of each its share, where the face of `w_BLD` needs it.
+
+    Args:
+        sources: latents and their shares; a latent of one image serves all.
+    Raises:
+        OptionInvalid: their details have different sizes.
+    """
+    sources = [(latent, share) for latent, share in sources if share and latent.detail_BCHW is not None]
+    if len({latent.detail_BCHW.shape[1:] for latent, _ in sources if latent.detail_BCHW is not None}) > 1:
+        raise OptionInvalid("the detail of the two faces differs in size; invert both with the same detail_px")
+    carried = [(follow(pack, spread(latent, len(w_BLD)), w_BLD).detail_BCHW, share) for latent, share in sources]
+    details = [share * detail_BCHW for detail_BCHW, share in carried if detail_BCHW is not None]
+    return Latent(w_BLD=w_BLD, detail_BCHW=sum(details[1:], details[0]) if details else None)
+
+
+def spread(latent: Latent, count: int) -> Latent:
+    """A latent of one image for `count` of them."""
+    return latent if len(latent) == count else latent.mapped(lambda x: x.expand(count, *x.shape[1:]))
 
 
 def _pictures(pack: Pack, w_BLD: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ Suffixes: B image, L style layer, D latent w.
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -26,6 +27,10 @@ Layers = tuple[int, int]
 """First and last style layer, inclusive, from 0."""
 
 
+Sources = Sequence[tuple["Latent", float]]
+"""Latents whose detail is carried along, and the share of each."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scene:
     """What an edit may look up while it is applied."""
@@ -42,6 +47,10 @@ class Edit(ABC):
 
     KEY: ClassVar[str]
     """The key of the JSON object that no other kind has."""
+    AMOUNT: ClassVar[str]
+    """The field that says how strong the edit is."""
+    NEUTRAL: ClassVar[float] = 0.0
+    """The strength that changes nothing."""
 
     layers: Layers | None = None
     """Only these layers change; None: all."""
@@ -54,9 +63,9 @@ class Edit(ABC):
         """Read the object's keys. Raises OptionInvalid."""
 
     @property
-    @abstractmethod
     def is_neutral(self) -> bool:
         """Whether it changes nothing, whatever it is applied to."""
+        return self.size == self.NEUTRAL
 
     @abstractmethod
     def own_json(self) -> dict[str, Any]:
@@ -83,6 +92,20 @@ class Edit(ABC):
         result_BLD = w_BLD.clone()
         result_BLD[:, first : last + 1] = moved_BLD[:, first : last + 1]
         return result_BLD
+
+    def sources(self, scene: Scene, sources: Sources) -> Sources:
+        """Whose detail the result has, and what share of it, given whose it had before."""
+        return sources
+
+    @property
+    def size(self) -> float:
+        """How strong it is; `NEUTRAL` changes nothing."""
+        return float(getattr(self, self.AMOUNT))
+
+    def at(self, amount: float) -> Self:
+        """The same edit of another strength."""
+        change: dict[str, Any] = {self.AMOUNT: amount}
+        return dataclasses.replace(self, **change)
 
     def to_json(self) -> dict[str, Any]:
         shared: dict[str, Any] = {} if self.layers is None else {"layers": list(self.layers)}

@@ -23,6 +23,7 @@ class DirectionEdit(Edit):
     """w + strength d (docs/math.md, equation 8)."""
 
     KEY: ClassVar[str] = "direction"
+    AMOUNT: ClassVar[str] = "strength"
 
     direction: str
     """A name among the pack's directions."""
@@ -42,10 +43,6 @@ class DirectionEdit(Edit):
         if edit.direction in edit.hold:
             raise fields.fault("hold", f"names {edit.direction!r} itself; name others")
         return edit
-
-    @property
-    def is_neutral(self) -> bool:
-        return self.strength == 0
 
     def own_json(self) -> dict[str, Any]:
         return {"direction": self.direction, "strength": self.strength} | (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from inversion_core.editing.codes import Code, parse_code
 from inversion_core.editing.fields import Fields
-from inversion_core.editing.kinds.base import Edit, Scene, parse_shared
+from inversion_core.editing.kinds.base import Edit, Scene, Sources, parse_shared
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +18,7 @@ class MixEdit(Edit):
     """w + amount (v - w), with v the other code. Without layers, amount 1 is the other face."""
 
     KEY: ClassVar[str] = "mix"
+    AMOUNT: ClassVar[str] = "amount"
 
     mix: Code
     amount: float = 1.0
@@ -28,13 +29,20 @@ class MixEdit(Edit):
         mix = parse_code(f"{fields.where}.mix", fields.take("mix"))
         return cls(mix=mix, amount=fields.number("amount", 0, 1, default=1.0), **parse_shared(fields))
 
-    @property
-    def is_neutral(self) -> bool:
-        return self.amount == 0
-
     def own_json(self) -> dict[str, Any]:
         return {"mix": self.mix.to_json()} | ({"amount": self.amount} if self.amount != 1 else {})
 
     def moved(self, scene: Scene, w_BLD: Tensor) -> Tensor:
         other_BLD = scene.resolve(self.mix).w_BLD.to(w_BLD).expand_as(w_BLD)
         return other_BLD if self.amount == 1 else w_BLD + self.amount * (other_BLD - w_BLD)
+
+    def sources(self, scene: Scene, sources: Sources) -> Sources:
+        """Of the other's detail as much as of its code, counted over the style layers on which detail lies."""
+        share = self.amount * self._share_below(scene)
+        kept = [(latent, before * (1 - share)) for latent, before in sources]
+        return [*kept, (scene.resolve(self.mix), share)] if share else sources
+
+    def _share_below(self, scene: Scene) -> float:
+        below = 2 * (scene.pack.detail.px.bit_length() - 2)  # the layers up to that of detail
+        first, last = self.layers or (0, below - 1)
+        return max(0, min(last + 1, below) - first) / below

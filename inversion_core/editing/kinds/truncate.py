@@ -19,6 +19,8 @@ class TruncateEdit(Edit):
     """w_avg + psi (w - w_avg) (Karras 2019, appendix B)."""
 
     KEY: ClassVar[str] = "truncate"
+    AMOUNT: ClassVar[str] = "psi"
+    NEUTRAL: ClassVar[float] = 1.0
 
     psi: float
     """1 changes nothing, 0 is the average face, beyond 1 is a caricature, below 0 an opposite."""
@@ -26,10 +28,6 @@ class TruncateEdit(Edit):
     @classmethod
     def parse(cls, fields: Fields) -> Self:
         return cls(psi=fields.number(cls.KEY, LOWEST_PSI, HIGHEST_PSI), **parse_shared(fields))
-
-    @property
-    def is_neutral(self) -> bool:
-        return self.psi == 1
 
     def own_json(self) -> dict[str, Any]:
         return {self.KEY: self.psi}
