@@ -26,12 +26,14 @@ from starlette.requests import ClientDisconnect
 from inversion_app.codes import JSON_LIMITS, Code, check_size, read_code
 from inversion_app.errors import ProblemError
 from inversion_app.metadata import check_metadata, read_metadata
+from inversion_app.origins import check_source, read_source
 from inversion_app.strict_json import read_json
 from inversion_worker.contract import MAX_BATCH, JobOptions
 
-IMAGE, IMAGES, MASK, LATENTS, METADATA = "image", "images", "mask", "latents", "metadata"
+IMAGE, IMAGES, MASK, LATENTS = "image", "images", "mask", "latents"
+SOURCE, METADATA = "source", "metadata"
 FILES = (IMAGE, MASK, LATENTS)
-_KNOWN = (*JobOptions.model_fields, METADATA)
+_KNOWN = (*JobOptions.model_fields, SOURCE, METADATA)
 """Fields of a form that are no files."""
 MAX_FIELDS = 64
 """Most form fields; more are refused before they are read."""
@@ -54,6 +56,8 @@ class Upload:
     mask: bytes | None = None
     latents: bytes | Code | None = None
     """Bytes of a file, or what a JSON value said."""
+    source: str | None = None
+    """Id of an inversion whose photo is meant; it is of an id's shape."""
     metadata: Mapping[str, Any] | None = None
     """A JSON object for the sender alone; it has been checked."""
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -187,11 +191,12 @@ class _Form:
             raise ProblemError("option-invalid", f"`{repeated[0][:100]}` is given more than once.")
         unknown = {name: "" for name in names if name not in _KNOWN}  # all that counts is its name
         given = {name: value for name, value in options if value != ""}
-        metadata = given.pop(METADATA, None)
+        source, metadata = given.pop(SOURCE, None), given.pop(METADATA, None)
         return Upload(
             images=[await _image(value) for value in self._form.getlist(IMAGE)],
             mask=await self._file(MASK, "mask-invalid"),
             latents=await self._file(LATENTS, "latents-invalid"),
+            source=None if source is None else read_source(str(source)),
             metadata=None if metadata is None else read_metadata(str(metadata)),
             fields=given | unknown,
             blank=tuple(name for name, value in options if value == ""),
@@ -264,11 +269,12 @@ class _Json:
             raise ProblemError("json-invalid", "It holds no object.")
         images = self._images(found)
         mask, latents = (None, None) if self._batch else (found.pop(MASK, None), found.pop(LATENTS, None))
-        metadata = found.pop(METADATA, None)
+        source, metadata = found.pop(SOURCE, None), found.pop(METADATA, None)
         return Upload(
             images=[data_url(name, image) for name, image in images],
             mask=None if mask is None else data_url(MASK, mask),
             latents=None if latents is None else _code(latents),
+            source=None if source is None else check_source(source),
             metadata=None if metadata is None else check_metadata(metadata),
             fields={name: _option(name, value) for name, value in found.items()},
             is_form=False,

@@ -7,6 +7,7 @@ from typing import Any
 from inversion_worker.contract import JobOptions
 
 ID = "5f0c2a7e9d3b4c5f8a6b7c8d9e0f1a2b"
+SOURCE_ID = "0b6f3a5e4f7d9b2c1e0a7d6f5b4cc81d"
 BATCH_ID = "c81d0b6f3a5e4f7d9b2c1e0a7d6f5b4c"
 TIME = "2026-11-22T13:00:00Z"
 LATER = "2026-11-23T13:00:00Z"
@@ -62,6 +63,7 @@ INVERSION: dict[str, Any] = {
     "seconds": 4.012,
     "options": JobOptions.model_construct().model_dump(mode="json"),
     "masked": False,
+    "source": {"inversion": SOURCE_ID},
     "metadata": METADATA,
     "pack": _PACK,
     "photo": _PHOTO,
@@ -70,7 +72,12 @@ INVERSION: dict[str, Any] = {
     "face": {"found": 1, "quad": _FACE["quad"]},
     "warnings": [],
     "error": None,
-    "links": {"self": _OWN, "events": f"{_OWN}/events", "frames": f"{_OWN}/frames"}
+    "links": {
+        "self": _OWN,
+        "events": f"{_OWN}/events",
+        "frames": f"{_OWN}/frames",
+        "source": f"/v1/inversions/{SOURCE_ID}",
+    }
     | {part: f"{_OWN}/{part}" for part in _PARTS},
 }
 INVERSIONS = {

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from inversion_app import examples
-from inversion_app.bodies import IMAGE, IMAGES, LATENTS, MASK, METADATA
+from inversion_app.bodies import IMAGE, IMAGES, LATENTS, MASK, METADATA, SOURCE
 from inversion_app.codes import JSON, NPY, SAFETENSORS
+from inversion_app.deps import ID_PATTERN
 from inversion_app.metadata import MAX_DEPTH
 from inversion_worker.contract import MAX_BATCH, MAX_METADATA_BYTES, JobOptions
 
@@ -34,11 +35,18 @@ CODE_TEXT = (
     "A code of the same pack to start from: (layers, dimensions), as npy, safetensors or JSON, in the format that "
     "`links.latents` returns. Any pack named in it is checked."
 )
+SOURCE_TEXT = (
+    "In the place of a photo: an inversion of yours to go on from, in whatever state. Its photo and mask are copied: "
+    "the new inversion does not depend on it. It starts from the best code so far, unless `start` or `latents` says "
+    "otherwise. `pack`, and `face`, `quad` and `align` together, are those of that inversion unless you set them; all "
+    "other options have their defaults."
+)
 METADATA_TEXT = (
     "A JSON object of your own, such as the number of an order. It comes back in the inversion, its events and its "
     f"webhooks, and is deleted with it. At most {MAX_METADATA_BYTES:,} bytes as compact JSON in UTF-8, and {MAX_DEPTH} "
     "objects and lists within each other."
 )
+_PHOTO_OR_SOURCE = [{"required": [IMAGE]}, {"required": [SOURCE]}]
 _NUMBER = r"-?[0-9]{1,7}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,2})?"
 _EXAMPLE_OPTIONS = {"steps": 50, "optimizer": "adam", "align": False, "seed": 1, METADATA: examples.METADATA}
 
@@ -53,9 +61,10 @@ def one_photo() -> Schema:
                 IMAGE: _file(PHOTO),
                 MASK: _file(MASK_TEXT),
                 LATENTS: _file(CODE_TEXT),
+                SOURCE: {"type": "string", "format": "source", "description": f"{SOURCE_TEXT} As JSON.", "default": ""},
                 **_form_options(),
             },
-            "required": [IMAGE],
+            "anyOf": _PHOTO_OR_SOURCE,
             "additionalProperties": False,
         },
         {
@@ -64,9 +73,10 @@ def one_photo() -> Schema:
                 IMAGE: _data_url(PHOTO),
                 MASK: _data_url(MASK_TEXT) | {"type": ["string", "null"], "default": None},
                 LATENTS: _code_value(),
+                SOURCE: _source(),
                 **_options(),
             },
-            "required": [IMAGE],
+            "anyOf": _PHOTO_OR_SOURCE,
             "additionalProperties": False,
         },
         {IMAGE: _PIXEL, **_EXAMPLE_OPTIONS},
@@ -127,6 +137,15 @@ def _file(description: str) -> Schema:
 def _data_url(description: str) -> Schema:
     text = f"{description} As a base64 data URL: data:image/jpeg;base64,..."
     return {"type": "string", "format": "data-url", "pattern": DATA_URL, "description": text}
+
+
+def _source() -> Schema:
+    name = {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$", "description": "Id of an inversion."}
+    return {
+        "type": ["object", "null"], "properties": {"inversion": name}, "required": ["inversion"],
+        "additionalProperties": False, "description": SOURCE_TEXT, "default": None,
+        "examples": [{"inversion": examples.SOURCE_ID}],
+    }  # fmt: skip
 
 
 def _code_value() -> Schema:

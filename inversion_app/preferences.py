@@ -58,7 +58,8 @@ def fingerprint(what: str, upload: Upload) -> str:
     latents = code.facts if isinstance(code, Code) else None if code is None else _digest(code)
     parts: list[Any] = [what, [_digest(image) for image in upload.images], latents, dict(upload.fields)]
     parts.append(_digest(upload.mask) if upload.mask is not None else None)
-    parts += [] if upload.metadata is None else [dict(upload.metadata)]
+    later = {"source": upload.source, "metadata": upload.metadata}
+    parts += [{name: value} for name, value in later.items() if value is not None]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -51,6 +51,12 @@ class PackName(Answer):
     )
 
 
+class SourceName(Answer):
+    """What an inversion goes on from."""
+
+    inversion: str = Field(description="Id of an inversion; it may be gone by now.", examples=[examples.SOURCE_ID])
+
+
 class Links(Answer):
     """Links to whatever exists so far, relative to this host."""
 
@@ -64,6 +70,7 @@ class Links(Answer):
     retry: str | None = Field(None, description="POST; present if it failed or was canceled.")
     batch: str | None = Field(None, description="Its batch.")
     retry_of: str | None = Field(None, description="The inversion that this one retries.")
+    source: str | None = Field(None, description="The inversion that this one goes on from.")
     animation: str | None = Field(None, description="The frames as an animated WebP.")
     strip: str | None = Field(None, description="The frames side by side, PNG or WebP.")
     metrics: str | None = Field(None, description="Loss and time of every step, JSON or CSV.")
@@ -110,6 +117,7 @@ class Inversion(Answer):
     seconds: float | None = Field(None, description="Processing time in seconds, without the time in the queue.")
     options: JobOptions = Field(description="The options, with defaults filled in.")
     masked: bool = Field(False, description="Whether a mask was sent.")
+    source: SourceName | None = Field(None, description="The inversion that this one goes on from.")
     metadata: dict[str, JsonValue] | None = Field(None, description="The `metadata` that you sent.")
     pack: PackName | None = Field(None, description="Known once a worker has started.")
     photo: PhotoSize | None = Field(None, description="Size of the upright photo; known once a worker has started.")
@@ -134,7 +142,8 @@ class Inversion(Answer):
     @classmethod
     def of(cls, record: JobRecord, queue_position: int | None) -> Inversion:
         """The public view of a job record."""
-        same = record.model_dump(exclude={"tenant", "pack_name", "pack_version", "pack_digest", "pasted", "frames"})
+        internal = {"tenant", "pack_name", "pack_version", "pack_digest", "pasted", "frames", "source"}
+        same = record.model_dump(exclude=internal)
         pack = None
         if record.pack_name is not None and record.pack_version is not None:
             pack = PackName(name=record.pack_name, version=record.pack_version, digest=record.pack_digest)
@@ -143,6 +152,7 @@ class Inversion(Answer):
             steps=record.options.steps,
             queue_position=queue_position,
             pack=pack,
+            source=SourceName(inversion=record.source) if record.source is not None else None,
             links=links_of(record),
         )
 
@@ -177,6 +187,8 @@ def links_of(record: JobRecord) -> Links:
         found["batch"] = batch_address(record.batch)
     if record.retry_of is not None:
         found["retry_of"] = address(record.retry_of)
+    if record.source is not None:
+        found["source"] = address(record.source)
     for missing in record.missing:
         if missing.result != "frames":  # those that could be stored are there
             found.pop(missing.result, None)

@@ -13,9 +13,10 @@ from anyio import BrokenWorkerProcess, CapacityLimiter, to_process
 from pydantic import ValidationError
 
 from inversion_app import pictures
-from inversion_app.bodies import FILES, IMAGE, IMAGES, LATENTS, MASK, METADATA, Upload
+from inversion_app.bodies import FILES, IMAGE, IMAGES, LATENTS, MASK, METADATA, SOURCE, Upload
 from inversion_app.codes import Code, read_code
 from inversion_app.errors import ProblemError, explain
+from inversion_app.origins import Origin
 from inversion_app.terms import Terms
 from inversion_worker.client import Submission
 from inversion_worker.contract import MAX_BATCH, JobOptions, Seen, StartKind, quad_fault
@@ -28,13 +29,19 @@ OPTION_FIELDS = tuple(JobOptions.model_fields)
 _FLAGS = {name for name, field in JobOptions.model_fields.items() if field.annotation is bool}
 
 
-async def check_one(upload: Upload, terms: Terms, look: Look) -> Submission:
-    """The one photo of an upload with all that came along, checked. Raises: ProblemError."""
-    options = parse_options(upload, (*FILES,))
-    photo = _only_photo(upload)
+async def check_one(upload: Upload, terms: Terms, look: Look, origin: Origin | None = None) -> Submission:
+    """The one photo of an upload with all that came along, checked. Raises: ProblemError.
+
+    Args:
+        origin: the inversion that the upload goes on from, in the place of a photo.
+    """
+    options = parse_options(upload, (*FILES, SOURCE))
     code = upload.latents
     if isinstance(code, bytes):
         code = await asyncio.to_thread(read_code, code)
+    if origin is not None:
+        return await _check_next(upload, options, code, terms, look, origin)
+    photo = _only_photo(upload)
     options = _with_start(options, code)
     options = terms.settled(options, code)
     crop = crop_of(options)
@@ -50,9 +57,37 @@ async def check_one(upload: Upload, terms: Terms, look: Look) -> Submission:
     )
 
 
+async def _check_next(
+    upload: Upload, options: JobOptions, code: Code | None, terms: Terms, look: Look, origin: Origin
+) -> Submission:
+    """One that goes on from another. Its photo and its crop were checked then; what is new is checked now."""
+    if upload.images:
+        raise ProblemError("option-invalid", "`image` and `source` are both given: send one of them.")
+    chosen = [name for name, value in upload.fields.items() if value is not None]
+    options = origin.completed(options, chosen)
+    if code is None:
+        code = await origin.code(options)
+    options = terms.settled(_with_start(options, code), code)
+    crop, mask = crop_of(options), None
+    if upload.mask is not None or options.face != origin.record.options.face or {"quad", "align"}.intersection(chosen):
+        photo = await origin.read_photo()
+        timeout_s = terms.settings.decode_timeout_s
+        mask = (await check_picture(photo, upload.mask, crop, timeout_s=timeout_s)).mask
+        if options.align and options.quad is None:
+            await _check_face(photo, mask, options, look, timeout_s=timeout_s)
+    return Submission(
+        photo=origin.photo,
+        options=options,
+        mask=origin.mask if mask is None else mask,
+        start=code.npy() if code else None,
+        source=origin.record.id,
+        metadata=upload.metadata,
+    )
+
+
 async def check_photo(upload: Upload, files: Sequence[str], timeout_s: float) -> bytes:
     """The one photo of an upload that takes no options, checked. Raises: ProblemError."""
-    came_along = [name for name in (MASK, LATENTS, METADATA) if getattr(upload, name) is not None]
+    came_along = [name for name in (MASK, LATENTS, SOURCE, METADATA) if getattr(upload, name) is not None]
     if unknown := [*upload.fields, *upload.blank, *came_along]:
         known = ", ".join(files)
         raise ProblemError("option-unknown", f"`{unknown[0][:100]}` is no field. Known fields: {known}.")
@@ -90,7 +125,7 @@ async def _check_face(photo: bytes, mask: bytes | None, options: JobOptions, loo
 async def check_batch(upload: Upload, terms: Terms) -> list[Submission]:
     """Every photo of a batch, all with the same options, checked. Raises: ProblemError of the first unsound one."""
     options = parse_options(upload, (IMAGE if upload.is_form else IMAGES,))
-    for name, given in ((MASK, upload.mask), (LATENTS, upload.latents)):
+    for name, given in ((MASK, upload.mask), (LATENTS, upload.latents), (SOURCE, upload.source)):
         if given is not None:
             raise ProblemError("option-unknown", f"`{name}` belongs to one photo; submit that photo by itself.")
     if not upload.images:

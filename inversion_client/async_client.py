@@ -64,8 +64,9 @@ class AsyncInversionClient:
 
     async def submit(
         self,
-        photo: Photo,
+        photo: Photo | None = None,
         *,
+        source: Inversion | str | None = None,
         mask: Photo | None = None,
         latents: Code | None = None,
         wait_s: float | None = None,
@@ -78,6 +79,7 @@ class AsyncInversionClient:
                 self._retries,
                 photo,
                 options,
+                source=source,
                 mask=mask,
                 latents=latents,
                 wait_s=wait_s,

@@ -66,16 +66,19 @@ class InversionClient:
 
     def submit(
         self,
-        photo: Photo,
+        photo: Photo | None = None,
         *,
+        source: Inversion | str | None = None,
         mask: Photo | None = None,
         latents: Code | None = None,
         wait_s: float | None = None,
         idempotency_key: str | None = None,
         **options: Unpack[Options],
     ) -> Inversion:
-        """Queue a photo.
+        """Queue a photo, or go on from another inversion.
 
+        `source`: an inversion in the place of a photo: its photo, mask and crop, from its best code so far. The new one
+        does not depend on it.
         `mask`: an image of the size of the upright photo, white where the result must match it.
         `latents`: a code to start from.
         `wait_s`: return the finished inversion if it is ready in that time.
@@ -87,6 +90,7 @@ class InversionClient:
                 self._retries,
                 photo,
                 options,
+                source=source,
                 mask=mask,
                 latents=latents,
                 wait_s=wait_s,

@@ -20,15 +20,16 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 def inversion_path(inversion: Inversion | str) -> str:
     """Where an inversion lives, given it or its id."""
-    return f"/v1/inversions/{_id(inversion)}"
+    return f"/v1/inversions/{id_of(inversion)}"
 
 
 def batch_path(batch: Batch | str) -> str:
     """Where a batch lives, given it or its id."""
-    return f"/v1/batches/{_id(batch)}"
+    return f"/v1/batches/{id_of(batch)}"
 
 
-def _id(of: Inversion | Batch | str) -> str:
+def id_of(of: Inversion | Batch | str) -> str:
+    """The id of an inversion or a batch, given it or its id. Raises: ValueError for what is none."""
     found = of if isinstance(of, str) else of.id
     if not _ID.fullmatch(found):  # "" or ".." would be the address of something else
         raise ValueError(f"{found!r} is no id: it has letters, digits, _ and -.")

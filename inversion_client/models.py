@@ -98,6 +98,14 @@ class Faces:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Source:
+    """What an inversion goes on from."""
+
+    inversion: str
+    """Id of an inversion; it may be gone by now."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inversion:
     """An inversion and its state at the time of the request."""
 
@@ -134,6 +142,8 @@ class Inversion:
     """Processing time in seconds, without the time in the queue."""
     options: Mapping[str, Any] = field(default_factory=dict)
     masked: bool = False
+    source: Source | None = None
+    """The inversion that this one goes on from."""
     metadata: Mapping[str, Any] | None = None
     """What was sent as `metadata`."""
     pack: PackName | None = None

@@ -42,13 +42,17 @@ class Call:
         timeout = httpx.Timeout(http.timeout)
         if self.read_timeout_s is not None:
             timeout.read = self.read_timeout_s
+        files: list[Any] = list(self.files)
+        form = dict(self.form)
+        if form and not files:  # httpx would send another kind of form, which the service does not take
+            files, form = [(name, (None, value)) for name, value in form.items()], {}
         return http.build_request(
             self.method,
             self.path,
             params=dict(self.params) or None,
             headers=dict(self.headers),
-            data=dict(self.form) or None,
-            files=list(self.files) or None,
+            data=form or None,
+            files=files or None,
             timeout=timeout,
         )
 

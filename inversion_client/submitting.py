@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from inversion_client.managing import id_of
 from inversion_client.models import Batch, Faces, Inversion
 from inversion_client.plan import Call, Do, File, Plan, Retries
 from inversion_client.sending import send_and_read, under_key
@@ -17,16 +18,20 @@ WAIT_MARGIN_S = 30.0
 
 def submit(
     retries: Retries,
-    photo: Photo,
+    photo: Photo | None,
     options: Mapping[str, Any],
     *,
+    source: Inversion | str | None,
     mask: Photo | None,
     latents: Code | None,
     wait_s: float | None,
     idempotency_key: str | None,
 ) -> Plan[Inversion]:
-    """Queue a photo."""
-    files: list[File] = [("image", (yield Do(lambda: load(photo))))]
+    """Queue a photo, or go on from another inversion. Raises: ValueError where neither is given, or both."""
+    if (photo is None) == (source is None):
+        raise ValueError("Pass a photo, or source= with an inversion to go on from: one of them.")
+    files: list[File] = [] if photo is None else [("image", (yield Do(lambda: load(photo))))]
+    origin = {} if source is None else {"source": {"inversion": id_of(source)}}
     if mask is not None:
         files.append(("mask", (yield Do(lambda: load(mask)))))
     if latents is not None:
@@ -38,7 +43,7 @@ def submit(
         method="POST",
         path="/v1/inversions",
         headers=headers,
-        form=form_of(options),
+        form=form_of({**options, **origin}),
         files=files,
         read_timeout_s=None if wait_s is None else wait_s + WAIT_MARGIN_S,
     )

@@ -79,6 +79,22 @@ class ArtifactStore:
             return None
         return data
 
+    def copy(self, source: str, key: str) -> bool:
+        """Store the bytes of another key under this one; False, and nothing is stored, where there are none.
+
+        Raises: as `write`.
+        """
+        if self._local:
+            data = self.read(source)
+            if data is not None:
+                self.write(key, data)
+            return data is not None
+        try:  # within the store: the bytes do not come by here
+            self._fs.cp_file(self._path(source), self._path(key))
+        except FileNotFoundError:
+            return False
+        return True
+
     def delete(self, key: str) -> None:
         """Delete one key; harmless when it is not there."""
         with suppress(FileNotFoundError):

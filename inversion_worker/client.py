@@ -47,6 +47,7 @@ from inversion_worker.errors import (
     OnceBusy,
     OnceReused,
     QueueFull,
+    SourceGone,
     StorageFull,
     TooManyJobs,
     WorkerError,
@@ -59,7 +60,7 @@ from inversion_worker.outbox import Outbox, Unsent
 from inversion_worker.owner import Owner
 from inversion_worker.scripts import Call
 from inversion_worker.settings import UNFINISHED_TTL_S, ClientSettings
-from inversion_worker.submission import Submission
+from inversion_worker.submission import Stored, Submission
 
 __all__ = [
     "Claim",
@@ -76,7 +77,9 @@ __all__ = [
     "Page",
     "Place",
     "QueueFull",
+    "SourceGone",
     "StorageFull",
+    "Stored",
     "Submission",
     "TooManyJobs",
     "Unsent",
@@ -158,7 +161,8 @@ class JobClient:
         Args:
             once: the Idempotency-Key that is answered with this job from now on.
             retry_of: the job that this one repeats.
-        Raises: QueueFull, TooManyJobs, StorageFull, OnceBusy (the claim was held too long); then nothing is left.
+        Raises: QueueFull, TooManyJobs, StorageFull, OnceBusy (the claim was held too long), SourceGone; then nothing is
+        left.
         """
         now = await server_time(self._redis)
         record = self._new_record(submission, tenant, now).model_copy(update={"retry_of": retry_of})
@@ -193,6 +197,7 @@ class JobClient:
             status=JobStatus.QUEUED,
             options=submission.options,
             masked=submission.mask is not None,
+            source=submission.source,
             metadata=None if submission.metadata is None else dict(submission.metadata),
             request_id=logs.current("request_id"),
             traceparent=tracing.traceparent(),
@@ -217,7 +222,7 @@ class JobClient:
             try:
                 for record, submission in jobs:
                     for key, data in submission.files(record.id).items():
-                        await asyncio.to_thread(self._artifacts.write, key, data)
+                        await asyncio.to_thread(self._store, key, data)
                 if not await self._queue([record for record, _ in jobs], once, made, batch):
                     raise OnceBusy
             except BaseException:
@@ -225,6 +230,12 @@ class JobClient:
                 raise
         for record, _ in jobs:
             await self._ring(record)
+
+    def _store(self, key: str, data: bytes | Stored) -> None:
+        if not isinstance(data, Stored):
+            self._artifacts.write(key, data)
+        elif not self._artifacts.copy(data.key, key):
+            raise SourceGone
 
     async def _undo(self, job_ids: Sequence[str], batch: BatchRecord | None) -> None:
         for job_id in job_ids:
@@ -271,7 +282,14 @@ class JobClient:
         photo, mask, start = [await self.read(key(record.id)) for key in keys]
         if photo is None:
             return None
-        submission = Submission(photo=photo, options=record.options, mask=mask, start=start, metadata=record.metadata)
+        submission = Submission(
+            photo=photo,
+            options=record.options,
+            mask=mask,
+            start=start,
+            source=record.source,
+            metadata=record.metadata,
+        )
         return await self.submit_one(submission, tenant=record.tenant, once=once, retry_of=record.id)
 
     async def wait(self, job_id: str, timeout_s: float) -> JobRecord | None:

@@ -62,6 +62,10 @@ class NobodyAnswers(WorkerError):
     """No worker answers questions of this kind, or none has in time; nothing of the question was left."""
 
 
+class SourceGone(WorkerError):
+    """What a new job was to be made of is no longer stored."""
+
+
 class OnceBusy(WorkerError):
     """A request with the same Idempotency-Key is being accepted right now."""
 

@@ -17,12 +17,13 @@ from inversion_app.bodies import receive
 from inversion_app.deps import Client, DecodeSlots, Looks, Record, Settings, Tenant, check_room
 from inversion_app.errors import ProblemError, responses
 from inversion_app.forms import one_photo
+from inversion_app.origins import Origin
 from inversion_app.preferences import IdempotencyKey, Prefer, Replayed, Stored, fingerprint, only_once, wait_s
 from inversion_app.schemas import Inversion, Inversions, as_json
 from inversion_app.settings import AppSettings
 from inversion_app.terms import Terms
 from inversion_app.uploads import check_one
-from inversion_worker.client import Filters, JobClient, Place
+from inversion_worker.client import Filters, JobClient, Place, SourceGone
 from inversion_worker.contract import JobRecord, JobStatus
 
 router = APIRouter(prefix="/v1/inversions", tags=["inversions"])
@@ -34,7 +35,10 @@ UPLOAD_PROBLEMS = (
     "idempotency-key-in-use", "idempotency-key-reused", "inversion-expired", "inversion-deleted",
     "rate-limited", "queue-full", "too-many-jobs",
 )  # fmt: skip
-_OF_ONE_PHOTO = ("image-repeated", "mask-invalid", "latents-invalid", "no-face-found", "no-such-face")
+_OF_ONE_PHOTO = (
+    "image-repeated", "mask-invalid", "latents-invalid", "no-face-found", "no-such-face",
+    "inversion-not-found", "result-not-ready", "result-not-available",
+)  # fmt: skip
 
 
 def _check_time(value: Any) -> Any:
@@ -75,9 +79,13 @@ async def submit(
 
     The photo is validated first: format, size, and that it decodes. Options are validated against the packs
     of the running workers. If no worker is running, the photo is queued anyway, and the worker that takes it
-    validates pack, optimizer and start. JSON bodies are limited to 8 MiB by default; use a form for larger photos.
+    validates pack, optimizer and start. In the place of a photo, `source` goes on from another inversion: with its
+    photo and crop, from its best code so far.
+
+    JSON bodies are limited to 8 MiB by default; use a form for larger photos.
 
         curl -F image=@face.jpg -F steps=50 -F optimizer=adam http://127.0.0.1:8000/v1/inversions
+        curl -F source='{"inversion": "ID"}' -F steps=100 http://127.0.0.1:8000/v1/inversions
     """
     async with receive(request, settings.max_upload_bytes) as body, slots:
         upload = await body.load()
@@ -87,10 +95,13 @@ async def submit(
             if isinstance(claim, Replayed):
                 record = claim.made
             else:
-                submission = await check_one(
-                    upload, await Terms.now(client, tenant, settings), partial(looks.seen, client)
-                )
-                record = await client.submit_one(submission, tenant=tenant, once=claim)
+                origin = await Origin.find(client, tenant, settings, upload.source) if upload.source else None
+                terms = await Terms.now(client, tenant, settings)
+                submission = await check_one(upload, terms, partial(looks.seen, client), origin)
+                try:
+                    record = await client.submit_one(submission, tenant=tenant, once=claim)
+                except SourceGone as error:
+                    raise ProblemError("inversion-not-found", "It went while its photo was copied.") from error
     return await _submitted(request, client, tenant, settings, record, replayed=isinstance(claim, Replayed))
 
 

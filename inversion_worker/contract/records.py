@@ -56,6 +56,7 @@ class JobRecord(Message):
     masked: bool = Field(False, description="A mask came with the photo.")
     batch: str | None = Field(None, description="Id of the batch that it came in.")
     retry_of: str | None = Field(None, description="Id of the inversion that this one repeats.")
+    source: str | None = Field(None, description="Id of the inversion that this one goes on from.")
     metadata: dict[str, JsonValue] | None = Field(None, description="What its sender said, for its sender alone.")
     request_id: str = Field("", description="X-Request-ID of the request that made it.")
     traceparent: str = Field("", description="W3C Trace Context of that request, where traces are kept.")

@@ -12,7 +12,7 @@ import pytest
 from worker_process import stored_in
 
 from inversion_worker import once
-from inversion_worker.client import Claim, Filters, JobClient, OnceBusy, OnceReused, Submission
+from inversion_worker.client import Claim, Filters, JobClient, OnceBusy, OnceReused, SourceGone, Stored, Submission
 from inversion_worker.contract import HEAD_START_S, ArtifactKey, JobDone, JobFailed, JobOptions, JobStatus, Priority
 from inversion_worker.listing import Place
 from inversion_worker.problems import INTERNAL
@@ -252,6 +252,24 @@ async def test_retry_makes_a_new_job_of_the_same(client: JobClient) -> None:
     assert await client.get(first.id) == canceled
     await client.delete(first.id)
     assert await client.retry(canceled) is None
+
+
+async def test_going_on_copies_what_is_stored(client: JobClient, artifacts_dir: Path) -> None:
+    first = await client.submit_one(submission(), tenant="t")
+    photo = Stored(ArtifactKey.photo(first.id))
+    again = await client.submit_one(
+        Submission(photo=photo, options=JobOptions(), source=first.id, metadata={"order": 1}), tenant="t"
+    )
+    await client.delete(first.id)
+    assert await client.read(ArtifactKey.photo(again.id)) == b"photo"
+    await client.cancel(again.id)
+    repeated = await client.retry(again)
+    assert repeated is not None
+    assert (repeated.source, repeated.metadata) == (first.id, {"order": 1})
+    with pytest.raises(SourceGone):
+        await client.submit_one(Submission(photo=photo, options=JobOptions()), tenant="t")
+    assert {name.split("/")[0] for name in stored_in(artifacts_dir)} == {again.id, repeated.id}
+    assert await client._redis.zcard("inversion:expiry") == 2
 
 
 async def test_a_higher_priority_goes_first_and_equals_in_their_order(client: JobClient, store: JobStore) -> None:

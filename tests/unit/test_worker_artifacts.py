@@ -35,6 +35,15 @@ def test_bytes_come_back_until_their_job_is_deleted(store: ArtifactStore) -> Non
     assert store.job_ids() == [B]
 
 
+def test_a_copy_is_independent(store: ArtifactStore) -> None:
+    store.write(ArtifactKey.photo(A), b"1")
+    assert store.copy(ArtifactKey.photo(A), ArtifactKey.photo(B))
+    store.delete_job(A)
+    assert store.read(ArtifactKey.photo(B)) == b"1"
+    assert not store.copy(ArtifactKey.photo(A), ArtifactKey.mask(B))
+    assert store.read(ArtifactKey.mask(B)) is None
+
+
 def test_what_is_not_there_is_no_error(store: ArtifactStore) -> None:
     assert store.job_ids() == []
     assert store.read(ArtifactKey.image("a")) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,6 +23,8 @@ from inversion_worker.client import (
     OnceReused,
     Page,
     Place,
+    SourceGone,
+    Stored,
     Submission,
 )
 from inversion_worker.contract import (
@@ -159,20 +161,30 @@ class FakeJobClient:
             status=JobStatus.QUEUED,
             options=submission.options,
             masked=submission.mask is not None,
+            source=submission.source,
             metadata=None if submission.metadata is None else dict(submission.metadata),
             batch=batch,
             retry_of=retry_of,
             created_at=now,
             expires_at=now + timedelta(seconds=submission.options.ttl or 3600),
         )
+        self._store(submission.files(record.id))
         self.records[record.id] = record
-        self.files |= submission.files(record.id)
         self.said[record.id] = [JobQueued()]
         if once is not None:
             self.once[once.key] = (self.once[once.key][0], record.id)
         if self.runs:
             self.run(record.id)
         return record
+
+    def _store(self, files: Mapping[str, bytes | Stored]) -> None:
+        for key, data in files.items():
+            if not isinstance(data, Stored):
+                self.files[key] = data
+            elif data.key in self.files:
+                self.files[key] = self.files[data.key]
+            else:
+                raise SourceGone
 
     async def submit_batch(
         self, submissions: Sequence[Submission], *, tenant: str = "", once: Claim | None = None

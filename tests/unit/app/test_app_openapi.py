@@ -163,6 +163,7 @@ RECORD = JobRecord(
     id=examples.ID,
     status=JobStatus.SUCCEEDED,
     options=JobOptions(),
+    source=examples.SOURCE_ID,
     metadata=examples.METADATA,
     created_at=datetime.fromisoformat(examples.TIME),
     expires_at=datetime.fromisoformat(examples.LATER),

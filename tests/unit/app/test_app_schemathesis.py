@@ -189,6 +189,7 @@ def _what_forms_hold() -> None:
     schemathesis.openapi.format("binary", st.just(PHOTO))
     schemathesis.openapi.format("data-url", st.just("data:image/png;base64," + base64.b64encode(PHOTO).decode()))
     schemathesis.openapi.format("json-object", st.just('{"order": "A-1001"}'))
+    schemathesis.openapi.format("source", st.just('{"inversion": "0123456789abcdef"}'))
     schemathesis.openapi.format("code-url", st.just("data:;base64," + base64.b64encode(npy(CODE)).decode()))
     schemathesis.openapi.media_type("application/octet-stream", st.just(npy(CODE)))
     schemathesis.openapi.media_type("application/x-safetensors", st.just(save({"latents": CODE})))

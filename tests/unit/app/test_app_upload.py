@@ -128,7 +128,9 @@ class TestForm:
     def test_unknown_field_is_named_and_the_known_are_listed(self, service: Service) -> None:
         detail = refused(service.upload(stepz="5"), 422, "option-unknown")
         assert "`stepz`" in detail
-        assert "image, mask, latents, pack, optimizer, start, steps, seed, frame_every, align" in detail
+        assert (
+            "image, mask, latents, source, metadata, pack, optimizer, start, steps, seed, frame_every, align" in detail
+        )
 
     @pytest.mark.parametrize("part", [(None, ""), ("", b""), ("a.png", b"x")], ids=["empty", "no file", "file"])
     def test_unknown_field_whatever_is_in_it(self, service: Service, part: tuple[str | None, str | bytes]) -> None:

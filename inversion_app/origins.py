@@ -1,0 +1,101 @@
+"""`source`: an inversion that a new one goes on from, with its photo, its crop and its best code so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from inversion_app.codes import Code, from_npy
+from inversion_app.deps import ID_PATTERN, require
+from inversion_app.errors import ProblemError
+from inversion_app.settings import AppSettings
+from inversion_app.strict_json import Limits, read_json
+from inversion_worker.client import JobClient, Stored
+from inversion_worker.contract import ArtifactKey, JobOptions, JobRecord, JobStatus, StartKind
+
+_LIMITS = Limits(values=4, texts=4, depth=2)
+_CROP = ("align", "face", "quad")
+"""Options that say together which part of the photo is inverted."""
+
+
+def read_source(text: str) -> str:
+    """The id in a `source` of a form. Raises: ProblemError `option-invalid`."""
+    try:
+        return check_source(read_json(text.encode(), _LIMITS))
+    except ValueError as error:
+        raise _invalid() from error
+
+
+def check_source(value: Any) -> str:
+    """The id in a `source` of a JSON body. Raises: ProblemError `option-invalid`."""
+    if not isinstance(value, dict) or value.keys() != {"inversion"}:
+        raise _invalid()
+    found = value["inversion"]
+    if not isinstance(found, str) or not ID_PATTERN.fullmatch(found):
+        raise _invalid()
+    return found
+
+
+def _invalid() -> ProblemError:
+    return ProblemError("option-invalid", '`source`: it is not {"inversion": ID}, with the id of an inversion.')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """An inversion of the same tenant, to go on from."""
+
+    record: JobRecord
+    client: JobClient
+    settings: AppSettings
+
+    @classmethod
+    async def find(cls, client: JobClient, tenant: str, settings: AppSettings, inversion_id: str) -> Origin:
+        """Raises: ProblemError, as for an inversion in the path."""
+        record = await require(client, tenant, inversion_id, await client.get(inversion_id))
+        return cls(record=record, client=client, settings=settings)
+
+    @property
+    def photo(self) -> Stored:
+        return Stored(ArtifactKey.photo(self.record.id))
+
+    @property
+    def mask(self) -> Stored | None:
+        return Stored(ArtifactKey.mask(self.record.id)) if self.record.masked else None
+
+    def completed(self, options: JobOptions, chosen: Iterable[str]) -> JobOptions:
+        """The options, with this inversion's pack and crop where the request has `chosen` none."""
+        names = {*chosen}
+        kept: dict[str, Any] = {}
+        if "pack" not in names:
+            kept["pack"] = self.record.pack_name or self.record.options.pack
+        if not names.intersection(_CROP):
+            kept |= {name: getattr(self.record.options, name) for name in _CROP}
+        return options.model_copy(update=kept)
+
+    async def code(self, options: JobOptions) -> Code | None:
+        """The best code so far; None where another start is chosen. Raises: ProblemError where there is none."""
+        if options.start not in (None, StartKind.LATENTS):
+            return None
+        record = self.record
+        digest, pack = record.pack_digest, record.pack_name
+        if (w_LD := await self._w()) is not None:
+            return Code(w_LD=w_LD, pack=None if digest else pack, version=record.pack_version, digest=digest)
+        state = f"The inversion {record.id} is {record.status.value} and has no code."
+        told = f"{state} To take its photo alone, name a `start`."
+        if record.status.is_final:
+            raise ProblemError("result-not-available", told)
+        raise ProblemError("result-not-ready", told, {"Retry-After": str(self.settings.retry_after_s)})
+
+    async def _w(self) -> Any:
+        if self.record.status is JobStatus.SUCCEEDED:
+            data = await self.client.read(ArtifactKey.latents(self.record.id))
+            return None if data is None else from_npy(data)
+        found = await self.client.found(self.record.id) if self.record.result_step is not None else None
+        return None if found is None else found.code
+
+    async def read_photo(self) -> bytes:
+        """Raises: ProblemError where it has gone meanwhile."""
+        if (data := await self.client.read(self.photo.key)) is None:
+            raise ProblemError("inversion-not-found", "It went while its photo was read.")
+        return data
