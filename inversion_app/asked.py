@@ -7,7 +7,7 @@ whether it takes a body. The reference and the tests read the same declarations.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
@@ -38,7 +38,7 @@ async def check_asked(request: Request) -> None:
     route: APIRoute = request.scope["route"]
     if len(request.scope["query_string"]) > _MAX_QUERY_BYTES:
         raise ProblemError("option-invalid", f"The query has more than {_MAX_QUERY_BYTES} bytes.")
-    _check_query(request, query_names(route))
+    _check_query(request, query_names(route), repeatable_names(route))
     _check_headers(request, header_names(route))
     if takes_body(route):
         _check_encoding(request)
@@ -49,6 +49,16 @@ async def check_asked(request: Request) -> None:
 def query_names(route: APIRoute) -> list[str]:
     """The query parameters of a route."""
     return sorted({field.alias for one in _all(route.dependant) for field in one.query_params})
+
+
+def repeatable_names(route: APIRoute) -> list[str]:
+    """Those of them that may come several times: each is one entry of a list."""
+    fields = [field for one in _all(route.dependant) for field in one.query_params]
+    return sorted({field.alias for field in fields if _is_list(field.field_info.annotation)})
+
+
+def _is_list(annotation: Any) -> bool:
+    return get_origin(annotation) is list or any(get_origin(each) is list for each in get_args(annotation))
 
 
 def header_names(route: APIRoute) -> list[str]:
@@ -68,13 +78,13 @@ def _all(dependant: Dependant) -> Iterator[Dependant]:
         yield from _all(below)
 
 
-def _check_query(request: Request, known: Iterable[str]) -> None:
+def _check_query(request: Request, known: Iterable[str], repeatable: Iterable[str]) -> None:
     names = [name for name, _ in request.query_params.multi_items()]
     for name in names:
         if name not in known:
             told = f"Known here: {', '.join(known)}." if known else "This address has none."
             raise ProblemError("option-unknown", f"`{name[:100]}` is no query parameter. {told}")
-    if repeated := _repeated(names):
+    if repeated := _repeated(name for name in names if name not in repeatable):
         raise ProblemError("option-invalid", f"`{repeated}` is given more than once.")
 
 

@@ -80,18 +80,18 @@ async def receive(request: Request, max_bytes: int, *, batch: bool = False) -> A
     kind = request.headers.get("content-type", "")
     media_type = kind.split(";")[0].strip().lower()
     if media_type == "application/json":
-        _check_charset(kind, "json-invalid")
+        check_charset(kind, "json-invalid")
         async with _received_json(request, max_bytes, batch) as body:
             yield body
     elif media_type == "multipart/form-data":
-        _check_charset(kind, "form-invalid")
+        check_charset(kind, "form-invalid")
         async with _received_form(request, max_bytes, batch) as body:
             yield body
     else:
         raise ProblemError("not-multipart", f"Content-Type: {kind[:100] or 'none'}.")
 
 
-async def _counted(request: Request, max_bytes: int, more: str = "") -> AsyncGenerator[bytes]:
+async def counted(request: Request, max_bytes: int, more: str = "") -> AsyncGenerator[bytes]:
     """The body's chunks; raises at the first that makes them more than `max_bytes`."""
     # The rest of the body is never read, so the connection cannot be used again.
     too_large = ProblemError("body-too-large", f"At most {max_bytes:,} bytes are taken{more}.", {"Connection": "close"})
@@ -116,7 +116,7 @@ async def _counted(request: Request, max_bytes: int, more: str = "") -> AsyncGen
 @asynccontextmanager
 async def _received_form(request: Request, max_bytes: int, batch: bool) -> AsyncGenerator[Body]:
     try:
-        async with aclosing(_counted(request, max_bytes)) as chunks:
+        async with aclosing(counted(request, max_bytes)) as chunks:
             form = await _Parser(request.headers, chunks, max_files=MAX_BATCH + 2 if batch else 4).parse()
     except MultiPartException as error:
         many = "batch-too-large" if batch else "image-repeated"
@@ -167,7 +167,7 @@ def _told(part: MultipartPart) -> str:
     return f"`{part.field_name[:100]}`"
 
 
-def _check_charset(kind: str, slug: str) -> None:
+def check_charset(kind: str, slug: str) -> None:
     """Refuse a Content-Type with another encoding of text: some of them make what is no Unicode."""
     _, parameters = parse_options_header(kind)
     charset = parameters.get(b"charset", b"utf-8").decode("latin-1")
@@ -241,7 +241,7 @@ async def _received_json(request: Request, max_bytes: int, batch: bool) -> Async
     more = f" in JSON, and {max_bytes:,} as a form" if most < max_bytes else ""
     with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as file:
         try:
-            async with aclosing(_counted(request, most, more)) as chunks:
+            async with aclosing(counted(request, most, more)) as chunks:
                 async for chunk in chunks:
                     await asyncio.to_thread(file.write, chunk) if len(chunk) > 65536 else file.write(chunk)
         except ClientDisconnect as error:

@@ -107,6 +107,11 @@ async def get_record(
     inversion_id: Annotated[str, _path("The id that the upload was answered with.")],
 ) -> JobRecord:
     """The record of the inversion in the path."""
+    return await find_record(client, tenant, inversion_id)
+
+
+async def find_record(client: JobClient, tenant: str, inversion_id: str) -> JobRecord:
+    """The record of this id; as `require`."""
     if not ID_PATTERN.fullmatch(inversion_id):
         raise ProblemError("inversion-not-found")
     return await require(client, tenant, inversion_id, await client.get(inversion_id))

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from inversion_pictures.formats import MAX_PIXELS, MIN_SIDE_PX
-from inversion_worker.contract import MAX_BATCH, Problem
+from inversion_worker.contract import MAX_BATCH, MAX_SAVED_EDITS, Problem
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -65,6 +65,8 @@ KINDS: dict[str, ProblemKind] = {
                     "Send a whole multipart/form-data body; most HTTP clients build it for you."),
         ProblemKind("json-invalid", "The JSON body cannot be read", 422,
                     "Send one JSON object in UTF-8, with numbers that are finite."),
+        ProblemKind("not-json", "The body is no JSON", 415,
+                    "Send one JSON object, with `Content-Type: application/json`."),
         ProblemKind("data-url-invalid", "The data URL cannot be read", 422,
                     "Send data:image/jpeg;base64,... with the whole file in base64; other addresses are not fetched."),
         ProblemKind("image-missing", "There is no image", 422,
@@ -137,6 +139,15 @@ KINDS: dict[str, ProblemKind] = {
                     "There is nothing left to cancel or to finish; DELETE removes the inversion and its results."),
         ProblemKind("not-retryable", "The inversion cannot be retried", 409,
                     "Only one that failed or was canceled is repeated. To do it again, submit the photo again."),
+        # Renders and saved edits
+        ProblemKind("render-superseded", "A newer request of the session has taken its place", 409,
+                    "Nothing is wrong: the newest request with this X-Render-Session is being answered instead."),
+        ProblemKind("pack-not-loaded", "The pack of this code is not loaded", 503,
+                    "Have whoever runs this service start a worker with the pack; GET /v1/packs shows those at work."),
+        ProblemKind("edit-not-found", "There is no such saved edit", 404,
+                    "GET the inversion's edits for those that there are."),
+        ProblemKind("too-many-edits", "Too many edits are saved", 409,
+                    f"An inversion keeps {MAX_SAVED_EDITS}. Delete those that are no longer needed."),
         # Why a job failed: these come in the inversion's `error`
         ProblemKind("no-face-found", "No face was found in the photo", 422,
                     "Send a photo with a clear face, or set align=false to use the picture as it is."),

@@ -16,7 +16,7 @@ CURSOR = "MTc5NTQwNjIwNTEwMDo4NzU0ZmRmMTA3OWY0NzE3YjQ2Yjg3ZTA1OWI1MDQ1Yg"
 METADATA = {"order": "A-1001", "page": 2}
 _OWN = f"/v1/inversions/{ID}"
 _PACK = {"name": "faces-128", "version": "1.3", "digest": PACK_DIGEST}
-_PARTS = ("aligned", "image", "latents", "pasted", "metrics", "animation", "strip")
+_PARTS = ("aligned", "image", "latents", "pasted", "metrics", "animation", "strip", "render", "edits")
 
 _PHOTO = {"width": 1280, "height": 853}
 _FACE = {
@@ -100,7 +100,46 @@ BATCH = {
 FRAMES = {"frames": [{"step": step, "url": f"{_OWN}/frames/{step}"} for step in (0, 5)]}
 METRICS = {"metrics": [{"step": 0, "loss": 0.0621, "seconds": 0.04}, {"step": 1, "loss": 0.0583, "seconds": 0.08}]}
 LATENTS = {"shape": [2, 3], "pack": _PACK, "step": 98, "latents": [[0.12, -1.5, 0.33], [0.4, -1.02, 0.71]]}
-_USED = {"submitted": 3, "succeeded": 2, "failed": 1, "canceled": 0, "seconds": 9.25, "looked": 4}
+EDIT_ID = "9b1c6f0d2e7a4c5f8b3a6d1e0f9c8b7a"
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQD3A0FDAAAAAElFTkSuQmCC"
+"""A red pixel, PNG."""
+RENDER: dict[str, Any] = {
+    "image": {"media_type": "image/png", "data": _PIXEL, "width": 1, "height": 1},
+    "offset": None,
+    "latents": None,
+    "pack": _PACK,
+    "step": 98,
+}
+RENDER_ORDER: dict[str, Any] = {
+    "source": {"inversion": ID},
+    "edits": [
+        {"direction": "smile", "strength": 1.5, "hold": ["age"]},
+        {"mix": {"seed": 7}, "layers": [4, 9], "amount": 0.5},
+        {"truncate": 0.9},
+    ],
+    "as": "face",
+    "format": "webp",
+    "side": 512,
+}
+SAVED_EDIT: dict[str, Any] = {
+    "id": EDIT_ID,
+    "name": "A little happier",
+    "edits": [{"direction": "smile", "strength": 1.5}],
+    "parent": None,
+    "created_at": TIME,
+    "links": {
+        "self": f"{_OWN}/edits/{EDIT_ID}",
+        "render": f"{_OWN}/render?saved={EDIT_ID}",
+        "inversion": _OWN,
+    },
+}
+SAVED_EDITS: dict[str, Any] = {"edits": [SAVED_EDIT]}
+EDIT_TO_SAVE: dict[str, Any] = {
+    "name": "A little happier",
+    "edits": [{"direction": "smile", "strength": 1.5}],
+    "parent": None,
+}
+_USED = {"submitted": 3, "succeeded": 2, "failed": 1, "canceled": 0, "seconds": 9.25, "looked": 4, "rendered": 60}
 USAGE = {"total": _USED, "days": [{"date": "2026-11-22", **_USED}]}
 PACKS = {
     "packs": [

@@ -25,6 +25,7 @@ from inversion_app.middleware import Envelope
 from inversion_app.openapi import operation_id, use_problem_documents
 from inversion_app.routes import (
     batches,
+    edits,
     events,
     faces,
     frames,
@@ -33,6 +34,7 @@ from inversion_app.routes import (
     metrics,
     packs,
     page,
+    renders,
     results,
     session,
     usage,
@@ -81,6 +83,8 @@ TAGS = (
     ("batches", "Submit up to 64 photos at once."),
     ("faces", "Detect faces without inverting the photo."),
     ("results", "Download results and intermediate images."),
+    ("renders", "Render codes with edits, and put them back into the photo."),
+    ("edits", "Edit lists that are saved with an inversion."),
     ("packs", "The available generators with their encoders, optimizers and editing directions."),
     ("usage", "Your usage."),
     ("session", "Log in and out of the web page."),
@@ -121,9 +125,12 @@ def create_app(
     app.state.http_meters = HttpMeters()
     app.state.decode_slots = CapacityLimiter(settings.decode_slots)
     app.state.look_slots = CapacityLimiter(settings.look_slots)
+    app.state.render_slots = CapacityLimiter(settings.render_slots)
     app.state.upload_looks = UploadLooks(settings.upload_look_s)
     app.state.body_lock = asyncio.Lock()
-    for module in (inversions, batches, faces, frames, results, events, packs, usage, session, health, metrics):
+    for module in (
+        inversions, batches, faces, frames, results, renders, edits, events, packs, usage, session, health, metrics,
+    ):  # fmt: skip
         app.include_router(module.router, dependencies=[Depends(check_asked)])
     app.include_router(page.router)  # an address that people pass on gains a parameter now and then
     page.mount_assets(app)

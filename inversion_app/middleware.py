@@ -31,8 +31,10 @@ SECURITY_HEADERS = {
 }
 HTTPS_ALONE = "max-age=31536000"
 """Strict-Transport-Security, where the service is reached over TLS."""
-PERSONAL = ("/v1/inversions", "/v1/batches", "/v1/faces", "/v1/usage")
-"""Everything below is someone's photo, or made of it: no cache may keep it."""
+PERSONAL = ("/v1/inversions", "/v1/batches", "/v1/faces", "/v1/renders", "/v1/usage")
+"""Everything below is someone's photo, or made of it: no cache may keep it, unless a route lets the browser's own one
+keep a picture, and ask each time whether it may be shown still."""
+KEPT_BY_BROWSER = "private, no-cache"
 _ABOUT = {"job_id": "inversion_id", "batch_id": "batch_id"}
 """Fields of a log line by the part of an address that holds them; a route puts what it has made into `state.made`."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -88,7 +90,8 @@ class _Exchange:
                 headers.setdefault(name, value)
             if self.scope["scheme"] == "https":
                 headers.setdefault("Strict-Transport-Security", HTTPS_ALONE)
-            if self.scope["path"].startswith(PERSONAL):
+            is_kept = headers.get("Cache-Control") == KEPT_BY_BROWSER
+            if self.scope["path"].startswith(PERSONAL) and not is_kept:
                 headers["Cache-Control"] = "private, no-store"
         await self._send(message)
 

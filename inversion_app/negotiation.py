@@ -25,6 +25,11 @@ def chosen(accept: str | None, offered: Sequence[str]) -> str:
     return best
 
 
+def names_any(accept: str | None, kind: str) -> bool:
+    """Whether a type that begins so, such as `image/`, is wanted and named: `*/*` names none."""
+    return any(range_.startswith(kind) and q > 0 for range_, q in _wanted(accept or ""))
+
+
 def _wanted(accept: str) -> list[tuple[str, float]]:
     found = []
     for part in accept.split(","):

@@ -28,7 +28,7 @@ from inversion_worker.contract import (
 )
 
 
-def _shown(example: dict[str, Any]) -> ConfigDict:
+def shown(example: dict[str, Any]) -> ConfigDict:
     """The configuration of an answer that is shown in the OpenAPI document by this example."""
     return ConfigDict(frozen=True, json_schema_extra={"example": example})
 
@@ -77,6 +77,8 @@ class Links(Answer):
     aligned: str | None = Field(None, description="The crop to be inverted, PNG.")
     image: str | None = Field(None, description="The reconstruction, PNG.")
     latents: str | None = Field(None, description="The code, npy, safetensors or JSON.")
+    render: str | None = Field(None, description="The code rendered with edits: add `?edit=smile:1.5`.")
+    edits: str | None = Field(None, description="The saved edit lists.")
     pasted: str | None = Field(None, description="The photo with the reconstruction pasted in, JPEG.")
 
 
@@ -137,7 +139,7 @@ class Inversion(Answer):
     error: Problem | None = Field(None, description="Why it failed.")
     links: Links = Field(description="Links to everything about it.")
 
-    model_config = _shown(examples.INVERSION)
+    model_config = shown(examples.INVERSION)
 
     @classmethod
     def of(cls, record: JobRecord, queue_position: int | None) -> Inversion:
@@ -179,6 +181,7 @@ def links_of(record: JobRecord) -> Links:
         found |= {"animation": f"{own}/animation", "strip": f"{own}/strip"}
     if record.status is JobStatus.SUCCEEDED or record.result_step is not None:
         found |= {"image": f"{own}/image", "latents": f"{own}/latents", "metrics": f"{own}/metrics"}
+        found |= {"render": f"{own}/render", "edits": f"{own}/edits"}
     if record.pasted:
         found["pasted"] = f"{own}/pasted"
     if record.status in (JobStatus.FAILED, JobStatus.CANCELED):
@@ -207,13 +210,13 @@ class Frames(Answer):
 
     frames: list[Frame] = Field(description="Ordered by step.")
 
-    model_config = _shown(examples.FRAMES)
+    model_config = shown(examples.FRAMES)
 
 
 class Inversions(Answer):
     """A page of a list, newest first."""
 
-    model_config = _shown(examples.INVERSIONS)
+    model_config = shown(examples.INVERSIONS)
 
     inversions: list[Inversion] = Field(description="Newest first.")
     next: str | None = Field(
@@ -242,7 +245,7 @@ class BatchLinks(Answer):
 class Batch(Answer):
     """Photos that were submitted together, and their current state."""
 
-    model_config = _shown(examples.BATCH)
+    model_config = shown(examples.BATCH)
 
     id: str = Field(description="Its id, used in every URL.")
     status: JobStatus = Field(
@@ -295,12 +298,13 @@ class UsageTotals(Answer):
     canceled: int = Field(0, description="Inversions that were canceled.")
     seconds: float = Field(0.0, description="Processing time in seconds of the inversions that ended.")
     looked: int = Field(0, description="Face look-ups (`POST /v1/faces`).")
+    rendered: int = Field(0, description="Renders, without those that had not changed.")
 
 
 class Faces(Answer):
     """The faces of a photo."""
 
-    model_config = _shown(examples.FACES)
+    model_config = shown(examples.FACES)
 
     photo: PhotoSize = Field(description="Size of the upright photo. All coordinates are pixels in it.")
     faces: list[FaceSeen] = Field(
@@ -316,7 +320,7 @@ class Faces(Answer):
 class Usage(Answer):
     """Usage of the last days (UTC), including today."""
 
-    model_config = _shown(examples.USAGE)
+    model_config = shown(examples.USAGE)
 
     total: UsageTotals = Field(description="The sum over these days.")
     days: list[UsageDay] = Field(description="Oldest first.")
@@ -335,13 +339,13 @@ class Metrics(Answer):
 
     metrics: list[MetricsRow] = Field(description="From step 0, the start code, on.")
 
-    model_config = _shown(examples.METRICS)
+    model_config = shown(examples.METRICS)
 
 
 class Latents(Answer):
     """A W+ code: `latents[layer][dimension]`."""
 
-    model_config = _shown(examples.LATENTS)
+    model_config = shown(examples.LATENTS)
 
     shape: list[int] = Field(description="(layers, dimensions).", examples=[[12, 256]])
     pack: PackName = Field(description="The pack that it belongs to.")
@@ -355,7 +359,7 @@ class Packs(Answer):
     packs: list[PackInfo] = Field(description="Sorted by name and version.")
     workers: int = Field(description="Number of running workers.")
 
-    model_config = _shown(examples.PACKS)
+    model_config = shown(examples.PACKS)
 
 
 class State(Answer):
@@ -363,7 +367,7 @@ class State(Answer):
 
     status: str = Field(description="One word.", examples=["ok"])
 
-    model_config = _shown({"status": "ok"})
+    model_config = shown({"status": "ok"})
 
 
 class Readiness(State):
@@ -371,7 +375,7 @@ class Readiness(State):
 
     notes: list[str] = Field(description="Hints for the operator; normally empty.", examples=[[]])
 
-    model_config = _shown({"status": "ready", "notes": []})
+    model_config = shown({"status": "ready", "notes": []})
 
 
 def as_json(answer: Answer) -> Mapping[str, Any]:

@@ -35,6 +35,12 @@ class AppSettings(ClientSettings):
     """Longest time that a look at a photo (POST /v1/faces) may take, with the time until a worker is free."""
     look_slots: int = Field(8, ge=1)
     """Such looks at once; their photos are in memory. The others wait, within the same time."""
+    render_timeout_s: float = Field(10.0, gt=0, le=30)
+    """Longest time that a render may take, with the time until a worker is free."""
+    render_slots: int = Field(16, ge=1)
+    """Renders at once; their pictures are in memory. The others wait, within the same time."""
+    max_render_bytes: int = Field(4 * MEBIBYTE, ge=1024)
+    """Most bytes of the body of POST /v1/renders, and of one that saves an edit list."""
     upload_look_s: float = Field(2.0, ge=0, le=30)
     """Longest time that an upload waits to hear whether its mask or `face` fits the faces of the photo; when it is over
     the job finds out, and uploads ask no more for 10 seconds. 0: they never ask."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Any, cast
@@ -37,6 +37,10 @@ class Asked:
     body: bytes
     until_s: float
     """When nobody waits for the answer any more, by time.monotonic()."""
+    read: Callable[[str], bytes | None]
+    """The bytes of an artifact by its key; None where there are none."""
+    is_wanted: Callable[[], bool]
+    """Whether somebody waits for the answer still: to be asked before the longer part of the work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,13 @@ class Handler:
     """Runs in any of the kind's threads. May raise: JobRefused, whose problem is then the answer."""
     threads: int = 1
     """Questions of this kind that a worker answers at once."""
+    topics: Callable[[Backend], Sequence[str]] | None = None
+    """What a worker with this backend can be asked about; None: the kind has no topics."""
+
+    def lists(self, kind: str, backend: Backend) -> Sequence[str]:
+        """Names of the lists whose questions it answers."""
+        topics = ("",) if self.topics is None else self.topics(backend)
+        return [questions.list_of(kind, topic) for topic in dict.fromkeys(topics)]
 
 
 class Answerer:
@@ -77,10 +88,12 @@ class Answerer:
         self._handlers = handlers
         self._name = name
         self._meters = meters or Meters()
+        self._lists = {kind: handler.lists(kind, backend) for kind, handler in handlers.items()}
         self._stop = Event()
         self._threads = [
             Thread(target=self._run, args=(kind, handler), name=f"answer-{kind}", daemon=True)
             for kind, handler in handlers.items()
+            if self._lists[kind]
             for _ in range(handler.threads)
         ]
 
@@ -99,7 +112,7 @@ class Answerer:
     def announce(self, ttl_s: float) -> None:
         """Be seen as one who answers for `ttl_s`. Raises: RedisError."""
         if not self._stop.is_set():
-            keys = [questions.answering_key(kind) for kind in self._handlers]
+            keys = [questions.answering_key(name) for name in self._names()]
             self._redis.eval(questions.ANNOUNCE, len(keys), *keys, self._name, int(ttl_s * 1000))
 
     def start(self) -> None:
@@ -110,8 +123,8 @@ class Answerer:
         """Take no further question, and end those at hand where that is soon; harmless when it never started."""
         self._stop.set()
         try:
-            for kind in self._handlers:
-                self._redis.zrem(questions.answering_key(kind), self._name)
+            for name in self._names():
+                self._redis.zrem(questions.answering_key(name), self._name)
         except RedisError as error:
             log.warning("not withdrawn, counts as there for a moment: %s", error)
         until_s = time.monotonic() + _STOP_WITHIN_S
@@ -119,6 +132,10 @@ class Answerer:
             thread.join(max(0.0, until_s - time.monotonic()))
         if not _alive(self._threads):
             self._redis.close()
+
+    def _names(self) -> list[str]:
+        """Of all lists."""
+        return [name for names in self._lists.values() for name in names]
 
     def _run(self, kind: str, handler: Handler) -> None:
         while not self._stop.is_set():
@@ -131,7 +148,8 @@ class Answerer:
                 log.exception("a question was lost kind=%s", kind)
 
     def _answer_next(self, kind: str, handler: Handler) -> None:
-        popped = cast(tuple[str, str] | None, self._redis.blpop([questions.asked_key(kind)], _BLOCK_S))
+        keys = [questions.asked_key(name) for name in self._lists[kind]]
+        popped = cast(tuple[str, str] | None, self._redis.blpop(keys, _BLOCK_S))
         if popped is None:
             return
         question_id = popped[1]
@@ -145,7 +163,7 @@ class Answerer:
         head = QuestionHead.model_validate_json(text)
         with logs.about(request_id=head.request_id), tracing.span(f"answer {kind}", head.traceparent):
             began = time.monotonic()
-            answer = self._answer(kind, handler, head, body, until_s)
+            answer = self._answer(question_id, kind, handler, head, body, until_s)
             self._meters.answered(kind, time.monotonic() - began)
             self._reply(question_id, answer, until_s)
 
@@ -155,12 +173,20 @@ class Answerer:
         )
         return (taken[0], int(taken[1])) if taken else None
 
-    def _answer(self, kind: str, handler: Handler, head: QuestionHead, body: bytes, until_s: float) -> bytes:
+    def _answer(
+        self, question_id: str, kind: str, handler: Handler, head: QuestionHead, body: bytes, until_s: float
+    ) -> bytes:
+        def is_wanted() -> bool:
+            return time.monotonic() < until_s and not self._redis.exists(questions.dropped_key(question_id))
+
         began = time.monotonic()
         try:
             if head.stored is not None:
                 body = self._artifacts.read(head.stored) or b""
-            answer = handler.answer(self._backend, Asked(params=head.params, body=body, until_s=until_s))
+            asked = Asked(
+                params=head.params, body=body, until_s=until_s, read=self._artifacts.read, is_wanted=is_wanted
+            )
+            answer = handler.answer(self._backend, asked)
         except JobRefused as error:
             return self._refusal(kind, error.problem)
         except Exception:

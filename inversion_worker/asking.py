@@ -17,6 +17,7 @@ from inversion_worker import logs, questions, scripts, tracing
 from inversion_worker.artifacts import ArtifactStore
 from inversion_worker.contract import ArtifactKey, QuestionHead, QuestionKind, ReplyHead
 from inversion_worker.errors import JobRefused, NobodyAnswers
+from inversion_worker.problems import SUPERSEDED
 
 _BLOCK_S = 1.0
 
@@ -46,6 +47,14 @@ class Reply:
     """Bytes that come with it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """A place among questions of which the newest alone counts."""
+
+    session: str
+    number: str
+
+
 class Asker:
     """Raises from every method: redis.exceptions.RedisError."""
 
@@ -56,8 +65,22 @@ class Asker:
         self._artifacts = artifacts
         self._bounds = bounds
 
+    async def begin(self, session: str) -> Turn:
+        """The newest turn of a session: what is being asked under an older one is dropped, its asker refused."""
+        dropped = questions.pack(ReplyHead(error=SUPERSEDED), b"")
+        number: Any = await self._redis.eval(questions.BEGIN, 1, questions.session_key(session), dropped)
+        return Turn(session=session, number=str(number))
+
     async def ask(
-        self, kind: QuestionKind, params: Mapping[str, Any], body: bytes, timeout_s: float, *, stored: bool = False
+        self,
+        kind: QuestionKind,
+        params: Mapping[str, Any],
+        body: bytes,
+        timeout_s: float,
+        *,
+        stored: bool = False,
+        topic: str = "",
+        turn: Turn | None = None,
     ) -> Reply:
         """The reply of the first worker that is free.
 
@@ -66,12 +89,15 @@ class Asker:
         Args:
             stored: the bytes go through the artifact store, however few they are: what somebody uploaded shall be in
                 no snapshot that Redis happens to take.
+            topic: only workers with this one answer it.
+            turn: it is refused, at once or later, when there is a newer one.
         Raises:
             NobodyAnswers: no worker answers this kind, too many questions wait, or the time is over.
-            JobRefused: what was asked cannot be answered; its `problem` says why.
+            JobRefused: what was asked cannot be answered, or is superseded; its `problem` says why.
             StorageFull: there is no room for the bytes.
         """
         question_id = uuid.uuid4().hex
+        name = questions.list_of(kind, topic)
         until_s = time.monotonic() + timeout_s
         least = 0 if stored else self._bounds.inline_bytes + 1
         async with self._stored(question_id, body, least) as key:
@@ -83,10 +109,10 @@ class Asker:
             )
             value = questions.pack(head, b"" if key is not None else body)
             try:
-                await self._put(kind, question_id, value, until_s)
-                return await self._reply(kind, question_id, until_s)
+                await self._put(name, question_id, value, until_s, turn)
+                return await self._reply(name, question_id, until_s)
             finally:
-                await asyncio.shield(self._forget(kind, question_id))
+                await asyncio.shield(self._forget(name, question_id, turn))
 
     @asynccontextmanager
     async def _stored(self, question_id: str, body: bytes, least: int) -> AsyncIterator[str | None]:
@@ -106,19 +132,25 @@ class Asker:
         await asyncio.to_thread(self._artifacts.delete_job, question_id)
         await self._redis.zrem(scripts.EXPIRY, question_id)
 
-    async def _put(self, kind: QuestionKind, question_id: str, value: bytes, until_s: float) -> None:
+    async def _put(self, name: str, question_id: str, value: bytes, until_s: float, turn: Turn | None) -> None:
         left_ms = int(1000 * (until_s - time.monotonic()))
         if left_ms <= 0:
-            raise _late(kind)
+            raise _late(name)
         most = self._bounds.most_waiting
-        keys = (questions.answering_key(kind), questions.asked_key(kind), questions.question_key(question_id))
-        answer: Any = await self._redis.eval(questions.ASK, len(keys), *keys, question_id, left_ms, most, value)
+        keys = [questions.answering_key(name), questions.asked_key(name), questions.question_key(question_id)]
+        args: list[Any] = [question_id, left_ms, most, value]
+        if turn is not None:
+            keys.append(questions.session_key(turn.session))
+            args.append(turn.number)
+        answer: Any = await self._redis.eval(questions.ASK, len(keys), *keys, *args)
+        if answer == "superseded":
+            raise JobRefused(SUPERSEDED)
         if answer == "nobody":
-            raise NobodyAnswers(f"No worker that is alive answers {kind.value!r}.")
+            raise NobodyAnswers(f"No worker that is alive answers {name!r}.")
         if answer == "full":
             raise NobodyAnswers(f"{most} questions of this kind wait already.")
 
-    async def _reply(self, kind: QuestionKind, question_id: str, until_s: float) -> Reply:
+    async def _reply(self, name: str, question_id: str, until_s: float) -> Reply:
         key = questions.reply_key(question_id)
         while (left_s := until_s - time.monotonic()) > 0:
             wait_s = math.ceil(1000 * min(_BLOCK_S, left_s)) / 1000  # 0 would be for ever
@@ -127,17 +159,19 @@ class Asker:
             )
             if found:
                 return _read(found[1])
-        raise _late(kind)
+        raise _late(name)
 
-    async def _forget(self, kind: QuestionKind, question_id: str) -> None:
+    async def _forget(self, name: str, question_id: str, turn: Turn | None) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.lrem(questions.asked_key(kind), 1, question_id)
+            pipe.lrem(questions.asked_key(name), 1, question_id)
             pipe.delete(questions.question_key(question_id), questions.reply_key(question_id))
+            if turn is not None:
+                pipe.eval(questions.END, 1, questions.session_key(turn.session), question_id)
             await pipe.execute()
 
 
-def _late(kind: QuestionKind) -> NobodyAnswers:
-    return NobodyAnswers(f"No worker has answered {kind.value!r} in time.")
+def _late(name: str) -> NobodyAnswers:
+    return NobodyAnswers(f"No worker has answered {name!r} in time.")
 
 
 def _read(value: bytes) -> Reply:

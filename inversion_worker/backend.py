@@ -5,7 +5,7 @@ Nothing here knows Torch, so the worker's own machinery can be tested without it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from inversion_worker.contract import JobOptions, PackInfo, Seen, StopReason
+from inversion_worker.contract import JobOptions, PackInfo, Rendered, RenderOrder, Seen, StopReason
 from inversion_worker.framing import Framing
 
 Code = NDArray[np.float32]
@@ -46,6 +46,18 @@ class Before:
 
 
 NOTHING = Before()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Materials:
+    """What a render is made of, beside its order."""
+
+    sent: bytes
+    """The bytes of the question."""
+    read: Callable[[str], bytes | None]
+    """The bytes of an artifact by its key."""
+    is_wanted: Callable[[], bool]
+    """Whether somebody waits for it still."""
 
 
 class BackendStep(Protocol):
@@ -124,6 +136,12 @@ class Backend(Protocol):
         """Find the faces of a photo, in the order of the option `face`.
 
         Raises: JobRefused where the photo is at fault; that there is no face is no fault here.
+        """
+
+    def render(self, order: RenderOrder, materials: Materials) -> tuple[Rendered, bytes]:
+        """The picture of a code with its edits, beside whatever else runs.
+
+        Raises: JobRefused where the code, an edit or the photo is at fault, or nobody waits for it any more.
         """
 
     def prepare(self, photo: bytes, options: JobOptions, extras: Extras = NO_EXTRAS) -> Prepared:

@@ -25,7 +25,7 @@ from inversion_worker import broker, figures, listing, logs, scripts, tracing, t
 from inversion_worker import once as once_
 from inversion_worker.admission import Admission, Room
 from inversion_worker.artifacts import OTHERS, ArtifactStore
-from inversion_worker.asking import Asker
+from inversion_worker.asking import Asker, Turn
 from inversion_worker.clock import server_time
 from inversion_worker.connection import connect, connect_async, connect_streams
 from inversion_worker.contract import (
@@ -37,9 +37,13 @@ from inversion_worker.contract import (
     JobRecord,
     JobStatus,
     QuestionKind,
+    Rendered,
+    RenderOrder,
+    SavedEdit,
     Seen,
     UsageDay,
     WorkerInfo,
+    pack_topic,
 )
 from inversion_worker.errors import (
     JobRefused,
@@ -58,8 +62,10 @@ from inversion_worker.listing import Filters, Page, Place
 from inversion_worker.once import FINISH, KEPT_MS, Claim
 from inversion_worker.outbox import Outbox, Unsent
 from inversion_worker.owner import Owner
+from inversion_worker.saved import SavedEdits, Unsaved
 from inversion_worker.scripts import Call
 from inversion_worker.settings import UNFINISHED_TTL_S, ClientSettings
+from inversion_worker.sources import SourceCode
 from inversion_worker.submission import Stored, Submission
 
 __all__ = [
@@ -77,11 +83,14 @@ __all__ = [
     "Page",
     "Place",
     "QueueFull",
+    "SourceCode",
     "SourceGone",
     "StorageFull",
     "Stored",
     "Submission",
     "TooManyJobs",
+    "Turn",
+    "Unsaved",
     "Unsent",
     "WorkerError",
     "connect_async",
@@ -122,6 +131,7 @@ class JobClient:
         self._admission = Admission(redis, room or Room())
         self._artifacts = artifacts
         self._asker = Asker(redis, self._streams, artifacts)
+        self._saved = SavedEdits(redis)
         self._celery = celery
         self._ttl_s = ttl_s
         self._unfinished_ttl = timedelta(seconds=unfinished_ttl_s)
@@ -317,6 +327,41 @@ class JobClient:
         if tenant is not None:
             await usage.count(self._redis, tenant, "looked")
         return Seen.model_validate(reply.result)
+
+    async def begin_session(self, tenant: str, session: str) -> Turn:
+        """The newest turn of a tenant's session: a render that is asked for under an older one is refused."""
+        return await self._asker.begin(f"{tenant}:{session}")
+
+    async def render(
+        self, order: RenderOrder, sent: bytes, timeout_s: float, *, tenant: str, turn: Turn | None = None
+    ) -> tuple[Rendered, bytes]:
+        """A picture that a worker makes beside its jobs; nothing is kept.
+
+        Args:
+            sent: the bytes of the question; see RenderOrder.
+            turn: of a session; there it is refused as soon as there is a newer one.
+        Raises: NobodyAnswers, JobRefused, StorageFull.
+        """
+        params = order.model_dump(mode="json", exclude_defaults=True)
+        topic = pack_topic(order.pack, order.digest)
+        reply = await self._asker.ask(QuestionKind.RENDER, params, sent, timeout_s, topic=topic, turn=turn)
+        await usage.count(self._redis, tenant, "rendered")
+        return Rendered.model_validate(reply.result), reply.body
+
+    async def save_edit(self, job_id: str, name: str, edits: list[dict[str, Any]], parent: str | None) -> SavedEdit:
+        """Keep an edit list with a job, for as long as that. The same once more is the one that is there.
+
+        Raises: Unsaved, which says why; the job may be gone.
+        """
+        return await self._saved.save(job_id, name, edits, parent)
+
+    async def saved_edits(self, job_id: str) -> list[SavedEdit]:
+        """Those of a job, in the order in which they were saved."""
+        return await self._saved.all(job_id)
+
+    async def delete_edit(self, job_id: str, edit_id: str) -> bool:
+        """Delete a saved edit list; those that were made from it hang on its parent then. Says whether it was there."""
+        return await self._saved.delete(job_id, edit_id)
 
     async def was_known(self, tenant: str, job_id: str) -> bool:
         """Whether there was a job or batch of this id that has expired lately, or is still there."""

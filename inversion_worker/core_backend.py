@@ -23,7 +23,7 @@ from inversion_core.faces import Face, FaceDetector, align, find_faces, mask_of_
 from inversion_core.packs import DEFAULT_PACK, Pack, list_packs, load_pack
 from inversion_core.pictures import centre_crop, load_photo, to_image, to_tensor
 from inversion_worker import framing
-from inversion_worker.backend import NO_EXTRAS, NOTHING, Before, Code, Extras, Prepared
+from inversion_worker.backend import NO_EXTRAS, NOTHING, Before, Code, Extras, Materials, Prepared
 from inversion_worker.contract import (
     DirectionInfo,
     FaceInfo,
@@ -32,13 +32,17 @@ from inversion_worker.contract import (
     PackInfo,
     PhotoSize,
     PhotoWarning,
+    Rendered,
+    RenderOrder,
     Seen,
     StartKind,
     StopReason,
 )
+from inversion_worker.digests import digest_of
 from inversion_worker.errors import BackendUnavailable, JobRefused
 from inversion_worker.framing import Framing
 from inversion_worker.problems import MASK_BLACK, mask_size, problem
+from inversion_worker.rendering import Renderer
 from inversion_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -94,6 +98,7 @@ class CoreBackend:
         self._default = default
         self._detector = FaceDetector()
         self._engine = Engine(config)
+        self._renderer = Renderer(packs)
 
     @property
     def slots(self) -> int:
@@ -126,6 +131,10 @@ class CoreBackend:
         with _refusing():
             upright = load_photo(photo)
             return _seen(upright, self._faces(upright))
+
+    def render(self, order: RenderOrder, materials: Materials) -> tuple[Rendered, bytes]:
+        with _refusing():
+            return self._renderer.render(order, materials)
 
     def warm_up(self) -> None:
         """An update of a grey picture: the first job does not wait for caches and kernels."""
@@ -309,13 +318,6 @@ def _info(pack: Pack, *, default: bool) -> PackInfo:
         description=pack.manifest.description,
         default=default,
     )
-
-
-def digest_of(pack: Pack) -> str:
-    """What `PackInfo.digest` says; empty for a pack that was never saved."""
-    files = pack.manifest.files
-    found = files.get(pack.manifest.weight_files["generator"])
-    return f"sha256:{found}" if found else ""
 
 
 def start_code(pack: Pack, code: Code | None) -> Tensor | None:

@@ -48,6 +48,12 @@ MASK_BLACK = problem(
     "It is black all over the part of the photo that is inverted, so nothing would have to agree. "
     "Make white what must agree, in the face.",
 )
+SUPERSEDED = problem(
+    "render-superseded",
+    "A newer request of the session has taken its place",
+    409,
+    "Nothing is wrong: the newest request with this X-Render-Session is being answered instead.",
+)
 
 
 def mask_size(mask: tuple[int, int], photo: tuple[int, int]) -> Problem:
@@ -67,3 +73,19 @@ def quad_beside(width: int, height: int) -> Problem:
     """A quad that shows nothing of the photo."""
     detail = f"It lies beside the upright photo of {width} x {height} px. Send corners in pixels of the upright photo."
     return problem("quad-invalid", "The quad cannot be used", 422, detail)
+
+
+def option_invalid(detail: str) -> Problem:
+    """Something that was asked for cannot be done with this pack."""
+    return problem("option-invalid", "An option is not valid", 422, detail)
+
+
+def pack_not_loaded(name: str) -> Problem:
+    """The worker has not got the generator of a code."""
+    return problem("pack-not-loaded", "The pack of this code is not loaded", 503, f"No worker has loaded {name!r}.")
+
+
+def code_missing(job_id: str) -> Problem:
+    """An inversion without a code, or one that was deleted a moment ago."""
+    detail = f"The inversion {job_id} has no code, or it is gone."
+    return problem("result-not-available", "There is no such result", 404, detail)

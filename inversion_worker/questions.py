@@ -4,8 +4,14 @@
     inversion:asked:{kind}       list: ids of questions that wait, oldest first
     inversion:question:{id}      the question; it expires at its deadline, and is gone once a worker has taken it
     inversion:reply:{id}         list of one: the reply; it expires at the same deadline
+    inversion:dropped:{id}       there when nobody wants the answer any more, although a worker may be at it
+    inversion:session:{name}     hash: of questions of which the newest alone counts
+        turn   number of the newest
+        asked  id of the one that is being asked
 
-Neither is written to an append-only file or sent to a replica (REPL_NONE): they are nobody's business after a moment.
+A kind may have topics, such as a pack: `render:PACK` has a list of its own, and workers with that topic answer it.
+
+None of it is written to an append-only file or sent to a replica (REPL_NONE): it is nobody's business after a moment.
 All times are by Redis's own clock. Whoever takes an id whose question is gone leaves it at that: nobody waits for the
 answer any more. A worker that dies with a question loses it, and whoever asked is told so when the time is over.
 """
@@ -25,19 +31,44 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
-# KEYS: answering, asked, question. ARGV: id, time to answer (ms), most that wait, the question.
+# KEYS: answering, asked, question, and perhaps a session. ARGV: id, time to answer (ms), most that wait, the question,
+# and the turn in the session.
 ASK = (
     _NOW
     + f"""
+if KEYS[4] and redis.call('HGET', KEYS[4], 'turn') ~= ARGV[5] then return 'superseded' end
 if redis.call('ZCOUNT', KEYS[1], now, '+inf') == 0 then return 'nobody' end
 if redis.call('LLEN', KEYS[2]) >= tonumber(ARGV[3]) then return 'full' end
 redis.set_repl(redis.REPL_NONE)
 redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[2])
 redis.call('RPUSH', KEYS[2], ARGV[1])
 redis.call('PEXPIRE', KEYS[2], {_KEPT_MS})
+if KEYS[4] then redis.call('HSET', KEYS[4], 'asked', ARGV[1]) end
 return 'asked'
 """
 )
+
+# KEYS: session. ARGV: the reply to a question that is dropped. Returns the new turn.
+BEGIN = f"""
+redis.set_repl(redis.REPL_NONE)
+local older = redis.call('HGET', KEYS[1], 'asked')
+if older then
+  redis.call('DEL', 'inversion:question:' .. older)
+  redis.call('RPUSH', 'inversion:reply:' .. older, ARGV[1])
+  redis.call('PEXPIRE', 'inversion:reply:' .. older, {_KEPT_MS})
+  redis.call('SET', 'inversion:dropped:' .. older, '', 'PX', {_KEPT_MS})
+  redis.call('HDEL', KEYS[1], 'asked')
+end
+local turn = redis.call('HINCRBY', KEYS[1], 'turn', 1)
+redis.call('PEXPIRE', KEYS[1], {_KEPT_MS})
+return tostring(turn)
+"""
+
+# KEYS: session. ARGV: id. The question is over, and there is nothing to drop.
+END = """
+redis.set_repl(redis.REPL_NONE)
+if redis.call('HGET', KEYS[1], 'asked') == ARGV[1] then redis.call('HDEL', KEYS[1], 'asked') end
+"""
 
 # KEYS: expiry (see scripts.py). ARGV: id, after how long a sweep takes its artifacts (s).
 HOLD = _NOW + "redis.call('ZADD', KEYS[1], now / 1000 + ARGV[2], ARGV[1])"
@@ -82,6 +113,19 @@ def question_key(question_id: str) -> str:
 
 def reply_key(question_id: str) -> str:
     return f"inversion:reply:{question_id}"
+
+
+def dropped_key(question_id: str) -> str:
+    return f"inversion:dropped:{question_id}"
+
+
+def session_key(name: str) -> str:
+    return f"inversion:session:{name}"
+
+
+def list_of(kind: str, topic: str = "") -> str:
+    """What a list of questions is called: the kind, and the topic where the kind has topics."""
+    return f"{kind}:{topic}" if topic else kind
 
 
 def pack(head: BaseModel, body: bytes) -> bytes:

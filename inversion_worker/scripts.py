@@ -17,6 +17,7 @@
                             then the time at which it is given up
     inversion:orphans       sorted set: folders that no job knows, by when that was first seen (ms)
     inversion:farewell:{id} hash: of a job that went before its end, what its webhook is still to be told; see outbox.py
+    inversion:edits:{id}    hash: edit lists that are saved with the job; see saved.py
     inversion:line          hash: the last _order of each Priority.rank, so that equals keep their order
     inversion:index:{tenant}         sorted set: the tenant's jobs by when they were made (ms); gone ones are removed
                                      when somebody lists them
@@ -67,6 +68,10 @@ def events_key(job_id: str) -> str:
 
 def farewell_key(job_id: str) -> str:
     return f"inversion:farewell:{job_id}"
+
+
+def edits_key(job_id: str) -> str:
+    return f"inversion:edits:{job_id}"
 
 
 def index_key(tenant: str) -> str:
@@ -188,6 +193,7 @@ local function keep_until(ms, more_ms)
   redis.call('ZADD', 'inversion:expiry', ms / 1000, id)
   redis.call('PEXPIREAT', job, ms + more_ms)
   redis.call('PEXPIREAT', events, ms + more_ms)
+  redis.call('PEXPIREAT', 'inversion:edits:' .. id, ms + more_ms)
   redis.call('PEXPIREAT', 'inversion:known:' .. tenant_of() .. ':' .. id, ms + tombstone_ms)
 end
 local function finish(status, event)
@@ -227,7 +233,7 @@ local function go(event)
     redis.call('DEL', events)
   end
   redis.call('ZREM', 'inversion:index:' .. tenant_of(), id)
-  redis.call('DEL', job)
+  redis.call('DEL', job, 'inversion:edits:' .. id)
   redis.call('ZREM', queued, id)
   redis.call('ZREM', running, id)
   redis.call('ZADD', 'inversion:expiry', now_ms() / 1000, id)

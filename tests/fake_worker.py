@@ -4,6 +4,7 @@ Run it as a script; INVERSION_ variables are the real worker's. Its own:
     FAKE_STEP_S           seconds that a Step takes (default 0.01)
     FAKE_FILE_LIMIT_BYTES largest file that this process may write: beyond it the kernel refuses, as a full disk does
     FAKE_LOOK_S           seconds that a look at a photo takes (default 0)
+    FAKE_RENDER_S         seconds that a render takes (default 0)
 A photo of one colour has no face; one that is twice as wide as it is high has two, the left half and the right half;
 every other is one face. optimizer "broken" raises in the middle, "diverging" turns to NaN.
 """
@@ -23,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from inversion_worker import framing
-from inversion_worker.backend import NO_EXTRAS, NOTHING, Before, Code, Extras, Prepared
+from inversion_worker.backend import NO_EXTRAS, NOTHING, Before, Code, Extras, Materials, Prepared
 from inversion_worker.bootstrap import run
 from inversion_worker.contract import (
     FaceSeen,
@@ -31,14 +32,18 @@ from inversion_worker.contract import (
     PackInfo,
     PhotoSize,
     PhotoWarning,
+    RenderAs,
+    Rendered,
+    RenderOrder,
     Seen,
     StartKind,
     StopReason,
 )
 from inversion_worker.errors import JobRefused
 from inversion_worker.framing import Framing
-from inversion_worker.problems import problem
+from inversion_worker.problems import SUPERSEDED, code_missing, option_invalid, problem
 from inversion_worker.settings import WorkerSettings
+from inversion_worker.sources import SourceCode, stored_code
 
 LAYERS, WIDTH = 4, 8
 SIDE_PX = 32
@@ -154,7 +159,8 @@ class FakeBackend:
 
     device = "cpu"
 
-    def __init__(self, step_s: float = 0.01, slots: int = 1, look_s: float = 0.0) -> None:
+    def __init__(self, step_s: float = 0.01, slots: int = 1, look_s: float = 0.0, render_s: float = 0.0) -> None:
+        self.render_s = render_s
         self.step_s = step_s
         self.slots = slots
         self.look_s = look_s
@@ -171,6 +177,34 @@ class FakeBackend:
         two = picture.width >= 2 * picture.height
         half = picture.width / (2 if two else 1)
         return Seen(photo=size, faces=[fake_face(index * half, half, picture.height) for index in range(1 + two)])
+
+    def render(self, order: RenderOrder, materials: Materials) -> tuple[Rendered, bytes]:
+        """The grey tiles of the code; a direction makes all of them brighter."""
+        code = self._source(order, materials)
+        for edit in order.edits:
+            if edit.get("direction", "brightness") != "brightness":
+                raise JobRefused(option_invalid("There is no such direction; there are: brightness."))
+            code = code + np.float32(edit.get("strength", 0.0))
+        time.sleep(self.render_s)
+        if not materials.is_wanted():
+            raise JobRefused(SUPERSEDED)
+        told = Rendered(pack=PACK.name, version=PACK.version, digest=PACK.digest, width=SIDE_PX, height=SIDE_PX)
+        if order.kind is RenderAs.LATENTS:
+            return told, SourceCode(w_LD=code).to_bytes()
+        buffer = io.BytesIO()
+        render(code).resize((order.side or SIDE_PX, order.side or SIDE_PX)).save(buffer, order.format.value)
+        return told, buffer.getvalue()
+
+    def _source(self, order: RenderOrder, materials: Materials) -> Code:
+        if order.source.get("sent"):
+            return SourceCode.from_bytes(materials.sent).w_LD
+        if "seed" in order.source:
+            return np.random.default_rng(order.source["seed"]).random((LAYERS, WIDTH), dtype=np.float32)
+        job_id = order.source["inversion"]
+        found = stored_code(materials.read, job_id, ended=order.ended[job_id])
+        if found is None:
+            raise JobRefused(code_missing(job_id))
+        return found.w_LD
 
     def prepare(self, photo: bytes, options: JobOptions, extras: Extras = NO_EXTRAS) -> Prepared:
         picture = Image.open(io.BytesIO(photo)).convert("RGB")
@@ -221,10 +255,11 @@ def render(code: Code) -> Image.Image:
 
 def load(settings: WorkerSettings) -> FakeBackend:
     """What bootstrap.run asks for."""
-    step_s, look_s = (
-        float(os.environ.get(name, default)) for name, default in (("FAKE_STEP_S", "0.01"), ("FAKE_LOOK_S", "0"))
+    step_s, look_s, render_s = (
+        float(os.environ.get(name, default))
+        for name, default in (("FAKE_STEP_S", "0.01"), ("FAKE_LOOK_S", "0"), ("FAKE_RENDER_S", "0"))
     )
-    return FakeBackend(step_s, settings.slots or 1, look_s)
+    return FakeBackend(step_s, settings.slots or 1, look_s, render_s)
 
 
 if __name__ == "__main__":

@@ -32,10 +32,11 @@ def on_one_thread(run: Callable[P, T]) -> Callable[P, T]:
 
 @functools.cache
 def _thread() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix="faces", initializer=_keep_to_one)
+    return ThreadPoolExecutor(1, thread_name_prefix="faces", initializer=keep_to_one)
 
 
-def _keep_to_one() -> None:
+def keep_to_one() -> None:
+    """Let torch compute with one CPU thread in the thread that calls this, and leave all others as they are."""
     default = torch.get_num_threads()
     torch.set_num_threads(1)  # for this thread, and as the default of all that begin later
     restorer = threading.Thread(target=torch.set_num_threads, args=(default,))

@@ -20,6 +20,8 @@ class QuestionKind(StrEnum):
 
     LOOK = "look"
     """Which faces are in this photo? The bytes are the photo, the result is a `Seen`."""
+    RENDER = "render"
+    """What does this code look like, with these edits? The question is a `RenderOrder`, the result a `Rendered`."""
 
 
 class QuestionHead(BaseModel):

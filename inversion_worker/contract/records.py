@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date as Date
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from pydantic import Field, JsonValue
 
@@ -101,6 +102,16 @@ class BatchRecord(Message):
     jobs: list[str] = Field(description="Ids, in the order of the photos.")
 
 
+class SavedEdit(Message):
+    """An edit list that is kept with an inversion. It never changes."""
+
+    id: str
+    name: str
+    edits: list[dict[str, Any]]
+    parent: str | None = None
+    created_at: datetime
+
+
 class UsageDay(Message):
     """Usage of one day (UTC). Each submission and each end counts on the day when it happened."""
 
@@ -111,3 +122,4 @@ class UsageDay(Message):
     canceled: int = Field(0, description="Inversions that were canceled.")
     seconds: float = Field(0.0, description="Processing time in seconds of the inversions that ended on this day.")
     looked: int = Field(0, description="Face look-ups (`POST /v1/faces`).")
+    rendered: int = Field(0, description="Renders, without those that had not changed.")

@@ -23,9 +23,12 @@ from inversion_worker.client import (
     OnceReused,
     Page,
     Place,
+    SourceCode,
     SourceGone,
     Stored,
     Submission,
+    Turn,
+    Unsaved,
 )
 from inversion_worker.contract import (
     ArtifactKey,
@@ -44,6 +47,10 @@ from inversion_worker.contract import (
     JobStatus,
     PackInfo,
     Problem,
+    RenderAs,
+    Rendered,
+    RenderOrder,
+    SavedEdit,
     Seen,
     StartKind,
     StopReason,
@@ -131,6 +138,12 @@ class FakeJobClient:
         """What a look at any photo finds; None where no worker answers."""
         self.looks: list[tuple[bytes, str | None]] = []
         """Photos that were looked at, and for which tenant that counts."""
+        self.renders: list[tuple[RenderOrder, bytes, str]] = []
+        """What was rendered, and for which tenant that counts."""
+        self.refusal: Exception | None = None
+        """Raised by every render while it is set."""
+        self.sessions: list[str] = []
+        self.saved: dict[str, list[SavedEdit]] = {}
         self.no_room: Exception | None = None
         """Raised to whoever wants to submit while it is set."""
         self.counted = Figures(queued=0, running=0, oldest_queued_s=0, webhooks=0, totals={}, workers=[])
@@ -267,6 +280,45 @@ class FakeJobClient:
         if self.seen is None:
             raise NobodyAnswers("No worker that is alive answers 'look'.")
         return self.seen
+
+    async def begin_session(self, tenant: str, session: str) -> Turn:
+        self._fail_if_out()
+        self.sessions.append(f"{tenant}:{session}")
+        return Turn(session=session, number=str(len(self.sessions)))
+
+    async def render(
+        self, order: RenderOrder, sent: bytes, timeout_s: float, *, tenant: str, turn: Turn | None = None
+    ) -> tuple[Rendered, bytes]:
+        self._fail_if_out()
+        self.renders.append((order, sent, tenant))
+        if self.refusal is not None:
+            raise self.refusal
+        told = Rendered(pack=FACES.name, version=FACES.version, digest=FACES.digest, width=64, height=64, left=3, top=4)
+        if order.kind is RenderAs.LATENTS:
+            return told, SourceCode(w_LD=np.ones((10, 128), np.float32)).to_bytes()
+        return told, picture_bytes(order.format.name, (64, 64))
+
+    async def save_edit(self, job_id: str, name: str, edits: list[dict[str, Any]], parent: str | None) -> SavedEdit:
+        self._fail_if_out()
+        there = self.saved.setdefault(job_id, [])
+        if parent is not None and parent not in {each.id for each in there}:
+            raise Unsaved("parent")
+        if len(there) >= 3:
+            raise Unsaved("full")
+        there.append(
+            SavedEdit(id=uuid.uuid4().hex, name=name, edits=edits, parent=parent, created_at=datetime.now(UTC))
+        )
+        return there[-1]
+
+    async def saved_edits(self, job_id: str) -> list[SavedEdit]:
+        self._fail_if_out()
+        return self.saved.get(job_id, [])
+
+    async def delete_edit(self, job_id: str, edit_id: str) -> bool:
+        self._fail_if_out()
+        before = self.saved.get(job_id, [])
+        self.saved[job_id] = [each for each in before if each.id != edit_id]
+        return len(self.saved[job_id]) < len(before)
 
     async def was_known(self, tenant: str, job_id: str) -> bool:
         return (tenant, job_id) in self.tombstones

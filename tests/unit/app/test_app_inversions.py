@@ -57,6 +57,7 @@ class TestLook:
         assert (body["status"], body["best_step"], body["seconds"]) == ("succeeded", 5, 1.5)
         assert set(body["links"]) == {
             "self", "events", "frames", "aligned", "image", "latents", "metrics", "pasted", "animation", "strip",
+            "render", "edits",
         }  # fmt: skip
         assert "retry-after" not in answer.headers
 

@@ -205,7 +205,11 @@ def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool
     start = "`start` is" in problem["detail"]  # a start that contradicts the code that came along, or lacks one
     crop = "of them" in problem["detail"]  # two of `face`, `quad` and `align` contradict each other
     metadata = "`metadata`" in problem["detail"]  # too long or too deep
-    return not (cursor or start or crop or metadata or problem["type"].removeprefix("/problems/") in UNSAYABLE)
+    # Kinds of pictures, sides and sources that do not go together, and inversions that a mix names.
+    render = any(f"`{name}`" in problem["detail"] for name in ("format", "side", "as", "mix"))
+    return not (
+        cursor or start or crop or metadata or render or problem["type"].removeprefix("/problems/") in UNSAYABLE
+    )
 
 
 def run(url: str, max_examples: int) -> tuple[Counter[str], list[str]]:

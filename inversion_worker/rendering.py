@@ -1,0 +1,226 @@
+"""Renders with the library: a code, its edits, and the way back into the photo, each on one CPU thread.
+
+Whatever the device of the jobs is, renders are computed on the CPU: the device has one owner, the engine.
+
+Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from inversion_core.editing import Code, apply_edits, own_codes, parse_edits
+from inversion_core.faces import paste_back
+from inversion_core.faces.one_thread import keep_to_one
+from inversion_core.latents import Latent
+from inversion_core.models.serving import serving
+from inversion_core.packs import Pack, load_pack
+from inversion_core.pictures import load_photo, to_image
+from inversion_pictures.colours import bare
+from inversion_worker.backend import Materials
+from inversion_worker.contract import ArtifactKey, PictureFormat, RenderAs, Rendered, RenderOrder
+from inversion_worker.digests import digest_of
+from inversion_worker.errors import JobRefused
+from inversion_worker.kept import Kept
+from inversion_worker.problems import SUPERSEDED, code_missing, option_invalid, pack_not_loaded
+from inversion_worker.sources import SourceCode, stored_code
+
+KEPT_BYTES = 384 * 1024 * 1024
+"""Most memory for photos and codes that were rendered just now: two photos of the largest size."""
+KEPT_S = 60.0
+JPEG_QUALITY, WEBP_QUALITY = 95, 90
+_PNG_LEVEL = 1
+"""A photo as PNG takes seconds with more, and is hardly smaller."""
+
+
+class Renderer:
+    """Renders of loaded packs. Any number of threads may call."""
+
+    def __init__(self, packs: Mapping[str, Pack]) -> None:
+        self._packs = packs
+        self._on_cpu: dict[str, Pack] = {}
+        self._loading = threading.Lock()
+        self._kept = Kept(KEPT_BYTES, KEPT_S)
+        self._threads = threading.local()
+
+    def render(self, order: RenderOrder, materials: Materials) -> tuple[Rendered, bytes]:
+        """See `Backend.render`. Raises: JobRefused, InversionError."""
+        if not getattr(self._threads, "is_one", False):
+            keep_to_one()
+            self._threads.is_one = True
+        with torch.inference_mode(), serving(), _checking():
+            return _Render(self._pack(order), order, materials, self._kept).run()
+
+    def _pack(self, order: RenderOrder) -> Pack:
+        """The pack of this name, or one of the same generator. Raises: JobRefused."""
+        named = self._packs.get(order.pack)
+        found = [pack for pack in (named, *self._packs.values()) if pack is not None and _fits(pack, order.digest)]
+        if not found:
+            raise JobRefused(pack_not_loaded(order.pack))
+        return self._here(found[0])
+
+    def _here(self, pack: Pack) -> Pack:
+        if pack.device.type == "cpu":
+            return pack
+        with self._loading:
+            if pack.name not in self._on_cpu:
+                self._on_cpu[pack.name] = load_pack(pack.name, "cpu")
+            return self._on_cpu[pack.name]
+
+
+class _Render:
+    """One order."""
+
+    def __init__(self, pack: Pack, order: RenderOrder, materials: Materials, kept: Kept) -> None:
+        self._pack = pack
+        self._order = order
+        self._materials = materials
+        self._kept = kept
+
+    def run(self) -> tuple[Rendered, bytes]:
+        source = self._source()
+        latent = latent_of(source)
+        self._pack.check_latent(latent)
+        edited = self._edited(latent)
+        kind = self._order.kind
+        if kind is RenderAs.LATENTS:
+            return self._told(source), code_of(edited).to_bytes()
+        if kind is RenderAs.FACE:
+            face = resized(self._face(edited), self._order.side)
+            return self._encoded(source, face)
+        return self._encoded(source, self._in_photo(latent, edited))
+
+    # ---- codes
+
+    def _source(self) -> SourceCode:
+        source = self._order.source
+        if source.get("sent"):
+            return SourceCode.from_bytes(self._materials.sent)
+        if (seed := source.get("seed")) is not None:
+            return code_of(own_codes(self._pack)(Code(seed=int(seed))))
+        return self._stored(str(source["inversion"]))
+
+    def _stored(self, job_id: str) -> SourceCode:
+        """The code of an inversion. One that is final is kept for a moment. Raises: JobRefused."""
+        ended = self._order.ended.get(job_id, False)
+
+        def make() -> tuple[SourceCode, int]:
+            found = stored_code(self._materials.read, job_id, ended=ended)
+            if found is None:
+                raise JobRefused(code_missing(job_id))
+            return found, found.w_LD.nbytes + (0 if found.detail_CHW is None else found.detail_CHW.nbytes)
+
+        return self._kept.get(("code", job_id), make) if ended else make()[0]
+
+    def _edited(self, latent: Latent) -> Latent:
+        """Raises: OptionInvalid, JobRefused."""
+        resolve = own_codes(self._pack, lambda job_id: latent_of(self._stored(job_id)))
+        return apply_edits(self._pack, latent, parse_edits(self._order.edits), resolve)
+
+    # ---- pictures
+
+    def _face(self, latent: Latent) -> Image.Image:
+        return to_image(self._pack.synthesize(latent))
+
+    def _in_photo(self, latent: Latent, edited: Latent) -> Image.Image:
+        photo, quad = self._photo()
+        return paste_back(photo, self._face(edited), quad)
+
+    def _photo(self) -> tuple[Image.Image, Any]:
+        """The upright photo, and the place of the crop in it; both smaller where a smaller side is asked for."""
+        job_id = str(self._order.source["inversion"])
+
+        def read() -> tuple[Image.Image, int]:
+            data = self._materials.read(ArtifactKey.photo(job_id))
+            if data is None:
+                raise JobRefused(code_missing(job_id))
+            photo = load_photo(data)
+            return photo, 3 * photo.width * photo.height
+
+        photo = self._kept.get(("photo", job_id), read)
+        quad = middle(photo.size) if self._order.quad is None else np.array(self._order.quad, np.float64)
+        side = self._order.side
+        if side is None or side >= max(photo.size):
+            return photo, quad
+        size = fitting(photo.size, side)
+
+        def shrink() -> tuple[Image.Image, int]:
+            return photo.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0), 3 * size[0] * size[1]
+
+        scale = np.array(size) / np.array(photo.size)
+        return self._kept.get(("photo", job_id, side), shrink), quad * scale
+
+    def _encoded(self, source: SourceCode, picture: Image.Image) -> tuple[Rendered, bytes]:
+        if not self._materials.is_wanted():
+            raise JobRefused(SUPERSEDED)
+        told = self._told(source).model_copy(update={"width": picture.width, "height": picture.height})
+        return told, encoded(picture, self._order.format)
+
+    def _told(self, source: SourceCode) -> Rendered:
+        return Rendered(
+            step=source.step, pack=self._pack.name, version=self._pack.version, digest=digest_of(self._pack)
+        )
+
+
+def latent_of(code: SourceCode) -> Latent:
+    """As the library has it."""
+    detail = None if code.detail_CHW is None else torch.tensor(code.detail_CHW)[None]
+    return Latent(w_BLD=torch.tensor(code.w_LD)[None], detail_BCHW=detail)
+
+
+def code_of(latent: Latent) -> SourceCode:
+    """As the seam has it."""
+    detail = None if latent.detail_BCHW is None else latent.detail_BCHW[0].cpu().numpy()
+    return SourceCode(w_LD=latent.w_BLD[0].cpu().numpy(), detail_CHW=detail)
+
+
+def resized(face: Image.Image, side: int | None) -> Image.Image:
+    """A square picture of this side."""
+    return face if side in (None, face.width) else face.resize((side, side), Image.Resampling.LANCZOS)
+
+
+def fitting(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """The size of a picture whose longer side is `side`."""
+    scale = side / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def middle(size: tuple[int, int]) -> Any:
+    """The quad of what `centre_crop` takes."""
+    side = min(size)
+    left, top = (size[0] - side) / 2, (size[1] - side) / 2
+    return np.array([(left, top), (left, top + side), (left + side, top + side), (left + side, top)])
+
+
+def encoded(picture: Image.Image, format: PictureFormat) -> bytes:
+    """The file, with nothing in it but pixels."""
+    buffer = io.BytesIO()
+    picture = bare(picture)
+    if format is PictureFormat.JPEG:
+        picture.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    elif format is PictureFormat.WEBP:
+        picture.save(buffer, "WEBP", quality=WEBP_QUALITY, method=2)
+    else:
+        picture.save(buffer, "PNG", compress_level=_PNG_LEVEL)
+    return buffer.getvalue()
+
+
+@contextmanager
+def _checking() -> Iterator[None]:
+    """What a shape or a value is refused for is the order's fault."""
+    try:
+        yield
+    except ValueError as error:
+        raise JobRefused(option_invalid(f"{error}.")) from error
+
+
+def _fits(pack: Pack, digest: str) -> bool:
+    return not digest or not digest_of(pack) or digest_of(pack) == digest
