@@ -6,6 +6,7 @@ Tensors are float32 in [-1, 1]; shapes: B image (always 1 here), C channel (RGB)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from inversion_core.errors import PictureInvalid, PictureTooLarge, PictureTooSmall, PictureUnsupported
-from inversion_pictures.colours import WHITE
+from inversion_core.errors import OptionInvalid, PictureInvalid, PictureTooLarge, PictureTooSmall, PictureUnsupported
+from inversion_pictures.colours import WHITE, bare
 from inversion_pictures.errors import PictureRefused
 from inversion_pictures.reading import PHOTO, Limits, read
 
@@ -71,6 +72,43 @@ def to_image(image_CHW: Tensor) -> Image.Image:
         raise ValueError(f"to_image takes one (3, H, W) tensor, not {tuple(image_CHW.shape)}")
     pixels_CHW = (image_CHW.detach().float().cpu().nan_to_num(nan=0.0).clamp(-1, 1) + 1.0) * 127.5
     return Image.fromarray(pixels_CHW.round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
+
+
+QUALITY = {"jpeg": 95, "webp": 90}
+"""Where nobody says; "png" loses nothing and has none."""
+FORMATS = ("jpeg", "png", "webp")
+
+
+def encoded(image: Image.Image, form: str, quality: int | None = None) -> bytes:
+    """A file of the pixels and nothing else: no profile, no EXIF, whatever the picture carries.
+
+    Args:
+        image: RGB or, in PNG and WebP, RGBA.
+        form: one of FORMATS.
+        quality: 1 to 100; JPEG keeps all of its colour samples from 90 on. PNG takes none.
+    Raises:
+        OptionInvalid: the format is not one of those, cannot hold the picture, or has no such quality.
+    """
+    if form not in FORMATS:
+        raise OptionInvalid(f"the format is {form!r}; it must be one of {', '.join(FORMATS)}")
+    if quality is not None and (form not in QUALITY or not 1 <= quality <= 100):
+        raise OptionInvalid(
+            f"{form} has no quality {quality}; "
+            + ("leave it out" if form not in QUALITY else "give a whole number from 1 to 100")
+        )
+    if image.mode != "RGB" and (image.mode != "RGBA" or form == "jpeg"):
+        raise OptionInvalid(f"{form} cannot hold a picture of mode {image.mode} here; take png, or make it RGB")
+    quality = QUALITY.get(form) if quality is None else quality
+    options = {} if quality is None else {"quality": quality}
+    if form == "jpeg":
+        options["subsampling"] = 0 if quality is None or quality >= FULL_COLOUR else 2
+    buffer = BytesIO()
+    bare(image).save(buffer, form.upper(), **options)
+    return buffer.getvalue()
+
+
+FULL_COLOUR = 90
+"""Quality from which on a JPEG keeps all of its colour samples."""
 
 
 def grid(images: Sequence[Image.Image], columns: int, gap_px: int = 2) -> Image.Image:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -18,17 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inversion_core.errors import OptionInvalid
+from inversion_core.flow import GREY, flow_between
 from inversion_core.latents import Latent
 from inversion_core.packs import Pack
-
-FLOW_PX = 256
-"""Side of the pictures between which the flow is found; smaller and larger ones are resized."""
-SMOOTH_PX = 15
-"""The flow is averaged over squares of this side, at FLOW_PX: single wrong vectors tear skin."""
-GREY = (0.299, 0.587, 0.114)
-CONTRAST = 2.0
-TILES = 8
-"""CLAHE's limit and its tiles a side: the same contrast in dark hair as on bright skin."""
 
 
 @torch.no_grad()
@@ -89,7 +80,7 @@ def _pictures(pack: Pack, w_BLD: Tensor) -> Tensor:
 def flows(before_BCHW: Tensor, after_BCHW: Tensor, px: int) -> Tensor:
     """For each place of the pictures after, how far away it was before: (B, 2, px, px), x and y, in pixels of `px`."""
     pairs = zip(_grey(before_BCHW), _grey(after_BCHW), strict=True)
-    found = [_flow(before_HW, after_HW, px) for before_HW, after_HW in pairs]
+    found = [torch.from_numpy(flow_between(before_HW, after_HW, px)).movedim(-1, 0) for before_HW, after_HW in pairs]
     return torch.stack(found).to(before_BCHW)
 
 
@@ -105,23 +96,7 @@ def warp(x_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
     return F.grid_sample(x_BCHW, grid_BHW2, mode="bicubic", padding_mode="border", align_corners=False)
 
 
-def _flow(before_HW: NDArray[np.uint8], after_HW: NDArray[np.uint8], px: int) -> Tensor:
-    method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    flow_HW2 = method.calc(after_HW, before_HW, None)  # type: ignore[call-overload]  # its stubs know no None
-    flow_HW2 = cv2.blur(flow_HW2, (SMOOTH_PX, SMOOTH_PX))
-    way = cv2.INTER_AREA if px < FLOW_PX else cv2.INTER_LINEAR
-    return torch.from_numpy(cv2.resize(flow_HW2, (px, px), interpolation=way) * (px / FLOW_PX)).movedim(-1, 0)
-
-
-def _grey(image_BCHW: Tensor) -> list[NDArray[np.uint8]]:
-    """Pictures as 8-bit grey of FLOW_PX, with even contrast."""
+def _grey(image_BCHW: Tensor) -> NDArray[np.float32]:
+    """In levels from 0 to 255, (B, H, W)."""
     weight_311 = torch.tensor(GREY, device=image_BCHW.device)[:, None, None]
-    grey_BHW = ((image_BCHW.clamp(-1, 1) + 1) * 127.5 * weight_311).sum(1).cpu().numpy()
-    even = cv2.createCLAHE(CONTRAST, (TILES, TILES))
-    return [np.asarray(even.apply(_resized(grey_HW)), dtype=np.uint8) for grey_HW in grey_BHW]
-
-
-def _resized(grey_HW: NDArray[np.float32]) -> NDArray[np.uint8]:
-    way = cv2.INTER_AREA if grey_HW.shape[0] > FLOW_PX else cv2.INTER_CUBIC
-    resized_HW = cv2.resize(grey_HW, (FLOW_PX, FLOW_PX), interpolation=way)
-    return np.clip(np.rint(resized_HW), 0, 255).astype(np.uint8)
+    return np.asarray(((image_BCHW.clamp(-1, 1) + 1) * 127.5 * weight_311).sum(1).cpu().numpy(), dtype=np.float32)

@@ -44,6 +44,14 @@ def to_quad(quad: Floats, px: int) -> Map:
     return (linear[0, 0], linear[0, 1], offset[0], linear[1, 0], linear[1, 1], offset[1])
 
 
+def through(place: Map, at_N2: Floats) -> Floats:
+    """Points (..., 2) through a map."""
+    a, b, c, d, e, f, g, h = (*place, 0.0, 0.0)[:8]
+    u_N, v_N = at_N2[..., 0], at_N2[..., 1]
+    found_N2: Floats = np.stack([a * u_N + b * v_N + c, d * u_N + e * v_N + f], axis=-1)
+    return found_N2 if len(place) == 6 else found_N2 / (g * u_N + h * v_N + 1)[..., None]
+
+
 def transformed(
     image: Image.Image, size: tuple[int, int], place: Map, resample: Image.Resampling = Image.Resampling.NEAREST
 ) -> Image.Image:
