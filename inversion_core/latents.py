@@ -17,7 +17,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from inversion_core.models import GeneratorConfig, StyleGANGenerator
+from inversion_core.models import Architecture, Generator
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,7 +26,7 @@ class Latent:
 
     w_BLD: Tensor
     detail_BCHW: Tensor | None = None
-    """What is added to the features after the second style layer of H pixels; None: nothing."""
+    """What is added to the features of H pixels, after the layer that the generator names; None: nothing."""
 
     def __len__(self) -> int:
         return len(self.w_BLD)
@@ -102,29 +102,49 @@ def joined(latents: Sequence[Latent]) -> Latent:
     return Latent(w_BLD=w_BLD, detail_BCHW=torch.cat(details) if details else None)
 
 
-def detail_shape(config: GeneratorConfig, px: int) -> tuple[int, int, int]:
+def detail_shape(config: Architecture, px: int) -> tuple[int, int, int]:
     """Shape (C, H, W) of detail at `px` pixels.
 
     Raises:
         ValueError: the generator has no layer of that size.
     """
-    sizes = [4 * 2**block for block in range(len(config.channels))]
+    return config.detail_at(_checked(config, px))[1], px, px
+
+
+def detail_layer(config: Architecture, px: int) -> int:
+    """Index of the style layer after which detail of `px` pixels is added; ValueError as `detail_shape`."""
+    return config.detail_at(_checked(config, px))[0]
+
+
+def _checked(config: Architecture, px: int) -> int:
+    sizes = list(dict.fromkeys(config.layer_px))
     if px not in sizes:
         raise ValueError(f"detail at {px} px is impossible; this generator has {', '.join(map(str, sizes))}")
-    return config.channels[sizes.index(px)], px, px
+    return px
 
 
-def detail_layer(px: int) -> int:
-    """Index of the style layer after which detail of `px` pixels is added: the second one of that size."""
-    return 2 * (px.bit_length() - 3) + 1
-
-
-def base_features(generator: StyleGANGenerator, w_BLD: Tensor, px: int) -> Tensor:
+def base_features(generator: Generator, w_BLD: Tensor, px: int) -> Tensor:
     """The features (B, C, px, px) to which detail is added."""
-    return generator.synthesis.features(w_BLD, stop=detail_layer(px) + 1)
+    return generator.synthesis.features(w_BLD, stop=detail_layer(generator.config, px) + 1)
 
 
-def synthesize(generator: StyleGANGenerator, latent: Latent, base_BCHW: Tensor | None = None) -> Tensor:
+def last_features(generator: Generator, latent: Latent, base_BCHW: Tensor | None = None) -> Tensor:
+    """What the picture is made of, pixel by pixel: the output (B, C, H, W) of the last style layer.
+
+    Args:
+        base_BCHW: as `synthesize`.
+    """
+    synthesis = generator.synthesis
+    if latent.detail_BCHW is None:
+        return synthesis.features(latent.w_BLD)
+    px = latent.detail_BCHW.shape[-1]
+    if base_BCHW is None:
+        base_BCHW = base_features(generator, latent.w_BLD, px)
+    x_BCHW = synthesis.with_detail(base_BCHW, latent.detail_BCHW)
+    return synthesis.features(latent.w_BLD, x_BCHW=x_BCHW, start=detail_layer(generator.config, px) + 1)
+
+
+def synthesize(generator: Generator, latent: Latent, base_BCHW: Tensor | None = None) -> Tensor:
     """Pictures (B, 3, H, W) of latents, differentiable.
 
     Args:
@@ -133,10 +153,4 @@ def synthesize(generator: StyleGANGenerator, latent: Latent, base_BCHW: Tensor |
     if latent.detail_BCHW is None:
         image_BCHW: Tensor = generator.synthesis(latent.w_BLD)
         return image_BCHW
-    px = latent.detail_BCHW.shape[-1]
-    if base_BCHW is None:
-        base_BCHW = base_features(generator, latent.w_BLD, px)
-    synthesis = generator.synthesis
-    return synthesis.rgb(
-        synthesis.features(latent.w_BLD, x_BCHW=base_BCHW + latent.detail_BCHW, start=detail_layer(px) + 1)
-    )
+    return generator.synthesis.rgb(last_features(generator, latent, base_BCHW))

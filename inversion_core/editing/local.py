@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from inversion_core.editing.masks import draw
 from inversion_core.editing.shapes import Mask
-from inversion_core.latents import Latent, base_features, detail_layer
+from inversion_core.latents import Latent, last_features
 from inversion_core.packs import Pack
 
 
@@ -22,20 +20,10 @@ def blended(pack: Pack, around: Latent, within: Sequence[tuple[Mask, Latent]]) -
     """
     if not within:
         return around
-    around_BCHW = last_features(pack, around)
+    around_BCHW = last_features(pack.generator, around)
     blend_BCHW = around_BCHW
     for mask, latent in within:
         mask_HW = draw(mask, pack.resolution).to(around_BCHW)
-        blend_BCHW = blend_BCHW + mask_HW * (last_features(pack, latent) - around_BCHW)
-    plain_BCHW = last_features(pack, Latent(w_BLD=around.w_BLD))
+        blend_BCHW = blend_BCHW + mask_HW * (last_features(pack.generator, latent) - around_BCHW)
+    plain_BCHW = last_features(pack.generator, Latent(w_BLD=around.w_BLD))
     return Latent(w_BLD=around.w_BLD, detail_BCHW=blend_BCHW - plain_BCHW)
-
-
-def last_features(pack: Pack, latent: Latent) -> Tensor:
-    """What the picture is made of, pixel by pixel: the output (B, C, H, W) of the last style layer."""
-    synthesis = pack.generator.synthesis
-    if latent.detail_BCHW is None:
-        return synthesis.features(latent.w_BLD)
-    px = latent.detail_BCHW.shape[-1]
-    x_BCHW = base_features(pack.generator, latent.w_BLD, px) + latent.detail_BCHW
-    return synthesis.features(latent.w_BLD, x_BCHW=x_BCHW, start=detail_layer(px) + 1)

@@ -2,17 +2,21 @@
 
 from inversion_core.models.discriminator import Discriminator, DiscriminatorConfig
 from inversion_core.models.encoder import Encoder, EncoderConfig
-from inversion_core.models.generator import GeneratorConfig, StyleGANGenerator
+from inversion_core.models.generators import Architecture, Generator, build_generator
+from inversion_core.models.generators.stylegan1 import GeneratorConfig, StyleGANGenerator
 from inversion_core.models.perceptual import DiscriminatorFeatures, PerceptualNetwork, VGG16Features
 
 __all__ = [
+    "Architecture",
     "Discriminator",
     "DiscriminatorConfig",
     "DiscriminatorFeatures",
     "Encoder",
     "EncoderConfig",
+    "Generator",
     "GeneratorConfig",
     "PerceptualNetwork",
     "StyleGANGenerator",
     "VGG16Features",
+    "build_generator",
 ]

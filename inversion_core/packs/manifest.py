@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from inversion_core.errors import PackInvalid
 from inversion_core.latents import detail_shape
 from inversion_core.loss import PERCEPTUAL_WEIGHT
-from inversion_core.models import EncoderConfig, GeneratorConfig
+from inversion_core.models import Architecture, EncoderConfig
+from inversion_core.models.generators import ARCHITECTURES, DEFAULT_KIND
 from inversion_core.optimizers import CLASSIC, OPTIMIZERS, build_optimizer
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.options import check_focus
@@ -40,7 +41,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
-C = TypeVar("C", GeneratorConfig, EncoderConfig)
+C = TypeVar("C")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ class PackManifest:
 
     name: str
     version: str
-    generator: GeneratorConfig
+    generator: Architecture
     perceptual: PerceptualSpec
     encoder: EncoderConfig | None = None
     description: str = ""
@@ -185,6 +186,8 @@ class PackManifest:
         for key in ("focus", "detail", "shared_weights", "extends"):  # programs of before do not know them
             if not fields[key]:
                 del fields[key]
+        if self.generator.kind != DEFAULT_KIND:
+            fields["generator"] = {"kind": self.generator.kind} | fields["generator"]
         if self.encoder is not None and self.encoder.blocks_per_size == 1:  # programs of before do not know the key
             del fields["encoder"]["blocks_per_size"]
         head = {"format": FORMAT} | {key: fields.pop(key) for key in order}
@@ -274,7 +277,7 @@ def _build(reader: Reader) -> PackManifest:
         key: reader.text(key)
         for key in ("name", "version", "description", "licence", "provenance", "default_optimizer")
     }
-    parts["generator"] = _config(reader.section("generator"), GeneratorConfig)
+    parts["generator"] = _generator(reader.section("generator"))
     parts["encoder"] = _config(reader.section("encoder"), EncoderConfig) if reader.has("encoder") else None
     parts["perceptual"] = _perceptual(reader.section("perceptual"))
     parts["optimizers"] = read_optimizers(reader)
@@ -292,12 +295,20 @@ def _build(reader: Reader) -> PackManifest:
         raise reader.fault(key, str(error).removeprefix(key + " ")) from error
 
 
+def _generator(reader: Reader) -> Architecture:
+    kind = reader.text("kind") if reader.states("kind") else DEFAULT_KIND
+    if kind not in ARCHITECTURES:
+        raise reader.fault("kind", f"is {kind!r}; this program knows {', '.join(ARCHITECTURES)}")
+    config: Architecture = _config(reader, ARCHITECTURES[kind].config)
+    return config
+
+
 def _config(reader: Reader, config_class: type[C]) -> C:
     """A network's config from its JSON object: the same keys, each of the kind that its field has."""
     take: dict[str, Callable[[str], Any]] = {
         "int": reader.width, "float": reader.number, "bool": reader.boolean, "tuple[int, ...]": reader.widths,
     }  # fmt: skip
-    fields = {entry.name: str(entry.type) for entry in dataclasses.fields(config_class)}
+    fields = {entry.name: str(entry.type) for entry in dataclasses.fields(config_class)}  # type: ignore[arg-type]
     values = {key: take[kind](key) for key, kind in reader.expected(fields).items()}
     reader.end()
     try:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from inversion_core.errors import PackInvalid
-from inversion_core.models import DiscriminatorConfig, DiscriminatorFeatures, Encoder, StyleGANGenerator, VGG16Features
+from inversion_core.models import DiscriminatorConfig, DiscriminatorFeatures, Encoder, VGG16Features, build_generator
 from inversion_core.packs.directions import DIRECTIONS_FILE, direction_shapes
 from inversion_core.packs.learned import Variant, build_learned
 from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest
@@ -32,7 +32,7 @@ def build_network(manifest: PackManifest, network: str) -> nn.Module:
         ValueError: its settings in the manifest are not valid.
     """
     if network == "generator":
-        return StyleGANGenerator(manifest.generator)
+        return build_generator(manifest.generator)
     if network == "encoder":
         assert manifest.encoder is not None
         return Encoder(manifest.encoder)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from inversion_core.errors import OptionInvalid
 from inversion_core.latents import Latent, as_latent, detail_shape, synthesize
 from inversion_core.loss import InversionLoss
-from inversion_core.models import DiscriminatorFeatures, Encoder, StyleGANGenerator
+from inversion_core.models import DiscriminatorFeatures, Encoder, Generator
 from inversion_core.packs.by_start import settings_for
 from inversion_core.packs.detail import DetailSpec
 from inversion_core.packs.directions import Direction, check_steps
@@ -42,7 +42,7 @@ class Pack:
     Pictures are (B, 3, H, W) RGB, nominally in [-1, 1], with H = W = `resolution`; codes are (B, L, D).
     """
 
-    def __init__(self, manifest: PackManifest, *, generator: StyleGANGenerator, perceptual: nn.Module,
+    def __init__(self, manifest: PackManifest, *, generator: Generator, perceptual: nn.Module,
                  encoder: Encoder | None = None, direction_steps: Mapping[str, Tensor] | None = None,
                  learned: Mapping[Variant, nn.Module] | None = None,
                  device: str | torch.device = "cpu"):  # fmt: skip
@@ -54,7 +54,7 @@ class Pack:
         check_learned(manifest, learned or {})
         self.manifest = manifest
         self.device = torch.device(device)
-        self.generator: StyleGANGenerator = self._freeze(generator).freeze()
+        self.generator: Generator = self._freeze(generator).freeze()
         self.encoder: Encoder | None = None if encoder is None else self._freeze(encoder)
         self.perceptual: nn.Module = self._freeze(perceptual)
         if isinstance(perceptual, DiscriminatorFeatures):
@@ -179,7 +179,7 @@ class Pack:
 
     def mean_codes(self, batch: int = 1) -> Tensor:
         """The generator's w_avg, repeated for every layer and `batch` images: (B, L, D)."""
-        return self.generator.truncation.w_avg_D.expand(batch, self.num_layers, self.w_dim).clone()
+        return self.generator.w_avg_D.expand(batch, self.num_layers, self.w_dim).clone()
 
     def changed(self, **fields: Any) -> Pack:
         """The same networks with some fields of the manifest changed, such as `optimizers`."""

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from inversion_core.errors import OptionInvalid, PackInvalid
-from inversion_core.models import Encoder, StyleGANGenerator
+from inversion_core.models import Encoder, Generator
 from inversion_core.packs.digests import check_digests, digest
 from inversion_core.packs.directions import DIRECTIONS_FILE, Direction, check_steps
 from inversion_core.packs.extension import AnyManifest, ExtensionManifest, parse_own, read_own
@@ -32,7 +32,7 @@ NOTHING_WRITTEN = "Nothing was written; give a value that the pack can have."
 """What the fault of a pack that is about to be written ends with."""
 
 
-def save_pack(folder: str | Path, manifest: PackManifest, *, generator: StyleGANGenerator, perceptual: nn.Module,
+def save_pack(folder: str | Path, manifest: PackManifest, *, generator: Generator, perceptual: nn.Module,
               encoder: Encoder | None = None, direction_steps: Mapping[str, Tensor] | None = None,
               learned: Mapping[Variant, nn.Module] | None = None, half: bool = False,
               extra_files: Mapping[str, bytes | Path] | None = None,

@@ -23,7 +23,7 @@ from inversion_core.errors import OptionInvalid
 from inversion_core.models import DiscriminatorConfig, Encoder, EncoderConfig, GeneratorConfig
 from inversion_core.models.discriminator import DiscriminatorTrunk
 from inversion_core.models.encoder import ConvUnit
-from inversion_core.models.generator import SynthesisNetwork
+from inversion_core.models.generators.stylegan1.network import SynthesisNetwork
 from inversion_core.models.layers import EqualizedConv2d, leaky_relu
 from inversion_core.training.options import architecture
 from inversion_core.training.projected import PROJECTION

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inversion_core.models.generator import SynthesisNetwork
+from inversion_core.models.generators import Synthesis
 
 MARGIN = 1.2
 """bfloat16 must be this many times as fast: a tie goes to float32, also from one start to the next."""
@@ -28,7 +28,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def synthesize(network: SynthesisNetwork, w_BLD: Tensor, precision: str) -> Tensor:
+def synthesize(network: Synthesis, w_BLD: Tensor, precision: str) -> Tensor:
     """Codes (B, L, D) to pictures (B, 3, H, W): style layers in that precision, the last step to RGB in float32."""
     with autocast(w_BLD.device, precision):
         x = network.features(w_BLD)

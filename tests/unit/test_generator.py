@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from inversion_core.models import GeneratorConfig, StyleGANGenerator
-from inversion_core.models.generator import StyleLayer, adain
+from inversion_core.models.generators.stylegan1.network import StyleLayer, adain
 from tests.published import naive_adain
 
 

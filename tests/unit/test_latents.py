@@ -13,6 +13,7 @@ from safetensors.torch import save
 
 from inversion_core.errors import PackInvalid
 from inversion_core.latents import Latent, base_features, detail_layer, detail_shape, joined, synthesize
+from inversion_core.models import GeneratorConfig
 from inversion_core.packs import load_pack, save_pack
 from inversion_core.packs.detail import DetailSpec
 from tests.tiny import tiny_pack
@@ -57,7 +58,14 @@ def test_detail_at_every_size(px: int) -> None:
 
 
 def test_the_layer_is_the_second_of_its_size() -> None:
-    assert [detail_layer(px) for px in (4, 8, 16, 32, 64, 128)] == [1, 3, 5, 7, 9, 11]
+    assert [detail_layer(GeneratorConfig(resolution=128, channels=(8,) * 6), px) for px in (4, 8, 16, 32, 64, 128)] == [
+        1,
+        3,
+        5,
+        7,
+        9,
+        11,
+    ]
 
 
 def test_rows_and_joined() -> None:

@@ -9,52 +9,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inversion_core.models.convolution import conv1x1, conv3x3, convolve, upsample
-from inversion_core.models.layers import EPSILON, EqualizedLinear, leaky_relu, leaky_relu_, pixel_norm, resolutions
+from inversion_core.models.generators.base import Generator, Synthesis
+from inversion_core.models.generators.stylegan1.config import GeneratorConfig
+from inversion_core.models.layers import EPSILON, EqualizedLinear, leaky_relu, leaky_relu_, pixel_norm
 from inversion_core.models.serving import is_serving
-
-
-@dataclass(frozen=True, kw_only=True)
-class GeneratorConfig:
-    """Architecture of a StyleGAN generator; the defaults are IDInvert's at 256 px."""
-
-    resolution: int = 256
-    """Side of the picture in pixels, a power of two from 8 to 1024."""
-    channels: tuple[int, ...] = (512, 512, 512, 512, 256, 128, 64)
-    """Channels at 4, 8, ... up to `resolution` pixels."""
-    z_dim: int = 512
-    w_dim: int = 512
-    mapping_layers: int = 8
-    mapping_dim: int = 512
-    """Width of the hidden layers of the mapping network."""
-    w_per_layer: bool = False
-    """True: the mapping network gives each style layer a w of its own (IDInvert); false: one for all (Karras 2019)."""
-    final_tanh: bool = False
-    fused_from: int = 128
-    """Smallest resolution whose up-sampling is one transposed convolution; below, nearest and then a convolution."""
-    truncation_psi: float = 0.7
-    truncation_layers: int = 8
-    """Style layers, from the coarsest, that truncation draws towards w_avg."""
-
-    def __post_init__(self) -> None:
-        sizes = resolutions(self.resolution)
-        if len(self.channels) != len(sizes):
-            raise ValueError(
-                f"channels has {len(self.channels)} entries; {self.resolution} px needs {len(sizes)}, for {sizes}"
-            )
-        if min(*self.channels, self.z_dim, self.w_dim, self.mapping_dim, self.mapping_layers) < 1:
-            raise ValueError("channels, z_dim, w_dim, mapping_dim and mapping_layers must be at least 1")
-
-    @property
-    def num_layers(self) -> int:
-        """Number L of style layers."""
-        return 2 * len(self.channels)
 
 
 class MappingNetwork(nn.Module):
@@ -232,7 +196,7 @@ class FoldedStyles(nn.Module):
         return torch.baddbmm(self.bias_L1S, w_LBD, self.weight_LDS)
 
 
-class SynthesisNetwork(nn.Module):
+class SynthesisNetwork(Synthesis):
     """W+ to picture. Only the last resolution's to-RGB layer exists: the others serve progressive growing alone."""
 
     def __init__(self, config: GeneratorConfig):
@@ -242,7 +206,6 @@ class SynthesisNetwork(nn.Module):
         nn.init.normal_(self.to_rgb.weight, std=1 / math.sqrt(config.channels[-1]))
         nn.init.zeros_(self.to_rgb.bias)  # type: ignore[arg-type]
         self.final_tanh = config.final_tanh
-        self.folded_styles = nn.ModuleList()
 
     def fold(self) -> None:
         """Compute once what a frozen network need not compute again; later changes of the weights go unseen.
@@ -296,28 +259,22 @@ class SynthesisNetwork(nn.Module):
         return image_BCHW.tanh() if self.final_tanh else image_BCHW
 
 
-class StyleGANGenerator(nn.Module):
+class StyleGANGenerator(Generator):
     """Mapping, truncation and synthesis together."""
+
+    synthesis: SynthesisNetwork
 
     def __init__(self, config: GeneratorConfig):
         super().__init__()
-        self.config = config
+        self.config: GeneratorConfig = config
         self.mapping = MappingNetwork(config)
         self.truncation = Truncation(config)
         self.synthesis = SynthesisNetwork(config)
 
     def map(self, z_BZ: Tensor, *, psi: float | None = None) -> Tensor:
-        """z (B, Z), any norm, to truncated W+ codes (B, L, D)."""
         w_BLD: Tensor = self.truncation(self.mapping(z_BZ), psi)
         return w_BLD
 
-    def freeze(self) -> StyleGANGenerator:
-        """Stop all training of these weights and fold what is constant; returns itself."""
-        self.requires_grad_(False).eval()
-        self.synthesis.fold()
-        return self
-
-    def forward(self, z_BZ: Tensor) -> Tensor:
-        """z (B, Z) to pictures (B, 3, H, W)."""
-        image_BCHW: Tensor = self.synthesis(self.map(z_BZ))
-        return image_BCHW
+    @property
+    def w_avg_D(self) -> Tensor:
+        return self.truncation.w_avg_D
