@@ -15,8 +15,12 @@ STARTS = ("encoder", "mean", "random")
 class InvertConfig:
     """Options of an inversion."""
 
-    num_steps: int = 100
-    """Number of updates; 0 returns the start code."""
+    num_steps: int | None = None
+    """Number of updates of w; 0 keeps the start code. None: the pack's number before detail, 100 without detail."""
+    detail_steps: int | None = None
+    """Number of updates of detail after them; 0 switches detail off. None: the pack's."""
+    detail_px: int | None = None
+    """Side of the features that detail is added to. None: the pack's."""
     optimizer: str | None = None
     """An optimizer that the pack offers. None: the pack's default."""
     learning_rate: float | None = None
@@ -33,8 +37,12 @@ class InvertConfig:
     None: the pack's focus."""
 
     def __post_init__(self) -> None:
-        if self.num_steps < 0:
-            raise OptionInvalid(f"num_steps is {self.num_steps}; it must be 0 or more")
+        for name in ("num_steps", "detail_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise OptionInvalid(f"{name} is {value}; it must be 0 or more, or None")
+        if self.detail_px is not None and (self.detail_px < 4 or self.detail_px & (self.detail_px - 1)):
+            raise OptionInvalid(f"detail_px is {self.detail_px}; it must be a power of two, 4 or more")
         if self.start is not None and self.start not in STARTS:
             raise OptionInvalid(f"start is {self.start!r}; choose one of {', '.join(STARTS)}")
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:

@@ -244,7 +244,7 @@ class CorePrepared:
         request = Request(
             pack=self.pack,
             target_CHW=to_tensor(self.aligned)[0],
-            config=InvertConfig(num_steps=0),
+            config=InvertConfig(num_steps=0, detail_steps=0),
             start_LD=torch.from_numpy(code),
         )
         with _refusing(), self.engine.submit(request) as ticket:

@@ -82,7 +82,7 @@ def run_methods(
     target_BCHW = target_BCHW.to(pack.device)
     yield _start(pack, target_BCHW)
     for name, (optimizer, count) in zip(names, itertools.product(optimizers, steps), strict=True):
-        config = InvertConfig(num_steps=count, optimizer=optimizer, focus=focus)
+        config = InvertConfig(num_steps=count, detail_steps=0, optimizer=optimizer, focus=focus)
         yield _inverted(pack, target_BCHW, name, config, keep=keep, tick=tick)
 
 

@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     name, images, precision = argv
     pack = pack_named(name)
     loop = EngineLoop(
-        pack, own_pictures(pack, int(images)), InvertConfig(num_steps=MANY_STEPS, focus=0.0),
+        pack, own_pictures(pack, int(images)), InvertConfig(num_steps=MANY_STEPS, detail_steps=0, focus=0.0),
         precision=Precision(precision),
     )  # fmt: skip
     for _ in range(STEPS):

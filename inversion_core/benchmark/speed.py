@@ -190,6 +190,7 @@ def _our_loop(pack: Pack, target_BCHW: Tensor, regulariser_weight: float) -> Ite
 def _our_config(pack: Pack, regulariser_weight: float) -> InvertConfig:
     return InvertConfig(
         num_steps=MANY_STEPS,
+        detail_steps=0,
         optimizer="adam",
         start="mean",
         learning_rate=_learning_rate(pack),

@@ -190,7 +190,7 @@ def _single(pack: Pack, target_1CHW: Tensor, *, is_frozen: bool) -> Callable[[],
 
 def _warm_loop(pack: Pack, target_BCHW: Tensor, precision: Precision) -> EngineLoop:
     """One that has not begun, in a process that has done the like before, as a worker's has."""
-    config = InvertConfig(num_steps=MANY_STEPS, focus=0.0)
+    config = InvertConfig(num_steps=MANY_STEPS, detail_steps=0, focus=0.0)
     first, second = (EngineLoop(pack, target_BCHW, config, precision=precision) for _ in range(2))
     first.step()
     return second

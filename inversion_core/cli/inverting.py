@@ -25,12 +25,14 @@ from torch import Tensor
 from inversion_core.cli.folders import folders
 from inversion_core.cli.kept import Frames, Kept, Row, read_kept
 from inversion_core.cli.threads import use_threads
+from inversion_core.course import course_of
 from inversion_core.engine import Engine, EngineConfig, ImageStep, Request, StopReason, StopRules
 from inversion_core.engine.capacity import default_slots, thread_counts
 from inversion_core.errors import InversionError, NoFaceFound, OptionInvalid
 from inversion_core.faces import Aligned, Face, align, find_faces, mask_of_crop, no_face_found
 from inversion_core.faces.frame import Floats
 from inversion_core.inverter import make_optimizer
+from inversion_core.latents import Latent
 from inversion_core.options import InvertConfig
 from inversion_core.packs import Pack, load_pack
 from inversion_core.packs.load import check_device
@@ -65,6 +67,12 @@ class Plan:
     face: int | None
     frame_every: int
     resume: bool
+
+    @property
+    def steps(self) -> int:
+        """Updates of a photo, where no rule ends it earlier."""
+        start = None if self.start_LD is None else Latent(w_BLD=self.start_LD[None])
+        return course_of(self.pack, self.config, start).total
 
 
 def run(args: argparse.Namespace) -> int:
@@ -119,7 +127,7 @@ def _plan(args: argparse.Namespace, device: torch.device) -> Plan:
     start_LD = _start_code(args.start_code, pack)
     if start_LD is not None and args.start is not None:
         raise OptionInvalid("--start and --start-code exclude each other; leave one out")
-    make_optimizer(pack, config, has_code=start_LD is not None)
+    make_optimizer(pack, config, start=None if start_LD is None else Latent(w_BLD=start_LD[None]))
     return Plan(pack=pack, config=config, rules=rules, start_LD=start_LD, mask=args.mask,
                 align=not args.no_align, face=args.face, frame_every=args.frame_every, resume=args.resume)  # fmt: skip
 
@@ -165,7 +173,7 @@ def _run_all(engine: Engine, plan: Plan, photos: Iterator[tuple[Path, Path]], at
     stop, listed = Event(), list(photos)
     label = listed[0][0].name if len(listed) == 1 else "photos"
     with (
-        progress(total=len(listed) * (plan.config.num_steps + 1), desc=label, unit="step") as bar,
+        progress(total=len(listed) * (plan.steps + 1), desc=label, unit="step") as bar,
         ThreadPoolExecutor(at_once) as pool,
     ):
         worker = PhotoRun(engine, plan, stop, bar)
@@ -215,7 +223,7 @@ class PhotoRun:
     def _inverted(self, photo: Path, folder: Path) -> Outcome:
         before = read_kept(folder) if self._plan.resume else None
         if before is not None and before.is_done:
-            self._bar.update(self._plan.config.num_steps + 1)
+            self._bar.update(self._plan.steps + 1)
             self._say(f"{folder}: done before")
             return Outcome.DONE
         prepared = self._prepared(photo)

@@ -13,10 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inversion_core.course import Course, course_of
+from inversion_core.detail import check_goes_on
 from inversion_core.engine.precision import Precision, arithmetic
 from inversion_core.engine.request import Request
 from inversion_core.engine.slots import Slot
-from inversion_core.engine.stop import Progress, progress_of
+from inversion_core.engine.stages import begin, by_detail
+from inversion_core.engine.stop import Progress, marked_anew, progress_of
 from inversion_core.engine.ticket import Ticket
 from inversion_core.errors import OptionInvalid
 from inversion_core.inverter import make_optimizer, pixel_weights, restored, start_codes, start_kind
@@ -33,7 +36,9 @@ class Entry:
 
     request: Request
     ticket: Ticket
+    course: Course
     optimizer: AnyOptimizer
+    """Of what moves first."""
     cohort_key: Hashable
 
 
@@ -44,15 +49,21 @@ def check_in(request: Request, ticket: Ticket) -> Entry:
         OptionInvalid: the pack cannot do what is asked for, or `resume` belongs to another optimizer.
     """
     pack, config = request.pack, request.config
-    optimizer = make_optimizer(pack, config, has_code=request.start_LD is not None)
+    start = request.start
+    optimizer, course = make_optimizer(pack, config, start=start), course_of(pack, config, start)
     if isinstance(optimizer, Scheduled):
         optimizer = _reduced(optimizer)
     kind = start_kind(pack, config)
-    if request.start_LD is None and kind == "encoder" and not pack.has_encoder:
+    if start is None and kind == "encoder" and not pack.has_encoder:
         raise OptionInvalid(f"pack {pack.name} has no encoder; start from 'mean' or 'random'")
     if request.resume is not None:
-        restored(optimizer, Latent(w_BLD=pack.mean_codes()), request.resume)
-    return Entry(request=request, ticket=ticket, optimizer=optimizer, cohort_key=_cohort_key(request, optimizer))
+        check_goes_on(request.resume.latent, course.detail_px)
+        if request.resume.detail_from is not None:
+            optimizer = pack.detail.adam()
+        restored(optimizer, pack.mean_codes(), request.resume)
+    return Entry(
+        request=request, ticket=ticket, optimizer=optimizer, course=course, cohort_key=_cohort_key(request, optimizer)
+    )
 
 
 def _reduced(optimizer: Any) -> AnyOptimizer:
@@ -72,7 +83,7 @@ def _cohort_key(request: Request, optimizer: AnyOptimizer) -> Hashable:
 
 
 def admit(entries: Sequence[Entry], now_s: float) -> list[Slot]:
-    """Slots for entries of one pack: target features and encoder starts of all in one go each."""
+    """Slots for entries of one pack: target features, encoder starts and what detail needs of all in one go each."""
     targets = [_target(entry.request) for entry in entries]
     masks = [_mask(entry.request) for entry in entries]
     masked = [target if mask is None else target * mask for target, mask in zip(targets, masks, strict=True)]
@@ -82,21 +93,30 @@ def admit(entries: Sequence[Entry], now_s: float) -> list[Slot]:
         starts = _starts(entries, targets)
     slots = []
     for row, entry in enumerate(entries):
-        latent = Latent(w_BLD=starts[row])
-        state, index = entry.optimizer.init(latent), 0
-        if entry.request.resume is not None:
-            state, index, latent = restored(entry.optimizer, latent, entry.request.resume)
+        request, resume, latent = entry.request, entry.request.resume, Latent(w_BLD=starts[row])
+        state = entry.optimizer.init(latent)
+        if resume is not None:
+            state, latent = restored(entry.optimizer, starts[row], resume)
         slots.append(
-            Slot(request=entry.request, ticket=entry.ticket, optimizer=entry.optimizer, cohort_key=entry.cohort_key,
+            Slot(request=request, ticket=entry.ticket, optimizer=entry.optimizer, cohort_key=entry.cohort_key,
                  target_1CHW=targets[row], features_1CHW=features_BCHW[row : row + 1], mask_11HW=masks[row],
-                 weight_11HW=pixel_weights(pack, entry.request.config), admitted_s=now_s,
-                 progress=_progress(entry.request, index), latent=latent, state=state)
+                 weight_11HW=pixel_weights(pack, request.config), admitted_s=now_s, progress=_progress(request),
+                 course=entry.course, begins_at=entry.course.num_steps,
+                 detail_from=None if resume is None else resume.detail_from, latent=latent, state=state)
         )  # fmt: skip
+    for due in by_detail(slots):
+        begin(due)
     return slots
 
 
-def _progress(request: Request, index: int) -> Progress:
-    return dataclasses.replace(progress_of(request.rules, request.losses_before), index=index)
+def _progress(request: Request) -> Progress:
+    resume = request.resume
+    if resume is None:
+        return progress_of(request.rules, request.losses_before)
+    progress = progress_of(request.rules, request.losses_before, resume.detail_from)
+    if resume.index == resume.detail_from:  # its own Step is the first of detail, and comes again
+        progress = marked_anew(progress)
+    return dataclasses.replace(progress, index=resume.index)
 
 
 def _target(request: Request) -> Tensor:
@@ -128,7 +148,8 @@ def _start_alone(request: Request, target_1CHW: Tensor) -> Tensor | None:
     if request.resume is not None:
         return request.pack.mean_codes()  # only its shape counts
     if request.start_LD is not None:
-        return request.pack.check_codes(request.start_LD[None])
+        assert request.start is not None
+        return request.start.w_BLD
     if start_kind(request.pack, request.config) == "encoder":
         return None
     return start_codes(request.pack, target_1CHW, request.config)

@@ -1,7 +1,8 @@
 """The engine without its thread: who has a place, and one iteration of everything. Read this after request.py.
 
-A tick does, in this order: let go who has canceled, take turns, let in who waits, and for each batch one evaluation,
-one small copy of the losses, a Step for each row, and one update of those that go on.
+A tick does, in this order: let go who has canceled, take turns, let in who waits, begin detail where w has had its
+updates, and for each batch one evaluation, one small copy of the losses, a Step for each row, and one update of those
+that go on. Steps of w and steps of detail are batches of their own: a step of detail runs fewer layers.
 
 Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 """
@@ -21,6 +22,7 @@ from inversion_core.engine.buckets import default_buckets
 from inversion_core.engine.graphs import make_step
 from inversion_core.engine.precision import Precision, choose_precision
 from inversion_core.engine.slots import Batch, Slot, stacked
+from inversion_core.engine.stages import begin, by_detail
 from inversion_core.engine.step import Evaluate, Losses, Outcome, Parts, Want
 from inversion_core.engine.stop import StopReason, advanced, stop_reason
 from inversion_core.engine.threads import ThreadGovernor
@@ -77,7 +79,8 @@ class Core:
         self._parts: dict[Hashable, Parts] = {}
         self._precisions: dict[int, Precision] = {}
         """Pack -> what was chosen for it."""
-        self._governor = ThreadGovernor(config.threads) if config.threads else None
+        self._governors: dict[Hashable, ThreadGovernor] = {}
+        """Batch -> who says how many threads its steps get; none where torch's own number stays."""
         self._held: list[Slot] = []
         """Slots whose caller does not take the Steps; they keep their place."""
 
@@ -88,6 +91,7 @@ class Core:
         self._let_go()
         self._release_held()
         self._place(arrivals)
+        self._begin_detail()
         for key, batch in list(self._batches.items()):
             self._step(key, batch)
             if not batch.slots:
@@ -170,11 +174,31 @@ class Core:
             self._held.remove(slot)
             self._batches.setdefault(_batch_key(slot), Batch()).join(slot)
 
+    def _begin_detail(self) -> None:
+        """Whoever has had all updates of w moves on to a batch of detail; the place stays."""
+        for due in by_detail(slot for batch in self._batches.values() for slot in batch.slots):
+            for slot in due:
+                self._take_out(slot)
+            for slot in self._begun(due):
+                self._batches.setdefault(_batch_key(slot), Batch()).join(slot)
+
+    def _begun(self, slots: Sequence[Slot]) -> list[Slot]:
+        """As `_admitted`."""
+        try:
+            begin(slots)
+            return list(slots)
+        except Exception as error:
+            if len(slots) == 1:
+                slots[0].ticket.end(None, error)
+                return []
+        half = len(slots) // 2
+        return self._begun(slots[:half]) + self._begun(slots[half:])
+
     # -- the step --------------------------------------------------------------------------------------------
 
     def _step(self, key: Hashable, batch: Batch) -> None:
         parts = self._parts_for(key, batch)
-        outcome = self._evaluated(parts, batch)
+        outcome = self._evaluated(key, parts, batch)
         if outcome is None:
             return  # who was at fault is gone; the others are stepped in the next tick
         ended = self._deliver(parts, batch, outcome)
@@ -205,22 +229,23 @@ class Core:
             self._precisions[id(pack)] = choose_precision(pack)[0]
         return self._precisions[id(pack)]
 
-    def _evaluated(self, parts: Parts, batch: Batch) -> Outcome | None:
+    def _evaluated(self, key: Hashable, parts: Parts, batch: Batch) -> Outcome | None:
         try:
-            return self._timed(parts, batch, _want(batch))
+            return self._timed(key, parts, batch, _want(batch))
         except Exception as error:
             self._find_fault(parts, batch, error)
             return None
 
-    def _timed(self, parts: Parts, batch: Batch, want: Want) -> Outcome:
+    def _timed(self, key: Hashable, parts: Parts, batch: Batch, want: Want) -> Outcome:
         """With the number of threads that is fastest just now."""
-        if self._governor is None:
+        if not self._config.threads:
             return parts(batch.latent(), batch.inputs(), want)
-        if torch.get_num_threads() != self._governor.count:
-            torch.set_num_threads(self._governor.count)
+        governor = self._governors.setdefault(key, ThreadGovernor(self._config.threads))
+        if torch.get_num_threads() != governor.count:
+            torch.set_num_threads(governor.count)
         began_s = time.perf_counter()
         outcome = parts(batch.latent(), batch.inputs(), want)
-        self._governor.note((id(parts), len(outcome.loss_B), want), time.perf_counter() - began_s)
+        governor.note((len(outcome.loss_B), want), time.perf_counter() - began_s)
         return outcome
 
     def _find_fault(self, parts: Parts, batch: Batch, error: Exception) -> None:
@@ -254,8 +279,9 @@ class Core:
                     ImageStep(
                         index=slot.progress.index, loss=losses[row].total, pixel=losses[row].pixel,
                         perceptual=losses[row].perceptual, reason=reasons[row], frame_HWC=frames.get(row),
-                        image_row=row, cohort_row=cohort_row, latent=cohort.latent,
-                        image_BCHW=image_BCHW, state=cohort.state,
+                        image_row=row, cohort_row=cohort_row,
+                        cohort_latent=cohort.latent, image_BCHW=image_BCHW, state=cohort.state,
+                        detail_from=slot.detail_from,
                     )
                 )  # fmt: skip
                 row += 1
@@ -264,7 +290,7 @@ class Core:
 
 def _want(batch: Batch) -> Want:
     """What the rows need to go on; nothing but the loss where this is the last Step of all."""
-    if all(slot.progress.index >= slot.request.config.num_steps for slot in batch.slots):
+    if all(slot.progress.index >= slot.last_index for slot in batch.slots):
         return Want.LOSS
     return Want.LOOK if any(looks(cohort.optimizer) for cohort in batch.cohorts) else Want.GRADIENT
 
@@ -309,14 +335,19 @@ def _end_failed(batch: Batch, failed: Iterable[tuple[Slot, Exception]]) -> None:
 
 def _batch_key(slot: Slot) -> Hashable:
     """Equal for slots that are evaluated together."""
-    return id(slot.request.pack), slot.request.config.regulariser_weight
+    px = None if slot.base_1CHW is None else slot.base_1CHW.shape[-1]
+    return id(slot.request.pack), slot.request.config.regulariser_weight, px
 
 
 def _judge(slot: Slot, loss: float, now_s: float) -> StopReason | None:
     rules = slot.request.rules
     index, seconds = slot.progress.index, now_s - slot.admitted_s + rules.seconds_before
     slot.progress = advanced(slot.progress, rules, index=index, loss=loss, seconds=seconds)
-    return stop_reason(slot.progress, rules, slot.request.config.num_steps)
+    reason = stop_reason(slot.progress, rules, slot.last_index)
+    if reason is StopReason.PLATEAU and slot.expects_detail:
+        slot.begins_at = index + 1  # w brings nothing more: detail has its turn
+        return None
+    return reason
 
 
 def _frames(slots: Sequence[Slot], reasons: Iterable[StopReason | None], image_BCHW: Tensor) -> dict[int, Tensor]:

@@ -49,7 +49,7 @@ class GraphedStep:
     def __call__(self, latent: Latent, inputs: Inputs, want: Want) -> Outcome:
         if want is Want.LOSS:
             return self._step(latent, inputs, want)  # the last Step of a lonely request: once each
-        key = len(latent), latent.detail_BCHW is None, inputs.mask_B1HW is None, inputs.weight_B1HW is None, want
+        key = len(latent), inputs.base_BCHW is None, inputs.mask_B1HW is None, inputs.weight_B1HW is None, want
         if key not in self._recordings:
             self._recordings[key] = self._recorded(latent, inputs, want)
         recording = self._recordings[key]

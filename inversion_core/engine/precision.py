@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from inversion_core.engine.capacity import default_slots
 from inversion_core.inverter import BestSteps, InvertConfig, iterate, make_optimizer, start_codes
-from inversion_core.latents import Latent
+from inversion_core.latents import Latent, synthesize
 from inversion_core.loss import InversionLoss
 from inversion_core.models.serving import serving
 from inversion_core.packs import Pack
@@ -61,7 +61,7 @@ class Networks(Protocol):
     @property
     def perceptual_weight(self) -> float: ...
 
-    def synthesize(self, code: Latent | Tensor) -> Tensor: ...
+    def synthesize(self, code: Latent | Tensor, base_BCHW: Tensor | None = None) -> Tensor: ...
 
     def features(self, image_BCHW: Tensor) -> Tensor: ...
 
@@ -73,19 +73,23 @@ class Bfloat16Networks:
 
     def __init__(self, pack: Pack) -> None:
         self._pack = pack
-        synthesis = copy.deepcopy(pack.generator.synthesis)
+        self._generator = copy.deepcopy(pack.generator)
+        synthesis = self._generator.synthesis
         styles, synthesis.folded_styles = synthesis.folded_styles, nn.ModuleList()
-        self._synthesis = synthesis.bfloat16()
-        self._synthesis.folded_styles = styles  # they take the codes, which are not rounded
+        synthesis.bfloat16()
+        synthesis.folded_styles = styles  # they take the codes, which are not rounded
         self._perceptual = copy.deepcopy(pack.perceptual).bfloat16()
 
     @property
     def perceptual_weight(self) -> float:
         return self._pack.perceptual_weight
 
-    def synthesize(self, code: Latent | Tensor) -> Tensor:
-        image_BCHW: Tensor = self._synthesis(self._pack.check_latent(code).w_BLD)
-        return image_BCHW.float()
+    def synthesize(self, code: Latent | Tensor, base_BCHW: Tensor | None = None) -> Tensor:
+        latent = self._pack.check_latent(code)
+        if latent.detail_BCHW is not None:
+            latent = Latent(w_BLD=latent.w_BLD, detail_BCHW=latent.detail_BCHW.bfloat16())
+        base_BCHW = None if base_BCHW is None else base_BCHW.bfloat16()
+        return synthesize(self._generator, latent, base_BCHW).float()
 
     def features(self, image_BCHW: Tensor) -> Tensor:
         features_BCHW: Tensor = self._perceptual(self._pack.check_pictures(image_BCHW).bfloat16())
@@ -209,7 +213,7 @@ class _Bench:
 
     def _final_losses(self, networks: Networks, precision: Precision, steps: int) -> Tensor:
         """The lowest loss of each picture, as float32 judges the code that this precision takes for its best."""
-        optimizer = make_optimizer(self._pack, InvertConfig(num_steps=steps))
+        optimizer = make_optimizer(self._pack, InvertConfig(num_steps=steps, detail_steps=0))
         best = BestSteps()
         with serving(), arithmetic(precision, self._pack.device):
             for step in iterate(self._start_BLD, synthesize=networks.synthesize, loss=self._loss(networks),

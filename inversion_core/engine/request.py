@@ -13,6 +13,7 @@ from torch import Tensor
 from inversion_core.engine.stop import StopRules
 from inversion_core.errors import OptionInvalid
 from inversion_core.inverter import Checkpoint, InvertConfig
+from inversion_core.latents import Latent
 from inversion_core.packs import Pack
 from inversion_core.packs.pack import check_values
 
@@ -26,8 +27,8 @@ class Request:
     """Picture in [-1, 1] at the pack's resolution."""
     config: InvertConfig = field(default_factory=InvertConfig)
     rules: StopRules = field(default_factory=StopRules)
-    start_LD: Tensor | None = None
-    """Code to start from, instead of `config.start`."""
+    start_LD: Latent | Tensor | None = None
+    """Code to start from, instead of `config.start`; or a latent, a batch of one."""
     mask_HW: Tensor | None = None
     """1 where the result must match the picture, 0 where it is free."""
     resume: Checkpoint | None = None
@@ -49,9 +50,22 @@ class Request:
         if self.mask_HW is not None and self.mask_HW.shape != (side, side):
             raise ValueError(f"the mask has shape {tuple(self.mask_HW.shape)}; it must be ({side}, {side})")
         if self.start_LD is not None:
-            self.pack.check_codes(self.start_LD[None])
+            self._checked_start()
         if self.frame_every is not None and self.frame_every < 1:
             raise OptionInvalid(f"frame_every is {self.frame_every}; it must be 1 or more, or None")
+
+    @property
+    def start(self) -> Latent | None:
+        """`start_LD` as a latent on the pack's device."""
+        return None if self.start_LD is None else self._checked_start()
+
+    def _checked_start(self) -> Latent:
+        given = self.start_LD
+        assert given is not None
+        latent = self.pack.check_latent(given[None] if isinstance(given, Tensor) else given)
+        if len(latent) != 1:
+            raise ValueError(f"the start has {len(latent)} images; a request has one")
+        return latent
 
     def wants_frame(self, index: int, *, is_last: bool) -> bool:
         """Whether the Step after `index` updates should have a frame."""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inversion_core.course import Course
 from inversion_core.engine.request import Request
 from inversion_core.engine.step import Inputs
 from inversion_core.engine.stop import Progress
@@ -38,12 +39,38 @@ class Slot:
     weight_11HW: Tensor | None
     admitted_s: float
     progress: Progress
+    course: Course
+    begins_at: int
+    """Index of the Step with which detail is to begin: after the updates of w, or where they bring nothing any more."""
+    detail_from: int | None
+    """Index of the Step with which it began; None: it has not."""
     latent: Latent
     """A batch of one, while it has no place in a cohort; there it is a row."""
     state: State
     """The same of the optimizer's state."""
+    base_1CHW: Tensor | None = None
+    """The features to which detail is added; None: w moves."""
     steps_here: int = field(default=0)
     """Steps since it last got a place, for taking turns."""
+
+    @property
+    def expects_detail(self) -> bool:
+        """Whether it is still to begin."""
+        return self.course.detail_px is not None and self.detail_from is None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether its next step is one of detail, and what that needs is not there (`stages.begin`)."""
+        if self.base_1CHW is not None:
+            return False
+        return self.detail_from is not None or (self.expects_detail and self.progress.index >= self.begins_at)
+
+    @property
+    def last_index(self) -> int:
+        """Index of its last Step."""
+        if self.course.detail_px is None:
+            return self.course.num_steps
+        return (self.begins_at if self.detail_from is None else self.detail_from) + self.course.detail_steps
 
 
 class Cohort:
@@ -143,11 +170,13 @@ def stacked(slots: Sequence[Slot]) -> Inputs:
             return None
         return torch.cat([ones_11HW if map_11HW is None else map_11HW for map_11HW in own])
 
+    bases = [slot.base_1CHW for slot in slots if slot.base_1CHW is not None]
     return Inputs(
         target_BCHW=torch.cat([slot.target_1CHW for slot in slots]),
         target_features_BCHW=torch.cat([slot.features_1CHW for slot in slots]),
         mask_B1HW=maps([slot.mask_11HW for slot in slots]),
         weight_B1HW=maps([slot.weight_11HW for slot in slots]),
+        base_BCHW=torch.cat(bases) if bases else None,
     )
 
 

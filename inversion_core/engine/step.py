@@ -37,6 +37,8 @@ class Inputs:
     """None where no row has a mask."""
     weight_B1HW: Tensor | None = None
     """How much each pixel counts; None where they count alike in every row."""
+    base_BCHW: Tensor | None = None
+    """The features to which detail is added; None where w moves."""
 
     def rows(self, first: int, end: int) -> Inputs:
         return self.mapped(lambda rows_B: rows_B[first:end])
@@ -120,7 +122,7 @@ class PackStep:
             arithmetic(self._precision, self._device),
         ):
             latent = latent.with_free(latent.free.detach().requires_grad_(want is not Want.LOSS))
-            image_BCHW = self._networks.synthesize(latent)
+            image_BCHW = self._networks.synthesize(latent, inputs.base_BCHW)
             loss = self._loss(inputs)
             terms = loss.terms(image_BCHW, latent.w_BLD)
             outcome = Outcome(

@@ -70,21 +70,28 @@ def advanced(progress: Progress, rules: StopRules, *, index: int, loss: float, s
     return progress
 
 
-def progress_of(rules: StopRules, losses: Iterable[tuple[int, float]]) -> Progress:
-    """Where a request stands that goes on after these Steps, each an index and its loss."""
+def marked_anew(progress: Progress) -> Progress:
+    """The same, and a plateau is counted from the next Step on: something else is optimised now."""
+    return replace(progress, mark_loss=math.inf, mark_index=progress.index)
+
+
+def progress_of(rules: StopRules, losses: Iterable[tuple[int, float]], detail_from: int | None = None) -> Progress:
+    """Where a request stands that goes on after these Steps, each an index and its loss, with detail from one on."""
     progress = Progress()
     for index, loss in losses:
+        if index == detail_from:
+            progress = marked_anew(progress)
         progress = advanced(progress, rules, index=index, loss=loss, seconds=0.0)
     return progress
 
 
-def stop_reason(progress: Progress, rules: StopRules, num_steps: int) -> StopReason | None:
-    """Why this Step is the last; None where it is not."""
+def stop_reason(progress: Progress, rules: StopRules, last_index: int) -> StopReason | None:
+    """Why this Step is the last; None where it is not. A plateau of w is the last of w alone, where detail follows."""
     if not math.isfinite(progress.loss):
         return StopReason.NONFINITE
     if rules.target_loss is not None and progress.loss <= rules.target_loss:
         return StopReason.TARGET_LOSS
-    if progress.index >= num_steps:
+    if progress.index >= last_index:
         return StopReason.STEPS
     if rules.max_seconds is not None and progress.seconds >= rules.max_seconds:
         return StopReason.MAX_SECONDS

@@ -22,7 +22,7 @@ from inversion_core.optimizers import state_tensors
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageStep:
-    """A Step of one image. Its loss, code and picture belong together. Safe to read from any thread.
+    """A Step of one image. Its loss, latent and picture belong together. Safe to read from any thread.
 
     It is a view of its batch, which it keeps in memory; nothing is copied until it is used.
     """
@@ -40,25 +40,33 @@ class ImageStep:
     """The picture (uint8, RGB) in host memory; None if the request wants no frame here."""
     image_row: int
     cohort_row: int
-    latent: Latent = field(repr=False)
-    """Of the cohort; `cohort_row` is this image."""
+    cohort_latent: Latent = field(repr=False)
+    """Of which `cohort_row` is this image's."""
     image_BCHW: Tensor
     state: tuple[Any, ...] = field(repr=False)
+    detail_from: int | None = None
+    """Index of the Step with which detail began; None: it has not begun."""
+
+    @property
+    def latent(self) -> Latent:
+        """A batch of one."""
+        return self.cohort_latent.rows(self.cohort_row, self.cohort_row + 1)
 
     @property
     def w_LD(self) -> Tensor:
-        return self.latent.w_BLD[self.cohort_row]
+        """The code, without detail."""
+        return self.cohort_latent.w_BLD[self.cohort_row]
 
     @property
     def image_CHW(self) -> Tensor:
-        """G(w) in [-1, 1], on the device."""
+        """What the latent makes, in [-1, 1], on the device."""
         return self.image_BCHW[self.image_row]
 
     def checkpoint(self) -> Checkpoint:
         """Everything needed to resume after this Step; the same as that of `invert` for a batch of one."""
         row = slice(self.cohort_row, self.cohort_row + 1)
         tensors = {name: value[row] for name, value in state_tensors(self.state).items()}
-        return Checkpoint(index=self.index, w_BLD=self.latent.w_BLD[row], state=tensors)
+        return Checkpoint(index=self.index, latent=self.latent, state=tensors, detail_from=self.detail_from)
 
 
 class Ticket(Iterator[ImageStep]):

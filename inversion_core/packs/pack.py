@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from inversion_core.errors import OptionInvalid
-from inversion_core.latents import Latent, as_latent, detail_shape, synthesize
+from inversion_core.latents import Latent, as_latent, base_features, detail_shape, synthesize
 from inversion_core.loss import InversionLoss
 from inversion_core.models import DiscriminatorFeatures, Encoder, Generator
 from inversion_core.packs.by_start import settings_for
@@ -142,9 +142,17 @@ class Pack:
             raise ValueError(f"z has shape {tuple(z_BZ.shape)}; pack {self.name} takes (B, {self.z_dim})")
         return self.generator.map(self._here(z_BZ, "z"))
 
-    def synthesize(self, code: Latent | Tensor) -> Tensor:
-        """Render latents, or W+ codes (B, L, D), as pictures (B, 3, H, W)."""
-        return synthesize(self.generator, self.check_latent(code))
+    def synthesize(self, code: Latent | Tensor, base_BCHW: Tensor | None = None) -> Tensor:
+        """Render latents, or W+ codes (B, L, D), as pictures (B, 3, H, W).
+
+        Args:
+            base_BCHW: `base_features` of the codes, where they are known; only the layers above run then.
+        """
+        return synthesize(self.generator, self.check_latent(code), base_BCHW)
+
+    def base_features(self, w_BLD: Tensor, px: int) -> Tensor:
+        """The features (B, C, px, px) of codes to which detail is added."""
+        return base_features(self.generator, self.check_codes(w_BLD), px)
 
     def encode(self, image_BCHW: Tensor) -> Tensor:
         """Encode pictures as W+ codes (B, L, D).

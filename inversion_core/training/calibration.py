@@ -109,7 +109,9 @@ class _Trials:
         self, name: str, start: str, settings: Mapping[str, Any], target_BCHW: Tensor, num_steps: int
     ) -> float:  # fmt: skip
         pack, best = self.pack.changed(optimizers={"adam": {}, name: settings}), BestSteps()
-        for step in invert(pack, target_BCHW, InvertConfig(num_steps=num_steps, optimizer=name, start=start)):
+        for step in invert(
+            pack, target_BCHW, InvertConfig(num_steps=num_steps, detail_steps=0, optimizer=name, start=start)
+        ):
             best.update(step)
         loss = float(best.loss_B.quantile(0.5).nan_to_num(nan=float("inf")))
         values = " ".join(f"{key} {value:g}" for key, value in settings.items())

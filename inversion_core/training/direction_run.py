@@ -127,7 +127,8 @@ def find_codes(pack: Pack, image_NCHW: Tensor, refine_steps: int) -> Tensor:
         if refine_steps == 0:
             found.append(encode(pack, batch_BCHW))
             continue
-        *_, last = invert(pack, batch_BCHW, InvertConfig(num_steps=refine_steps, start="encoder"))
+        config = InvertConfig(num_steps=refine_steps, detail_steps=0, start="encoder")
+        *_, last = invert(pack, batch_BCHW, config)
         found.append(last.w_BLD.flatten(1).cpu())
     return torch.cat(found)
 

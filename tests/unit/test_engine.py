@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
@@ -135,6 +136,8 @@ def request(number: int = 0, num_steps: int = 5, optimizer: str = "adam", **opti
         seed=number,
         regulariser_weight=options.pop("regulariser_weight", 0.0),
         focus=options.pop("focus", None),
+        detail_steps=options.pop("detail_steps", 0),
+        detail_px=options.pop("detail_px", None),
     )
     return Request(pack=options.pop("pack", PACK), target_CHW=TARGETS[number], config=config, **options)
 
@@ -148,6 +151,7 @@ def reference(wanted: Request) -> list[Step]:
 
 def assert_same(steps: list[ImageStep], expected: list[Step]) -> None:
     assert [step.index for step in steps] == [step.index for step in expected]
+    assert [step.detail_from for step in steps] == [step.detail_from for step in expected]
     for ours, theirs in zip(steps, expected, strict=True):
         assert relative(ours.w_LD, theirs.w_BLD[0]) < CLOSE
         assert ours.loss == pytest.approx(float(theirs.loss_B), rel=CLOSE)
@@ -172,6 +176,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "focused and masked": {"focus": 3.0, "mask_HW": MASK},
     "given": {"start_LD": torch.linspace(-1, 1, 72).view(6, 12), "optimizer": "rmsprop", "learning_rate": 2e-4},
     "regular": {"regulariser_weight": 2.0},
+    "with detail": {"detail_steps": 3},
+    "with coarse detail": {"detail_steps": 2, "detail_px": 4, "focus": 3.0},
+    "with detail after lbfgs": {"detail_steps": 4, "start": "random", "optimizer": "lbfgs", "learning_rate": 0.05},
+    "masked with detail": {"detail_steps": 3, "mask_HW": MASK, "regulariser_weight": 2.0},
     **{name: {"optimizer": name} for name in SETTINGS},
 }
 """What requests may be like. The rates suit random weights: where a run is chaotic, rounding alone parts the engine's
@@ -184,24 +192,31 @@ ANY_KIND = KINDS | CHAOTIC
 
 
 @functools.cache
-def whole(number: int, kind: str) -> list[Step]:
-    """The Steps of the longest request of a kind; those of a shorter one are the first of them: rates are constant."""
-    return reference(request(number, num_steps=6, **KINDS[kind]))
+def whole(number: int, kind: str, num_steps: int = 6) -> list[Step]:
+    """What `invert` gives."""
+    return reference(request(number, num_steps=num_steps, **KINDS[kind]))
 
 
 @functools.cache
-def alone(number: int, kind: str) -> list[ImageStep]:
+def alone(number: int, kind: str, num_steps: int = 6) -> list[ImageStep]:
     """The same of an engine that has nothing else to do."""
     subject = bench()
-    ticket = subject.submit(request(number, num_steps=6, **ANY_KIND[kind]))
+    ticket = subject.submit(request(number, num_steps=num_steps, **ANY_KIND[kind]))
     subject.finish()
     return list(ticket)
 
 
+def first_steps(run: Callable[[int, str, int], list[Any]], number: int, kind: str, num_steps: int) -> list[Any]:
+    """Of a run without detail the first of a longer one: rates are constant. Detail begins where w has its number."""
+    return run(number, kind, num_steps) if "detail" in kind else run(number, kind, 6)[: num_steps + 1]
+
+
 def assert_equal(steps: list[ImageStep], expected: list[ImageStep]) -> None:
+    assert [step.index for step in steps] == [step.index for step in expected]
     for ours, theirs in zip(steps, expected, strict=True):
-        assert ours.index == theirs.index
-        assert torch.equal(ours.w_LD, theirs.w_LD)
+        assert ours.detail_from == theirs.detail_from
+        for name, value in theirs.latent.tensors().items():
+            assert torch.equal(ours.latent.tensors()[name], value)
         assert ours.loss == theirs.loss
         assert torch.equal(ours.image_CHW, theirs.image_CHW)
 
@@ -236,9 +251,9 @@ def test_a_request_gets_the_same_steps_alone_and_among_any_neighbours(
             assert ticket.reason is StopReason.CANCELED
             continue
         assert ticket.reason is StopReason.STEPS
-        assert_equal(steps, alone(number, kind)[: num_steps + 1])
+        assert_equal(steps, first_steps(alone, number, kind, num_steps))
         if kind in KINDS:
-            assert_same(steps, whole(number, kind)[: num_steps + 1])
+            assert_same(steps, first_steps(whole, number, kind, num_steps))
 
 
 def test_neighbours_change_nothing_when_batches_are_filled_up() -> None:
@@ -280,6 +295,70 @@ def test_a_checkpoint_goes_on_in_another_company() -> None:
     assert_same(list(resumed), reference(request(2, optimizer="lbfgs"))[3:])
 
 
+@pytest.mark.parametrize("index", [1, 3, 4, 7])
+def test_a_checkpoint_of_either_stage_goes_on_in_another_company(index: int) -> None:
+    subject, wanted = bench(), request(2, num_steps=3, detail_steps=4)
+    first = subject.submit(wanted)
+    subject.finish()
+    expected = list(first)
+    kept = Checkpoint.from_bytes(expected[index].checkpoint().to_bytes())
+    for number in (1, 5):
+        subject.submit(request(number, detail_steps=number))
+    resumed = subject.submit(replace(wanted, resume=kept))
+    subject.finish()
+    assert_equal(list(resumed), expected[index:])
+
+
+def test_those_who_come_to_detail_together_begin_it_together() -> None:
+    begun: list[int] = []
+
+    class Counting(Pack):
+        def base_features(self, w_BLD: Tensor, px: int) -> Tensor:
+            begun.append(len(w_BLD))
+            return super().base_features(w_BLD, px)
+
+    pack = Counting(
+        PACK.manifest, generator=PACK.generator, perceptual=PACK.perceptual, encoder=PACK.encoder, learned=PACK.learned
+    )
+    sizes: list[tuple[int, bool]] = []
+
+    def make_step(pack: Pack, regulariser_weight: float, _: Precision) -> Any:
+        real = PackStep(pack, regulariser_weight)
+
+        def step(latent: Latent, inputs: Inputs, want: Want) -> Outcome:
+            sizes.append((len(latent), latent.detail_BCHW is not None))
+            return real(latent, inputs, want)
+
+        return step
+
+    subject = bench(make_step=make_step)
+    for number, num_steps in ((0, 2), (1, 2), (2, 3)):
+        subject.submit(request(number, num_steps, detail_steps=2, pack=pack))
+    subject.finish()
+    assert begun == [2, 1]
+    assert sizes == [(3, False), (3, False), (1, False), (2, True), (3, True), (3, True), (1, True)]
+
+
+def test_a_start_with_detail_goes_on_from_it() -> None:
+    subject = bench()
+    first = subject.submit(request(0, num_steps=2, detail_steps=2))
+    subject.finish()
+    *_, end = first
+    config = InvertConfig(detail_steps=2)
+    again = subject.submit(Request(pack=PACK, target_CHW=TARGETS[0], config=config, start_LD=end.latent))
+    kept = subject.submit(
+        Request(pack=PACK, target_CHW=TARGETS[0], config=InvertConfig(num_steps=0, detail_steps=0), start_LD=end.latent)
+    )
+    subject.finish()
+    steps = list(again)
+    assert [step.index for step in steps] == [0, 1, 2]
+    assert steps[0].loss == end.loss
+    assert steps[-1].loss < end.loss
+    assert [step.loss for step in kept] == [end.loss]
+    with pytest.raises(ValueError, match="2 images"):
+        request(0, start_LD=Latent(w_BLD=PACK.mean_codes(2)))
+
+
 def test_runs_of_different_length_share_a_cohort_only_where_their_rates_agree() -> None:
     plain, longer = (check_in(request(num_steps=n), Ticket(depth=1, wake=lambda: None)) for n in (5, 9))
     assert plain.cohort_key == longer.cohort_key
@@ -317,6 +396,67 @@ def test_each_rule_ends_its_request_and_no_other(rules: StopRules, reason: StopR
     length = {StopReason.TARGET_LOSS: 1, StopReason.MAX_SECONDS: 4, StopReason.PLATEAU: 5, StopReason.STEPS: 31}
     assert (ruled.reason, len(list(ruled))) == (reason, length[reason])
     assert (other.reason, len(list(other))) == (StopReason.STEPS, 31)
+
+
+def test_a_plateau_of_w_moves_on_to_detail_and_one_of_detail_ends() -> None:
+    rules = StopRules(plateau_steps=4, plateau_fraction=0.99)
+    subject = bench()
+    moved = subject.submit(request(0, 30, detail_steps=3, rules=rules))
+    ended = subject.submit(request(1, 30, detail_steps=30, rules=rules))
+    subject.finish()
+    steps = list(moved)
+    assert (moved.reason, steps[-1].index, steps[-1].detail_from) == (StopReason.STEPS, 8, 5)
+    steps = list(ended)
+    assert (ended.reason, steps[-1].index, steps[-1].detail_from) == (StopReason.PLATEAU, 9, 5)
+
+
+def test_a_plateau_is_counted_the_same_after_going_on() -> None:
+    rules = StopRules(plateau_steps=4, plateau_fraction=0.99)
+    subject = bench()
+    whole_run = subject.submit(request(1, 30, detail_steps=30, rules=rules))
+    subject.finish()
+    expected = list(whole_run)
+    for index in (4, 5, 7):
+        kept = Checkpoint.from_bytes(expected[index].checkpoint().to_bytes())
+        before = [(step.index, step.loss) for step in expected[:index]]
+        resumed = subject.submit(request(1, 30, detail_steps=30, rules=rules, resume=kept, losses_before=before))
+        subject.finish()
+        assert_equal(list(resumed), expected[index:])
+
+
+def test_other_rules_end_a_request_in_either_stage() -> None:
+    clock = Clock()
+    subject = bench(clock=clock)
+    in_w = subject.submit(request(0, 30, detail_steps=30, rules=StopRules(max_seconds=3.0)))
+    in_detail = subject.submit(request(1, 2, detail_steps=30, rules=StopRules(max_seconds=5.0)))
+    at_once = subject.submit(request(2, 0, detail_steps=30, rules=StopRules(target_loss=1e9)))
+    for _ in range(8):
+        subject.tick()
+        clock.now_s += 1
+    assert [ticket.reason for ticket in (in_w, in_detail, at_once)] == [
+        StopReason.MAX_SECONDS, StopReason.MAX_SECONDS, StopReason.TARGET_LOSS,
+    ]  # fmt: skip
+    assert [len(list(ticket)) for ticket in (in_w, in_detail, at_once)] == [4, 6, 1]
+
+
+def test_a_request_whose_detail_cannot_begin_ends_alone() -> None:
+    class Choosy(Pack):
+        def base_features(self, w_BLD: Tensor, px: int) -> Tensor:
+            if len(w_BLD) > 1 or torch.equal(w_BLD, spoilt.latent.w_BLD):
+                raise RuntimeError("no features for this")
+            return super().base_features(w_BLD, px)
+
+    pack = Choosy(
+        PACK.manifest, generator=PACK.generator, perceptual=PACK.perceptual, encoder=PACK.encoder, learned=PACK.learned
+    )
+    spoilt = alone(3, "encoder")[2]
+    subject = bench()
+    tickets = [subject.submit(request(number, 2, detail_steps=3, pack=pack)) for number in (1, 3, 5)]
+    subject.finish()
+    with pytest.raises(RuntimeError, match="no features"):
+        list(tickets[1])
+    for ticket, number in ((tickets[0], 1), (tickets[2], 5)):
+        assert_equal(list(ticket), alone(number, "with detail", 2))
 
 
 def test_a_diverging_request_ends_alone() -> None:

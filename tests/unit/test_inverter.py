@@ -9,6 +9,7 @@ import torch
 
 from inversion_core.errors import OptionInvalid
 from inversion_core.inverter import BestSteps, Checkpoint, InvertConfig, Step, invert
+from inversion_core.latents import Latent
 from inversion_core.loss import InversionLoss, LossTerms, focus_map
 from inversion_core.options import MAX_FOCUS
 from tests.tiny import tiny_pack, tiny_targets
@@ -188,7 +189,7 @@ def fake_step(index: int, losses: list[float]) -> Step:
     terms = LossTerms(pixel_B=loss_B, perceptual_B=torch.zeros(size), regulariser_B=None,
                       perceptual_weight=0.0, regulariser_weight=0.0)  # fmt: skip
     image, code = torch.full((size, 3, 2, 2), float(index)), torch.full((size, 2, 2), float(index))
-    return Step(index=index, terms=terms, w_BLD=code, image_BCHW=image, state=())
+    return Step(index=index, terms=terms, latent=Latent(w_BLD=code), image_BCHW=image, state=())
 
 
 def test_the_best_finite_step_of_each_image_is_kept() -> None:

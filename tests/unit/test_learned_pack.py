@@ -19,6 +19,7 @@ from inversion_core import InvertConfig, invert
 from inversion_core.cli import main
 from inversion_core.errors import OptionInvalid, PackInvalid
 from inversion_core.inverter import Checkpoint, make_optimizer
+from inversion_core.latents import as_latent
 from inversion_core.optimizers import CLASSIC, Adam
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.optimizers.learned import Learned
@@ -260,7 +261,9 @@ def test_a_pack_that_is_written_anew_ties_them_to_the_generator_as_written(folde
 )  # fmt: skip
 def test_the_start_chooses_the_weights(folder: Path, start: str | None, has_code: bool, variant: Variant) -> None:
     pack = load_pack(folder)
-    optimizer = make_optimizer(pack, InvertConfig(optimizer="learned", start=start), has_code=has_code)
+    optimizer = make_optimizer(
+        pack, InvertConfig(optimizer="learned", start=start), start=as_latent(pack.mean_codes()) if has_code else None
+    )
     assert isinstance(optimizer, Learned)
     assert optimizer.network is pack.learned[variant]
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from inversion_core.inverter import Checkpoint
+from inversion_core.latents import Latent
 from inversion_core.optimizers import OPTIMIZERS, Adam, build_optimizer, restore_state, state_tensors
 from tests.stepping import begun, stepped
 
@@ -188,7 +189,7 @@ def test_state_survives_being_kept_as_bytes(name: str, problem: Problem) -> None
     state = begun(optimizer, w_BLD)
     for _ in range(3):
         w_BLD, state = stepped(optimizer, w_BLD, gradient(problem, w_BLD), state)
-    data = Checkpoint(index=3, w_BLD=w_BLD, state=state_tensors(state)).to_bytes()
+    data = Checkpoint(index=3, latent=Latent(w_BLD=w_BLD), state=state_tensors(state)).to_bytes()
     kept = restore_state(begun(optimizer, w_BLD), Checkpoint.from_bytes(data).state)
     assert all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(state, kept, strict=True))
     grad_BLD = gradient(problem, w_BLD)

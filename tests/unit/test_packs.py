@@ -22,6 +22,7 @@ from inversion_core import InvertConfig, invert
 from inversion_core.cli import main
 from inversion_core.errors import OptionInvalid, PackInvalid, PackNotFound
 from inversion_core.inverter import STARTS, make_optimizer
+from inversion_core.latents import as_latent
 from inversion_core.optimizers import LBFGS, Scheduled
 from inversion_core.packs import Pack, list_packs, load_pack, read_manifest, save_pack, verify_pack
 from inversion_core.packs.imagenet import MEAN_BGR, convert_torchvision, use_imagenet_vgg
@@ -79,7 +80,11 @@ def test_settings_may_differ_by_start(folder: Path) -> None:
     pack = load_pack(folder)
 
     def rate(start: str, *, optimizer: str = "adam", has_code: bool = False) -> float:
-        made = make_optimizer(pack, InvertConfig(optimizer=optimizer, start=start), has_code=has_code)
+        made = make_optimizer(
+            pack,
+            InvertConfig(optimizer=optimizer, start=start),
+            start=as_latent(pack.mean_codes()) if has_code else None,
+        )
         assert isinstance(made, Scheduled)
         return made.learning_rate
 

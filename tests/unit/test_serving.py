@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 
 import pytest
 import torch
@@ -185,7 +185,26 @@ def computed(kind: str, rows: slice, *, regulariser_weight: float = 0.0, has_map
     assert outcome.look is not None
     assert (outcome.grad.flatten(1).norm(dim=1) > 0).all()
     shown = {"loss": outcome.loss_B, "picture": outcome.image_BCHW} | vars(outcome.look)
-    return shown | {"features": features_BCHW, "start": start_BLD, "gradient": outcome.grad}
+    shown |= {"features": features_BCHW, "start": start_BLD, "gradient": outcome.grad}
+    return shown | detail_computed(kind, rows, w_BLD, inputs, step)
+
+
+def detail_computed(kind: str, rows: slice, w_BLD: Tensor, inputs: Inputs, step: PackStep) -> dict[str, Tensor]:
+    """What a step of detail comes across, and the update that it makes."""
+    px, optimizer = pack(kind).detail.px, pack(kind).detail.adam()
+    with torch.no_grad(), serving():
+        base_BCHW = pack(kind).base_features(w_BLD, px)
+    detail_BCHW = torch.randn(MOST, *base_BCHW.shape[1:], generator=torch.Generator().manual_seed(4))[rows]
+    latent = Latent(w_BLD=w_BLD, detail_BCHW=0.1 * detail_BCHW)
+    outcome = step(latent, replace(inputs, base_BCHW=base_BCHW), Want.GRADIENT)
+    assert outcome.grad is not None
+    assert (outcome.grad.flatten(1).norm(dim=1) > 0).all()
+    with serving():
+        moved, _ = optimizer.step(latent, outcome.evaluation(with_look=False), optimizer.init(latent))
+    return {
+        "base": base_BCHW, "picture with detail": outcome.image_BCHW, "loss with detail": outcome.loss_B,
+        "gradient of detail": outcome.grad, "moved detail": moved.free,
+    }  # fmt: skip
 
 
 def assert_same_bits(found: dict[str, Tensor], row: int, alone: dict[str, Tensor]) -> None:
@@ -264,6 +283,23 @@ def updated(name: str, rows: slice, updates: int = 5) -> list[Tensor]:
             w_BLD, state = stepped(optimizer(name), w_BLD, grad_BLD, state, loss_B=loss_B, look=look)
         found += [w_BLD, *state]
     return found
+
+
+@pytest.mark.parametrize("name", [*OPTIMIZERS])
+def test_an_optimizer_of_detail_rounds_an_image_as_if_it_were_alone(name: str) -> None:
+    def moved(rows: slice) -> list[Tensor]:
+        draw = torch.Generator().manual_seed(5)
+        detail_BCHW = torch.randn(MOST, 24, 16, 16, generator=draw)[rows]
+        state, found = begun(optimizer(name), detail_BCHW), []
+        for _ in range(4):
+            grad_BCHW = torch.randn(MOST, 24, 16, 16, generator=draw)[rows] + detail_BCHW
+            with serving():
+                detail_BCHW, state = stepped(optimizer(name), detail_BCHW, grad_BCHW, state)
+            found += [detail_BCHW, *state]
+        return found
+
+    for ours_B, alone_B in zip(moved(slice(0, 3)), moved(slice(2, 3)), strict=True):
+        assert torch.equal(ours_B[2:3], alone_B)
 
 
 @pytest.mark.parametrize("name", [*OPTIMIZERS, *DESIGNS])

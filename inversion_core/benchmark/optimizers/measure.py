@@ -36,7 +36,7 @@ def measure_optimizers(
     targets = load_targets(photos, pack, config)  # what is wrong ends here, before hours of tuning
     tuned = _tuned(pack, start, names, out, config)
     everybody = contenders(names, tuned)
-    invert_config = InvertConfig(num_steps=config.steps, start=start, seed=config.seed, focus=0.0)
+    invert_config = InvertConfig(num_steps=config.steps, detail_steps=0, start=start, seed=config.seed, focus=0.0)
     runs = run_all(
         pack, targets.picture_NCHW, everybody, invert_config, batch=config.batch, strips=config.strips
     )  # fmt: skip

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from inversion_core.benchmark.optimizers.comparison import Floats, best_so_far
 from inversion_core.benchmark.optimizers.contenders import Contender
+from inversion_core.course import course_of
 from inversion_core.inverter import BestSteps, InvertConfig, invert
 from inversion_core.packs import Pack
 from inversion_core.progress import progress
@@ -47,7 +48,7 @@ def run_all(
             picture, so no two pictures share one, and it is the same for all contenders.
         strips: first pictures whose frames are kept.
     """
-    total = len(everybody) * len(target_NCHW) * (config.num_steps + 1)
+    total = len(everybody) * len(target_NCHW) * (course_of(pack, config).total + 1)
     with progress(total=total, desc="inverting", unit="iteration") as bar:
         return [
             _run(pack, target_NCHW, each, config, batch=batch, strips=strips, tick=bar.update) for each in everybody
@@ -58,8 +59,8 @@ def _run(
     pack: Pack, target_NCHW: Tensor, contender: Contender, config: InvertConfig, *, batch: int, strips: int,
     tick: Callable[[int], object],
 ) -> Run:  # fmt: skip
-    own = contender.of(pack)
-    current_NT = np.full((len(target_NCHW), config.num_steps + 1), np.nan)
+    own, steps = contender.of(pack), course_of(pack, config).total
+    current_NT = np.full((len(target_NCHW), steps + 1), np.nan)
     frames: list[dict[int, Tensor]] = [{} for _ in range(min(strips, len(target_NCHW)))]
     for first in range(0, len(target_NCHW), batch):
         target_BCHW, best = target_NCHW[first : first + batch], BestSteps()
@@ -67,7 +68,7 @@ def _run(
         for step in invert(own, target_BCHW, each):
             best.update(step)
             current_NT[first : first + batch, step.index] = step.loss_B.cpu().numpy()
-            if step.index % FRAME_EVERY == 0 or step.index == config.num_steps:
+            if step.index % FRAME_EVERY == 0 or step.index == steps:
                 for index, kept in enumerate(frames[first : first + batch]):
                     kept[step.index] = best.image_BCHW[index].cpu()
             tick(len(target_BCHW))

@@ -23,6 +23,7 @@ from inversion_core.benchmark.clock import now
 from inversion_core.benchmark.optimizers.comparison import Floats
 from inversion_core.benchmark.optimizers.config import BASELINE
 from inversion_core.benchmark.optimizers.contenders import Contender
+from inversion_core.course import course_of
 from inversion_core.inverter import InvertConfig, Step, invert
 from inversion_core.models.serving import serving
 from inversion_core.packs import Pack
@@ -72,7 +73,7 @@ def measure_costs(
     """Name of each optimizer -> its cost; tuned or not makes no difference, so each is timed once."""
     runs = {each.name: _Timed(each.of(pack), target_1CHW, replace(config, optimizer=each.name))
             for each in reversed(everybody)}  # fmt: skip
-    counts = part_lengths(config.num_steps)
+    counts = part_lengths(course_of(pack, config).total)
     for run in runs.values():
         run.start()
         run.go_on(WARM_UP)

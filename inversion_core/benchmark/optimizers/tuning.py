@@ -84,7 +84,7 @@ class _Trials:
 
     def _run(self, name: str, settings: Mapping[str, Any]) -> float:
         pack = self.pack.changed(optimizers={**self.pack.manifest.optimizers, name: settings})
-        config = InvertConfig(num_steps=self.file.setup.steps, optimizer=name, focus=0.0)
+        config = InvertConfig(num_steps=self.file.setup.steps, detail_steps=0, optimizer=name, focus=0.0)
         lowest = []
         batches = zip(self.target_NCHW.split(self.batch), self.start_NLD.split(self.batch), strict=True)
         for target_BCHW, start_BLD in batches:
