@@ -70,7 +70,7 @@ def path(pack: Pack, latents: Sequence[Latent], frames: int, way: Way = "linear"
     """
     if len(latents) < 2:
         raise OptionInvalid(f"an interpolation needs at least two codes; {len(latents)} given")
-    _check_frames(frames, least=len(latents))
+    check_frames(frames, least=len(latents))
     legs = list(pairwise(latents))
     for index in range(frames):
         place = index * len(legs) / (frames - 1)
@@ -100,7 +100,7 @@ def edit_path(pack: Pack, latent: Latent, one: Sequence[Edit], other: Sequence[E
     Raises:
         OptionInvalid: too few or too many frames, or as `apply_edits`.
     """
-    _check_frames(frames, least=2)
+    check_frames(frames, least=2)
     for index in range(frames):
         yield apply_edits(pack, latent, between_edits(one, other, index / (frames - 1)), resolve)
 
@@ -113,6 +113,7 @@ def _mean(one: float, other: float, share: float) -> float:
     return one if share == 0 else other if share == 1 else one + share * (other - one)
 
 
-def _check_frames(frames: int, least: int) -> None:
+def check_frames(frames: int, least: int) -> None:
+    """Raises OptionInvalid where they are too few or too many."""
     if not least <= frames <= MOST_FRAMES:
         raise OptionInvalid(f"frames is {frames}; give from {least} to {MOST_FRAMES}")

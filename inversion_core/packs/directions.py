@@ -5,11 +5,12 @@ Suffixes: L style layer, D latent w.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -41,6 +42,8 @@ class DirectionSpec:
     """What it was made of, and how."""
     held_out_r2: float | None = None
     """R^2 of the linear model of the attribute on pictures that it has not seen; None: not measured."""
+    side_effects: Mapping[str, float] = field(default_factory=dict)
+    """Other direction -> what one step does to its attribute, in its steps; only what was measured on pictures."""
 
     def __post_init__(self) -> None:
         if not DIRECTION_NAME.fullmatch(self.name):
@@ -54,6 +57,8 @@ class DirectionSpec:
             )
         if self.held_out_r2 is not None and not -math.inf < self.held_out_r2 <= 1:
             raise ValueError(f"held_out_r2 is {self.held_out_r2}; it must be at most 1, or null")
+        if self.name in self.side_effects or not all(math.isfinite(value) for value in self.side_effects.values()):
+            raise ValueError("side_effects must be finite numbers, for directions other than its own")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +74,12 @@ class Direction:
             raise ValueError(f"step_LD has shape {tuple(self.step_LD.shape)}; it must be (L, D)")
 
 
+def spec_fields(spec: DirectionSpec) -> dict[str, Any]:
+    """What `read_spec` reads; side effects only where there are any, since programs of before do not know them."""
+    fields = dataclasses.asdict(spec)
+    return fields if spec.side_effects else {key: value for key, value in fields.items() if key != "side_effects"}
+
+
 def read_spec(reader: Reader) -> DirectionSpec:
     """One entry of the list "directions".
 
@@ -78,9 +89,13 @@ def read_spec(reader: Reader) -> DirectionSpec:
     low, high = reader.numbers("range", 2)
     values = {key: reader.text(key) for key in ("name", "label", "unit", "source")}
     r2 = reader.number("held_out_r2") if reader.has("held_out_r2") else None
+    side_effects: dict[str, float] = {}
+    if reader.states("side_effects"):
+        section = reader.section("side_effects")
+        side_effects = {name: section.number(name) for name in section.every_key()}
     reader.end()
     try:
-        return DirectionSpec(**values, range=(low, high), held_out_r2=r2)
+        return DirectionSpec(**values, range=(low, high), held_out_r2=r2, side_effects=side_effects)
     except ValueError as error:
         key, _, what = str(error).partition(" ")
         raise reader.fault(key, what) from error

@@ -21,7 +21,7 @@ from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.options import check_focus
 from inversion_core.packs.by_start import TRAINED_STARTS, is_by_start
 from inversion_core.packs.detail import DetailSpec, read_detail
-from inversion_core.packs.directions import DIRECTIONS_FILE, DirectionSpec, read_spec
+from inversion_core.packs.directions import DIRECTIONS_FILE, DirectionSpec, read_spec, spec_fields
 from inversion_core.packs.learned import Variant, read_variants, variants
 from inversion_core.packs.reader import REMEDY, Reader
 
@@ -180,7 +180,7 @@ class PackManifest:
 
     def to_json(self) -> str:
         """The text of pack.json."""
-        fields = dataclasses.asdict(self)
+        fields = dataclasses.asdict(self) | {"directions": [spec_fields(spec) for spec in self.directions]}
         shape = {"resolution": self.resolution, "num_layers": self.num_layers, "w_dim": self.w_dim}
         order = ("name", "version", "description", "licence", "provenance")
         for key in ("focus", "detail", "shared_weights", "extends"):  # programs of before do not know them

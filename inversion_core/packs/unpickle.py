@@ -53,14 +53,26 @@ def read_tensors(file: str | Path) -> dict[str, Tensor]:
         PackInvalid: the file is missing, truncated, damaged, no torch file, or asks for anything but tensors and
             plain containers. The message names the file and, where there is one, the key or the name asked for.
     """
-    path = Path(file)
+    return _read(Path(file))
+
+
+def _read(path: Path, *, may_be_single: bool = False) -> dict[str, Tensor]:
     try:
         with path.open("rb") as stream:
             is_zip = stream.read(4) == b"PK\x03\x04"
             stream.seek(0)
-            return _read_zip(path, stream) if is_zip else _read_legacy(path, stream)
+            return (_read_zip if is_zip else _read_legacy)(path, stream, may_be_single)
     except OSError as error:
         raise PackInvalid(f"{path} cannot be read: {error.strerror or error}. Check its path.") from error
+
+
+def read_values(file: str | Path) -> dict[str, Tensor]:
+    """As `read_tensors`, of a file that may hold a single tensor, whose key is then "".
+
+    Raises:
+        PackInvalid: as `read_tensors`.
+    """
+    return _read(Path(file), may_be_single=True)
 
 
 # -- what a name in the pickle may stand for -----------------------------------------------------------------
@@ -194,7 +206,7 @@ def _refuse(path: Path, what: str) -> NoReturn:
 # -- the two layouts ---------------------------------------------------------------------------------------
 
 
-def _read_zip(path: Path, stream: BinaryIO) -> dict[str, Tensor]:
+def _read_zip(path: Path, stream: BinaryIO, may_be_single: bool) -> dict[str, Tensor]:
     try:
         with zipfile.ZipFile(stream) as archive:
             names = {info.filename.partition("/")[2]: info for info in archive.infolist()}
@@ -207,7 +219,7 @@ def _read_zip(path: Path, stream: BinaryIO) -> dict[str, Tensor]:
                 _refuse(path, "compressed records, which torch never writes")
             if "byteorder" in names and archive.read(names["byteorder"]).strip() != b"little":
                 raise PackInvalid(f"{path} was saved on a big-endian machine. Save it anew on a little-endian one.")
-            state = _state_dict(path, _unpickle(path, BytesIO(archive.read(names["data.pkl"]))))
+            state = _state_dict(path, _unpickle(path, BytesIO(archive.read(names["data.pkl"]))), may_be_single)
             return {key: _cut(path, key, tensor, _record(archive, names, tensor)) for key, tensor in state.items()}
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise PackInvalid(f"{path} is truncated or damaged ({error}). {COPY_AGAIN}") from error
@@ -218,7 +230,7 @@ def _record(archive: zipfile.ZipFile, names: Mapping[str, zipfile.ZipInfo], tens
     return archive.read(info) if info is not None else b""
 
 
-def _read_legacy(path: Path, stream: BinaryIO) -> dict[str, Tensor]:
+def _read_legacy(path: Path, stream: BinaryIO, may_be_single: bool) -> dict[str, Tensor]:
     if stream.read(2) not in (b"\x80\x02", b"\x80\x03", b"\x80\x04"):
         raise PackInvalid(f"{path} is no file of torch.save. Give the .pth file as it was published.")
     stream.seek(0)
@@ -227,7 +239,7 @@ def _read_legacy(path: Path, stream: BinaryIO) -> dict[str, Tensor]:
     system = _unpickle(path, stream)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise PackInvalid(f"{path} was saved on a big-endian machine. Save it anew on a little-endian one.")
-    state = _state_dict(path, _unpickle(path, stream))
+    state = _state_dict(path, _unpickle(path, stream), may_be_single)
     stores = _legacy_storages(path, stream, state)
     return {key: _cut(path, key, tensor, stores.get(tensor.storage.key, b"")) for key, tensor in state.items()}
 
@@ -250,7 +262,9 @@ def _legacy_storages(path: Path, stream: BinaryIO, state: Mapping[str, _Tensor])
 # -- from storages to tensors --------------------------------------------------------------------------------
 
 
-def _state_dict(path: Path, top: object) -> dict[str, _Tensor]:
+def _state_dict(path: Path, top: object, may_be_single: bool) -> dict[str, _Tensor]:
+    if may_be_single and isinstance(top, _Tensor):
+        return {"": top}
     if isinstance(top, dict) and isinstance(top.get("state_dict"), dict):
         top = top["state_dict"]
     if not isinstance(top, dict) or not top:

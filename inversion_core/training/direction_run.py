@@ -6,6 +6,7 @@ C channel, H W height and width.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -114,9 +115,10 @@ def train_directions(pack: Pack, study: Study, config: DirectionTraining) -> Dir
         pack, study, trials, r2["codes"], face_FP[: config.comparison_faces], domain_limit(pack, unseen_NP)
     )
     step_KP = torch.stack([d.step_LD.flatten() for d in directions]) if directions else torch.zeros(0, code_NP.shape[1])
+    effect_of = effects(pack, face_FP, step_KP, judge_of)
     return DirectionRun(
-        study=study, directions=directions, trials=tuple(trials), held_out_r2=r2, face_FP=face_FP,
-        effect_of=effects(pack, face_FP, step_KP, judge_of), cross_validated_r2=of_codes.cross_validated_A,
+        study=study, directions=with_side_effects(directions, study, effect_of["pixels"]), trials=tuple(trials),
+        held_out_r2=r2, face_FP=face_FP, effect_of=effect_of, cross_validated_r2=of_codes.cross_validated_A,
     )  # fmt: skip
 
 
@@ -171,6 +173,21 @@ def choose(pack: Pack, study: Study, trials: list[Trial], r2_A: Tensor, face_FP:
         step_LD = best.candidate.step_P.float().unflatten(0, (pack.num_layers, pack.w_dim))
         directions.append(Direction(spec=spec, step_LD=step_LD))
     return tuple(directions)
+
+
+def with_side_effects(directions: tuple[Direction, ...], study: Study, effect_KA: Tensor) -> tuple[Direction, ...]:
+    """What a step of each does to the attributes of the others, in their steps, to a hundredth."""
+    names = [attribute.name for attribute in study.attributes]
+    place = {direction.spec.name: names.index(direction.spec.name) for direction in directions}
+    own = {name: float(effect_KA[row, place[name]]) for row, name in enumerate(place)}
+    found = []
+    for direction, effect_A in zip(directions, effect_KA.tolist(), strict=True):
+        others = [name for name in place if name != direction.spec.name and own[name] > 0]
+        side_effects = {name: round(effect_A[place[name]] / own[name], 2) for name in others}
+        found.append(
+            dataclasses.replace(direction, spec=dataclasses.replace(direction.spec, side_effects=side_effects))
+        )
+    return tuple(found)
 
 
 def source_of(study: Study, candidate: Candidate) -> str:

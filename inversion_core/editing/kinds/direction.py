@@ -60,5 +60,5 @@ class DirectionEdit(Edit):
         from inversion_core.editing.hold import held_fixed
         from inversion_core.editing.moves import move
 
-        direction = held_fixed(scene.pack, self.direction, self.hold, scene.directions)
+        direction = held_fixed(self.direction, self.hold, scene.directions)
         return move(w_BLD, direction, self.strength)
