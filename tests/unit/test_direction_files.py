@@ -24,7 +24,6 @@ from inversion_core.editing.directions.pickled import read_pickled
 from inversion_core.editing.directions.store import load_directions, save_directions, with_files
 from inversion_core.editing.hold import effect, held_fixed
 from inversion_core.errors import OptionInvalid
-from inversion_core.models.generator import StyleLayer
 from inversion_core.packs import Direction, DirectionSpec, load_pack, put_directions, save_pack
 from tests.tiny import tiny_pack
 

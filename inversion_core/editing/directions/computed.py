@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from inversion_core.errors import OptionInvalid
-from inversion_core.models.generator import StyleLayer
 from inversion_core.packs import Direction, DirectionSpec, Pack
 
 SAMPLES = 4096
@@ -34,7 +33,7 @@ def sefa(pack: Pack, count: int = 8, layers: Layers | None = None) -> list[Direc
         OptionInvalid: the pack has no such layers, or not so many directions.
     """
     first, last = _checked(pack, count, layers)
-    styles = [layer.style.scaled_weight() for layer in pack.generator.synthesis.layers if isinstance(layer, StyleLayer)]
+    styles = pack.generator.synthesis.style_weights()
     a_SD = torch.cat([style_SD / style_SD.norm(dim=1, keepdim=True) for style_SD in styles[first : last + 1]]).double()
     value_D, vector_DD = torch.linalg.eigh((a_SD.T @ a_SD).cpu())
     share_K = value_D.flip(0)[:count] / value_D.sum()
@@ -52,7 +51,7 @@ def ganspace(pack: Pack, count: int = 8, layers: Layers | None = None, samples: 
     """
     first, last = _checked(pack, count, layers)
     w_NLD = random_codes(pack, samples)[:, first : last + 1]
-    per_layer = pack.manifest.generator.w_per_layer
+    per_layer = not torch.equal(w_NLD, w_NLD[:, :1].expand_as(w_NLD))  # as IDInvert's generator has it
     x_NP = (w_NLD.flatten(1) if per_layer else w_NLD[:, 0]).double()
     component_KP, share_K = _principal(x_NP - x_NP.mean(0), count)
     steps = []

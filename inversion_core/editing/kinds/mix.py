@@ -43,6 +43,8 @@ class MixEdit(Edit):
         return [*kept, (scene.resolve(self.mix), share)] if share else sources
 
     def _share_below(self, scene: Scene) -> float:
-        below = 2 * (scene.pack.detail.px.bit_length() - 2)  # the layers up to that of detail
+        from inversion_core.latents import detail_layer  # it needs PyTorch, which reading does not
+
+        below = detail_layer(scene.pack.manifest.generator, scene.pack.detail.px) + 1
         first, last = self.layers or (0, below - 1)
         return max(0, min(last + 1, below) - first) / below

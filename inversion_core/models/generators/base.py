@@ -79,6 +79,10 @@ class Synthesis(nn.Module):
         """Features of all layers to pictures (B, 3, H, W)."""
         raise NotImplementedError
 
+    def style_weights(self) -> list[Tensor]:
+        """Of each style layer the weights (S, D) that make its S style channels of its w."""
+        raise NotImplementedError
+
 
 class Generator(nn.Module):
     """Mapping, truncation and synthesis together."""

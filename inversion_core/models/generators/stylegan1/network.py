@@ -251,6 +251,10 @@ class SynthesisNetwork(Synthesis):
                 styles[index] = style_BS
         return styles
 
+    def style_weights(self) -> list[Tensor]:
+        """See `Synthesis.style_weights`."""
+        return [layer.style.scaled_weight() for layer in self.layers if isinstance(layer, StyleLayer)]
+
     def rgb(self, x_BCHW: Tensor) -> Tensor:
         """Features (B, C, H, W) to pictures (B, 3, H, W)."""
         weight, bias = self.to_rgb.weight, self.to_rgb.bias
