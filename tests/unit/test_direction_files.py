@@ -47,10 +47,8 @@ def spec(name: str, **effects: float) -> DirectionSpec:
 
 
 def test_sefa_gives_eigenvectors_of_the_style_weights_largest_first() -> None:
-    styles = [each.style for each in PACK.generator.synthesis.layers if isinstance(each, StyleLayer)]
-    a_SD = torch.cat(
-        [w / w.norm(dim=1, keepdim=True) for w in (style.scaled_weight() for style in styles[1:4])]
-    ).double()
+    styles = PACK.generator.synthesis.style_weights()[1:4]
+    a_SD = torch.cat([w_SD / w_SD.norm(dim=1, keepdim=True) for w_SD in styles]).double()
     found = sefa(PACK, count=3, layers=(1, 3))
     values = []
     for direction in found:
