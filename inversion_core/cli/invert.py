@@ -11,6 +11,7 @@ FILES = """For each photo a folder DIR/NAME (its file name without the ending) w
   aligned.png         the picture that was inverted
   reconstruction.png  the generator's picture of the best code
   latents.npy         that code, float32, (layers, width)
+  latents.safetensors with detail: the code as w_plus and the detail, float16, (channels, height, width)
   losses.csv          step, loss (including the focus) and its two terms
   strip.png           aligned photo, intermediate images, reconstruction
 
@@ -32,7 +33,15 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 def _add_search(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("search")
-    group.add_argument("--steps", type=int, default=100, metavar="N", help="optimization steps (default: 100)")
+    group.add_argument(
+        "--steps", type=int, metavar="N", help="steps of the code (default: the pack's; 100 without detail)"
+    )
+    group.add_argument(
+        "--detail-steps", type=int, metavar="N", help="steps of detail after them, 0 for none (default: the pack's)"
+    )
+    group.add_argument(
+        "--detail-px", type=int, metavar="PX", help="side of the features that detail is added to (default: the pack's)"
+    )
     group.add_argument("--optimizer", metavar="NAME", help="an optimizer that the pack offers (default: the pack's)")
     group.add_argument(
         "--learning-rate",
@@ -42,7 +51,10 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--start", choices=STARTS, help="start code (default: encoder if the pack has one, else mean)")
     group.add_argument(
-        "--start-code", type=Path, metavar="FILE.npy", help="start from this code, (layers, width), of the same pack"
+        "--start-code",
+        type=Path,
+        metavar="FILE",
+        help="start from this latents.npy or latents.safetensors of the same pack",
     )
     group.add_argument("--seed", type=int, default=0, metavar="S", help="seed for the random start (default: 0)")
     group.add_argument("--target-loss", type=float, metavar="L", help="stop when the loss is at most L")

@@ -6,6 +6,7 @@ Suffixes: L style layer, D latent w, C channel, H W height and width.
 from __future__ import annotations
 
 import argparse
+import io
 import signal
 import sys
 import threading
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 
 from inversion_core.cli.folders import folders
@@ -42,6 +44,7 @@ from inversion_pictures.errors import PictureRefused
 from inversion_pictures.masks import read_mask
 
 EXIT_REFUSED, EXIT_INTERRUPTED = 2, 130
+NPY_MAGIC = b"\x93NUMPY"
 NO_FACE_REMEDY = "Or give --no-align to take the centre of the picture as it is."
 
 
@@ -61,7 +64,8 @@ class Plan:
     pack: Pack
     config: InvertConfig
     rules: StopRules
-    start_LD: Tensor | None
+    start: Latent | None
+    """A batch of one."""
     mask: Path | None
     align: bool
     face: int | None
@@ -71,8 +75,7 @@ class Plan:
     @property
     def steps(self) -> int:
         """Updates of a photo, where no rule ends it earlier."""
-        start = None if self.start_LD is None else Latent(w_BLD=self.start_LD[None])
-        return course_of(self.pack, self.config, start).total
+        return course_of(self.pack, self.config, self.start).total
 
 
 def run(args: argparse.Namespace) -> int:
@@ -117,31 +120,39 @@ def _plan(args: argparse.Namespace, device: torch.device) -> Plan:
     if args.out.exists() and not args.out.is_dir():
         raise OptionInvalid(f"--out {args.out} is a file; name a folder")
     config = InvertConfig(
-        num_steps=args.steps, optimizer=args.optimizer, learning_rate=args.learning_rate, start=args.start,
-        seed=args.seed, regulariser_weight=args.regulariser, focus=args.focus,
+        num_steps=args.steps, detail_steps=args.detail_steps, detail_px=args.detail_px, optimizer=args.optimizer,
+        learning_rate=args.learning_rate, start=args.start, seed=args.seed, regulariser_weight=args.regulariser,
+        focus=args.focus,
     )  # fmt: skip
     rules = StopRules(
         target_loss=args.target_loss, max_seconds=args.max_seconds, plateau_steps=args.plateau_steps
     )  # fmt: skip
     pack = load_pack(args.pack, device=device)
-    start_LD = _start_code(args.start_code, pack)
-    if start_LD is not None and args.start is not None:
+    start = _start(args.start_code, pack)
+    if start is not None and args.start is not None:
         raise OptionInvalid("--start and --start-code exclude each other; leave one out")
-    make_optimizer(pack, config, start=None if start_LD is None else Latent(w_BLD=start_LD[None]))
-    return Plan(pack=pack, config=config, rules=rules, start_LD=start_LD, mask=args.mask,
+    make_optimizer(pack, config, start=start)
+    course_of(pack, config, start)
+    return Plan(pack=pack, config=config, rules=rules, start=start, mask=args.mask,
                 align=not args.no_align, face=args.face, frame_every=args.frame_every, resume=args.resume)  # fmt: skip
 
 
-def _start_code(file: Path | None, pack: Pack) -> Tensor | None:
+def _start(file: Path | None, pack: Pack) -> Latent | None:
     if file is None:
         return None
     try:
-        code = np.load(file, allow_pickle=False)
-        return pack.check_codes(torch.from_numpy(np.asarray(code, dtype=np.float32)).reshape(1, *code.shape[-2:]))[0]
-    except (ValueError, EOFError) as error:
+        data = file.read_bytes()
+        return pack.check_latent(_of_npy(data) if data.startswith(NPY_MAGIC) else Latent.from_bytes(data))
+    except (ValueError, KeyError, EOFError, SafetensorError) as error:
         raise OptionInvalid(
-            f"--start-code {file}: {error}. Give a code of this pack, such as the latents.npy of an earlier run"
+            f"--start-code {file}: {error}. Give a code of this pack, such as the latents.npy or latents.safetensors "
+            f"of an earlier run"
         ) from error
+
+
+def _of_npy(data: bytes) -> Latent:
+    code = np.load(io.BytesIO(data), allow_pickle=False)
+    return Latent(w_BLD=torch.from_numpy(np.asarray(code, dtype=np.float32)).reshape(1, *code.shape[-2:]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,7 +291,7 @@ class PhotoRun:
         plan = self._plan
         return Request(
             pack=plan.pack, target_CHW=to_tensor(prepared.image)[0], mask_HW=prepared.mask_HW, config=plan.config,
-            rules=plan.rules, start_LD=plan.start_LD, frame_every=plan.frame_every,
+            rules=plan.rules, start_LD=plan.start, frame_every=plan.frame_every,
             resume=None if before is None else before.checkpoint,
             losses_before=() if before is None else [(row.step, row.loss) for row in before.rows[:-1]],
         )  # fmt: skip
@@ -293,7 +304,8 @@ class PhotoRun:
             if step.frame_HWC is not None:
                 kept.frames.images.append(Image.fromarray(step.frame_HWC.numpy()))
         if kept.improves(step.loss):
-            kept.take(step.index, step.loss, step.w_LD.cpu().numpy().copy(), to_image(step.image_CHW))
+            latent = step.latent.mapped(lambda x_B: x_B.cpu().clone())
+            kept.take(step.index, step.loss, latent, to_image(step.image_CHW))
         self._bar.update()
         self._bar.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
 

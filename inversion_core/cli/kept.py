@@ -1,7 +1,4 @@
-"""The files of one inverted photo: written at its end or where it was stopped, and read to go on.
-
-Suffixes: L style layer, D latent w.
-"""
+"""The files of one inverted photo: written at its end or where it was stopped, and read to go on."""
 
 from __future__ import annotations
 
@@ -12,17 +9,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 from PIL import Image
 from safetensors import SafetensorError
 
 from inversion_core.errors import OptionInvalid
 from inversion_core.inverter import Checkpoint
+from inversion_core.latents import Latent
 from inversion_core.pictures import strip
 from inversion_pictures.colours import bare
 
 CODE, LOSSES, STRIP, RECONSTRUCTION = "latents.npy", "losses.csv", "strip.png", "reconstruction.png"
-CHECKPOINT = "checkpoint.safetensors"
+LATENT, CHECKPOINT = "latents.safetensors", "checkpoint.safetensors"
 GAP_PX = 2
 
 
@@ -37,11 +35,12 @@ class Row(NamedTuple):
 
 @dataclass(kw_only=True)
 class Best:
-    """The best step so far; its code, loss and picture belong together."""
+    """The best step so far; its latent, loss and picture belong together."""
 
     index: int
     loss: float
-    w_LD: NDArray[np.float32]
+    latent: Latent
+    """A batch of one, in host memory."""
     image: Image.Image
 
 
@@ -77,8 +76,8 @@ class Kept:
             not math.isfinite(self.best.loss) and math.isfinite(loss)
         )  # fmt: skip
 
-    def take(self, index: int, loss: float, w_LD: NDArray[np.float32], image: Image.Image) -> None:
-        self.best_so_far = Best(index=index, loss=loss, w_LD=w_LD, image=image)
+    def take(self, index: int, loss: float, latent: Latent, image: Image.Image) -> None:
+        self.best_so_far = Best(index=index, loss=loss, latent=latent, image=image)
 
     def write(self, folder: Path, checkpoint: Checkpoint | None) -> None:
         """Write every file; `checkpoint` where it was stopped, None where it is done."""
@@ -88,7 +87,11 @@ class Kept:
         with (folder / LOSSES).open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([Row._fields, *self.rows])
         strip([*self.frames.images, self.best.image], GAP_PX).save(folder / STRIP)
-        np.save(folder / CODE, self.best.w_LD)
+        np.save(folder / CODE, self.best.latent.w_BLD[0].numpy())
+        if self.best.latent.detail_BCHW is None:
+            (folder / LATENT).unlink(missing_ok=True)
+        else:
+            (folder / LATENT).write_bytes(self.best.latent.to_bytes())
         if checkpoint is None:
             (folder / CHECKPOINT).unlink(missing_ok=True)
         else:
@@ -107,7 +110,7 @@ def read_kept(folder: Path) -> Kept | None:
         rows = _rows(folder / LOSSES)
         best = min(rows, key=lambda row: row.loss if math.isfinite(row.loss) else math.inf)
         kept = Kept(frames=Frames(_frames(folder / STRIP)), rows=rows, checkpoint=_checkpoint(folder / CHECKPOINT))
-        kept.take(best.step, best.loss, np.load(folder / CODE, allow_pickle=False), _picture(folder / RECONSTRUCTION))
+        kept.take(best.step, best.loss, _latent(folder), _picture(folder / RECONSTRUCTION))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise OptionInvalid(f"{folder} cannot be gone on from ({error}). Leave --resume out to begin anew") from error
     return kept
@@ -119,6 +122,12 @@ def _rows(file: Path) -> list[Row]:
             Row(int(row["step"]), float(row["loss"]), float(row["pixel"]), float(row["perceptual"]))
             for row in csv.DictReader(lines)
         ]
+
+
+def _latent(folder: Path) -> Latent:
+    if (folder / LATENT).exists():
+        return Latent.from_bytes((folder / LATENT).read_bytes())
+    return Latent(w_BLD=torch.from_numpy(np.load(folder / CODE, allow_pickle=False))[None])
 
 
 def _picture(file: Path) -> Image.Image:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 
 from inversion_core.benchmark.reference import ReferenceLoop
 from inversion_core.benchmark.speed import SpeedConfig, time_loops
@@ -334,6 +335,8 @@ def test_photos_of_one_name_do_not_overwrite_each_other(pack: Path, photo: Path,
         (["--learning-rate", "0"], "learning_rate is 0"),
         (["--regulariser", "nan"], "regulariser_weight is nan"),
         (["--start-code", __file__], "Give a code of this pack"),
+        (["--detail-steps", "-1"], "detail_steps is -1"),
+        (["--detail-steps", "2", "--detail-px", "64"], "this generator has 4, 8, 16"),
         (["--start-code", "none.npy"], "none.npy"),
     ],
 )
@@ -366,13 +369,21 @@ class StoppingBar:
         self.said.append(text)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
-def test_a_stopped_photo_is_kept_and_goes_on(pack: Path, photo: Path, tmp_path: Path, optimizer: str) -> None:
+@pytest.mark.parametrize(
+    ("optimizer", "num_steps", "detail_steps"), [("adam", 12, 0), ("lbfgs", 12, 0), ("adam", 9, 3), ("adam", 4, 8)]
+)
+def test_a_stopped_photo_is_kept_and_goes_on(
+    pack: Path, photo: Path, tmp_path: Path, optimizer: str, num_steps: int, detail_steps: int
+) -> None:
+    config = InvertConfig(num_steps=num_steps, detail_steps=detail_steps, optimizer=optimizer)
+    files = ["losses.csv", "latents.npy", "reconstruction.png", "strip.png"]
+    files += ["latents.safetensors"] if detail_steps else []
+
     def run(name: str, *, stop_after: int = 0, resume: bool = False) -> Outcome:
         stop = Event()
         plan = Plan(
-            pack=load_pack("tiny"), config=InvertConfig(num_steps=12, optimizer=optimizer), rules=StopRules(),
-            start_LD=None, mask=None, align=False, face=None, frame_every=5, resume=resume,
+            pack=load_pack("tiny"), config=config, rules=StopRules(),
+            start=None, mask=None, align=False, face=None, frame_every=5, resume=resume,
         )  # fmt: skip
         with Engine(EngineConfig(slots=1)) as engine:
             return PhotoRun(engine, plan, stop, StoppingBar(stop, stop_after))(photo, tmp_path / name)
@@ -383,7 +394,8 @@ def test_a_stopped_photo_is_kept_and_goes_on(pack: Path, photo: Path, tmp_path: 
     assert 7 <= len(half) - 1 < 13
     assert np.load(tmp_path / "parts" / "latents.npy").shape == (6, 12)
     assert run("parts", resume=True) is Outcome.DONE
-    for name in ("losses.csv", "latents.npy", "reconstruction.png", "strip.png"):
+    assert (tmp_path / "whole" / "latents.safetensors").exists() == bool(detail_steps)
+    for name in files:
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert not (tmp_path / "parts" / "checkpoint.safetensors").exists()
     before = (tmp_path / "parts" / "latents.npy").stat().st_mtime_ns
@@ -436,6 +448,22 @@ def test_invert_takes_what_the_library_takes(pack: Path, photo: Path, tmp_path: 
     code = tmp_path / "first" / "photo" / "latents.npy"
     assert main([*argv, "--out", str(tmp_path / "on"), "--steps", "0", "--start-code", str(code)]) == 0
     assert np.array_equal(np.load(code), np.load(tmp_path / "on" / "photo" / "latents.npy"))
+    assert (
+        main([*argv, "--out", str(tmp_path / "fine"), "--steps", "1", "--detail-steps", "4", "--detail-px", "8"]) == 0
+    )
+    assert len((tmp_path / "fine" / "photo" / "losses.csv").read_text().splitlines()) == 1 + 6
+    latent = tmp_path / "fine" / "photo" / "latents.safetensors"
+    with safe_open(latent, "np") as tensors:
+        assert {name: tensors.get_tensor(name).dtype for name in tensors.keys()} == {  # noqa: SIM118
+            "w_plus": np.float32, "detail": np.float16,
+        }  # fmt: skip
+    assert main([*argv, "--out", str(tmp_path / "finer"), "--detail-steps", "2", "--start-code", str(latent)]) == 0
+    losses = [
+        [float(line.split(",")[1]) for line in (tmp_path / name / "photo" / "losses.csv").read_text().split()[1:]]
+        for name in ("fine", "finer")
+    ]
+    assert len(losses[1]) == 3
+    assert losses[1][0] == pytest.approx(losses[0][-1], rel=1e-3), "it goes on where the other ended"
     assert (
         main([*argv, "--out", str(tmp_path / "soon"), "--steps", "50", "--target-loss", "1e9", "--threads", "1"]) == 0
     )
