@@ -33,6 +33,27 @@ class Group:
 
 COMMANDS: Mapping[str, Command | Group] = {
     "invert": Command("invert photos of faces into W+ codes", "invert:fill"),
+    "edit": Command("edit the face in a photo, or a code", "editing:fill"),
+    "mix": Command("mix two faces", "editing:fill_mix"),
+    "interpolate": Command("a film from one face, or edit list, to another", "interpolate:fill"),
+    "diffuse": Command("put a face into the context of another photo", "diffuse:fill"),
+    "directions": Group(
+        "find, fit, import and show editing directions",
+        {
+            "show": Command("list directions, and draw what they do", "edit_directions:fill_show"),
+            "sefa": Command(
+                "compute directions from a generator's weights, without labels", "edit_directions:fill_sefa"
+            ),
+            "ganspace": Command(
+                "compute directions from a generator's codes, without labels", "edit_directions:fill_ganspace"
+            ),
+            "from": Command(
+                "fit a direction to codes of faces with an attribute and without", "edit_directions:fill_from"
+            ),
+            "import": Command("read direction files of other projects", "edit_directions:fill_import"),
+            "add": Command("write directions of files into a pack", "edit_directions:fill_add"),
+        },
+    ),
     "submit": Command("send photos to a running service", None),
     "pack": Command("list, install, verify, convert and change packs", "pack:fill"),
     "train": Group(

@@ -36,7 +36,8 @@ COMMANDS = [
     ["pack", "use-imagenet-vgg"], ["benchmark"], ["benchmark", "speed"], ["benchmark", "quality"],
     ["benchmark", "groups"], ["benchmark", "samples"], ["benchmark", "faces"], ["train"], ["train", "directions"],
     ["train", "optimizer"], ["pack", "add-optimizer"], ["pack", "change"], ["pack", "use-encoder"], ["pack", "use-features"],
-    ["pack", "copy"], ["pack", "extend"], ["pack", "install"], ["pack", "archive"],
+    ["pack", "copy"], ["pack", "extend"], ["pack", "install"], ["pack", "archive"], ["edit"], ["mix"], ["interpolate"], ["diffuse"],
+    ["directions"], *(["directions", kind] for kind in ("show", "sefa", "ganspace", "from", "import", "add")),
 ]  # fmt: skip
 
 

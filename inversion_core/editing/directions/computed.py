@@ -18,7 +18,7 @@ SAMPLES = 4096
 MOST = 64
 """Most directions of one call."""
 UNIT = "one standard deviation of random codes along it"
-RANGE = (-3.0, 3.0)
+RANGE = (-2.0, 2.0)
 
 Layers = tuple[int, int]
 
@@ -67,9 +67,9 @@ def ganspace(pack: Pack, count: int = 8, layers: Layers | None = None, samples: 
 
 @torch.no_grad()
 def random_codes(pack: Pack, count: int, seed: int = 0) -> Tensor:
-    """Codes (N, L, D) of random z, without truncation, on the CPU; always the same ones."""
+    """Codes (N, L, D) of random z, with the pack's truncation, on the CPU; always the same ones."""
     z_NZ = torch.randn(count, pack.z_dim, generator=torch.Generator().manual_seed(seed))
-    return torch.cat([pack.generator.map(z.to(pack.device), psi=1.0).cpu() for z in z_NZ.split(512)])
+    return torch.cat([pack.map(z.to(pack.device)).cpu() for z in z_NZ.split(512)])
 
 
 def deviation(w_NLD: Tensor, step_LD: Tensor) -> float:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from inversion_core.editing.directions.computed import RANGE, SAMPLES, UNIT, deviation, random_codes
+from inversion_core.editing.directions.computed import SAMPLES, UNIT, deviation, random_codes
 from inversion_core.editing.directions.foreign import Layers, read_foreign
 from inversion_core.errors import OptionInvalid
 from inversion_core.packs import Direction, DirectionSpec, Pack
 
 UNITS = ("file", "deviation")
+RANGE = (-3.0, 3.0)
+"""What most projects show of theirs; nobody has measured it here."""
 
 
 def import_directions(pack: Pack, file: Path, *, name: str | None = None, layers: Layers | None = None,
