@@ -86,9 +86,9 @@ def conv1x1(x_BCHW: Tensor, weight_OI11: Tensor, bias_O: Tensor) -> Tensor:
     return y_BOP.view(len(x_BCHW), -1, *x_BCHW.shape[2:])
 
 
-def upsample(x_BCHW: Tensor, kernel_IOHW: Tensor) -> Tensor:
-    """`F.conv_transpose2d` with a 4x4 kernel at stride 2 with padding 1; else as `convolve`."""
-    return _applied(x_BCHW, kernel_IOHW, None, UP)
+def upsample(x_BCHW: Tensor, kernel_IOHW: Tensor, *, padding: int = 1, groups: int = 1) -> Tensor:
+    """`F.conv_transpose2d` at stride 2, by default with the padding of a 4x4 kernel; else as `convolve`."""
+    return _applied(x_BCHW, kernel_IOHW, None, How(2, padding, groups, is_transposed=True))
 
 
 def _applied(x_BCHW: Tensor, weight: Tensor, bias_O: Tensor | None, how: How) -> Tensor:

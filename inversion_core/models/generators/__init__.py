@@ -9,7 +9,9 @@ from torch import Tensor
 
 from inversion_core.models.generators.base import Architecture, Generator, Synthesis
 from inversion_core.models.generators.stylegan1 import GeneratorConfig, StyleGANGenerator
-from inversion_core.models.generators.stylegan1.plain import plain_synthesis
+from inversion_core.models.generators.stylegan1.plain import plain_synthesis as plain_synthesis1
+from inversion_core.models.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
+from inversion_core.models.generators.stylegan2.plain import plain_synthesis as plain_synthesis2
 
 __all__ = ["ARCHITECTURES", "DEFAULT_KIND", "Architecture", "Generator", "Synthesis", "build_generator"]
 
@@ -26,7 +28,8 @@ class Room(NamedTuple):
 
 
 ARCHITECTURES: Mapping[str, Room] = {
-    GeneratorConfig.kind: Room(GeneratorConfig, StyleGANGenerator, plain_synthesis),
+    GeneratorConfig.kind: Room(GeneratorConfig, StyleGANGenerator, plain_synthesis1),
+    StyleGAN2Config.kind: Room(StyleGAN2Config, StyleGAN2Generator, plain_synthesis2),
 }
 """By the key "kind" of a pack's generator."""
 DEFAULT_KIND = GeneratorConfig.kind

@@ -90,8 +90,11 @@ class Generator(nn.Module):
     config: Architecture
     synthesis: Synthesis
 
-    def map(self, z_BZ: Tensor, *, psi: float | None = None) -> Tensor:
-        """z (B, Z), any norm, to truncated W+ codes (B, L, D); `psi` replaces the pack's own in all layers."""
+    def map(self, z_BZ: Tensor, *, psi: float | None = None, cutoff: int | None = None) -> Tensor:
+        """z (B, Z), any norm, to truncated W+ codes (B, L, D).
+
+        `psi` replaces the pack's own in all layers; with `cutoff` so many layers alone, from the coarsest.
+        """
         raise NotImplementedError
 
     @property

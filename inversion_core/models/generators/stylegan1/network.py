@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from inversion_core.models.convolution import conv1x1, conv3x3, convolve, upsample
 from inversion_core.models.generators.base import Generator, Synthesis
 from inversion_core.models.generators.stylegan1.config import GeneratorConfig
+from inversion_core.models.generators.truncation import Truncation
 from inversion_core.models.layers import EPSILON, EqualizedLinear, leaky_relu, leaky_relu_, pixel_norm
 from inversion_core.models.serving import is_serving
 
@@ -42,25 +43,6 @@ class MappingNetwork(nn.Module):
         if self.w_per_layer:
             return x.view(len(x), self.num_layers, -1)
         return x.unsqueeze(1).expand(-1, self.num_layers, -1)
-
-
-class Truncation(nn.Module):
-    """w_avg + psi (w - w_avg), with a psi of its own for each style layer (Karras 2019 appendix B)."""
-
-    w_avg_D: Tensor
-    psi_L: Tensor
-
-    def __init__(self, config: GeneratorConfig):
-        super().__init__()
-        psi_L = torch.ones(config.num_layers)
-        psi_L[: config.truncation_layers] = config.truncation_psi
-        self.register_buffer("w_avg_D", torch.zeros(config.w_dim))
-        self.register_buffer("psi_L", psi_L)
-
-    def forward(self, w_BLD: Tensor, psi: float | None = None) -> Tensor:
-        """Truncate; `psi` replaces the pack's own in all layers (1 leaves w as it is)."""
-        psi_L1 = self.psi_L[:, None] if psi is None else psi
-        return self.w_avg_D + psi_L1 * (w_BLD - self.w_avg_D)
 
 
 class StyleLayer(nn.Module):
@@ -272,11 +254,11 @@ class StyleGANGenerator(Generator):
         super().__init__()
         self.config: GeneratorConfig = config
         self.mapping = MappingNetwork(config)
-        self.truncation = Truncation(config)
+        self.truncation = Truncation(config, psi=config.truncation_psi, layers=config.truncation_layers)
         self.synthesis = SynthesisNetwork(config)
 
-    def map(self, z_BZ: Tensor, *, psi: float | None = None) -> Tensor:
-        w_BLD: Tensor = self.truncation(self.mapping(z_BZ), psi)
+    def map(self, z_BZ: Tensor, *, psi: float | None = None, cutoff: int | None = None) -> Tensor:
+        w_BLD: Tensor = self.truncation(self.mapping(z_BZ), psi, cutoff)
         return w_BLD
 
     @property
