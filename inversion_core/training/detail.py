@@ -114,10 +114,11 @@ class DetailTrainer:
         self.config, self.pack, self.folder, self.device = config, pack, folder, pack.device
         self.pictures, self.held_out = pictures.to(self.device), held_out.to(self.device)
         self.weight_1HW = focus_map(config.focus, pack.resolution).to(self.device)[None]
-        channels, _, _ = detail_shape(pack.manifest.generator, config.px)
-        self.p = DetailPredictor(
-            config.predictor, resolution=pack.resolution, px=config.px, channels=channels
-        ).to(self.device)  # fmt: skip
+        self.shape_CHW = detail_shape(pack.manifest.generator, config.px)
+        predictor = DetailPredictor(
+            config.predictor, resolution=pack.resolution, px=config.px, channels=self.shape_CHW[0]
+        )  # fmt: skip
+        self.p = predictor.to(self.device)
         self.p_ema = copy.deepcopy(self.p).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self.p.parameters(), lr=config.rate, betas=(0.9, 0.99), weight_decay=1e-4)
         self.optimizer.param_groups[0]["rate"] = config.rate
@@ -161,14 +162,14 @@ class DetailTrainer:
         if float(torch.rand(())) >= config.later_share:
             return self.pack.encode(target_BCHW)
         count = 1 + int(torch.randint(config.later_steps, ()))
-        *_, last = invert(self.pack, target_BCHW, InvertConfig(num_steps=count))
+        *_, last = invert(self.pack, target_BCHW, InvertConfig(num_steps=count, detail_steps=0))
         return last.w_BLD
 
     def _losses(self, target_BCHW: Tensor, w_BLD: Tensor) -> dict[str, Tensor]:
         config, pack = self.config, self.pack
         with torch.no_grad(), self._autocast():
             base_BCHW = base_features(pack.generator, w_BLD, config.px)
-            plain_BCHW = self._draw(w_BLD, torch.zeros_like(base_BCHW), base_BCHW)
+            plain_BCHW = self._draw(w_BLD, self._nothing(base_BCHW), base_BCHW)
             wanted_BCHW = self._features(target_BCHW)
         with self._autocast():
             detail_BCHW = self.p(target_BCHW, plain_BCHW, base_BCHW).float()
@@ -193,7 +194,7 @@ class DetailTrainer:
         with torch.no_grad(), self._autocast():
             moved_ELD = w_ELD + self._moves(w_ELD)
             base_ECHW = base_features(self.pack.generator, moved_ELD, px)
-            plain_ECHW = self._draw(moved_ELD, torch.zeros_like(base_ECHW), base_ECHW)
+            plain_ECHW = self._draw(moved_ELD, self._nothing(base_ECHW), base_ECHW)
             plain_change_ECHW = self._features(plain_ECHW) - self._features(before.plain_BCHW)
             flow_E2HW = flows(before.plain_BCHW, plain_ECHW, px)
         with self._autocast():
@@ -230,6 +231,9 @@ class DetailTrainer:
     def _draw(self, w_BLD: Tensor, detail_BCHW: Tensor, base_BCHW: Tensor) -> Tensor:
         latent = Latent(w_BLD=w_BLD, detail_BCHW=detail_BCHW)
         return synthesize(self.pack.generator, latent, base_BCHW).float()
+
+    def _nothing(self, base_BCHW: Tensor) -> Tensor:
+        return base_BCHW.new_zeros(len(base_BCHW), *self.shape_CHW)
 
     def _features(self, image_BCHW: Tensor) -> Tensor:
         features_BCHW: Tensor = self.pack.perceptual(image_BCHW)
@@ -268,7 +272,7 @@ class DetailTrainer:
         """Pictures of the encoder's codes, without and with detail."""
         w_BLD = self.pack.encode(target_BCHW)
         base_BCHW = base_features(self.pack.generator, w_BLD, self.config.px)
-        plain_BCHW = self._draw(w_BLD, torch.zeros_like(base_BCHW), base_BCHW)
+        plain_BCHW = self._draw(w_BLD, self._nothing(base_BCHW), base_BCHW)
         return plain_BCHW, self._draw(w_BLD, self.p_ema(target_BCHW, plain_BCHW, base_BCHW), base_BCHW)
 
     # -- keeping ---------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from inversion_core.cli import main
+from inversion_core.detail import begin_detail
 from inversion_core.errors import OptionInvalid, PackInvalid
 from inversion_core.inverter import InvertConfig, invert
 from inversion_core.latents import base_features
@@ -227,6 +228,14 @@ def test_detail_begins_with_the_network_where_it_has_the_size(tmp_path: Path) ->
     expected_BCHW = pack.detail_predictor(target_BCHW, pack.synthesize(last.w_BLD), base_BCHW)
     assert begun[0].latent.detail_BCHW is not None
     assert torch.allclose(begun[0].latent.detail_BCHW, expected_BCHW, atol=1e-5)
+    mask_B1HW = torch.zeros(2, 1, 16, 16)
+    nothing_BCHW = pack.detail_predictor(image_BCHW := pack.synthesize(last.w_BLD), image_BCHW, base_BCHW)
+    masked_BCHW = begin_detail(pack, target_BCHW, last.w_BLD, base_BCHW, mask_B1HW)
+    assert torch.allclose(masked_BCHW, nothing_BCHW, atol=1e-5), "what is masked away is not copied"
+    assert torch.equal(
+        begin_detail(pack, target_BCHW, last.w_BLD, base_BCHW, mask_B1HW + 1),
+        begin_detail(pack, target_BCHW, last.w_BLD, base_BCHW),
+    )
     other = next(step for step in invert(pack, target_BCHW, InvertConfig(num_steps=0, detail_steps=1, detail_px=16)))
     assert other.latent.detail_BCHW is not None
     assert not other.latent.detail_BCHW.any()
