@@ -18,6 +18,7 @@ from inversion_worker.contract import (
     MAX_NAME_LENGTH,
     EditList,
     Message,
+    PasteMode,
     PictureFormat,
     RenderAs,
     Rendered,
@@ -27,6 +28,10 @@ from inversion_worker.contract import (
 )
 
 EDIT_ID_PATTERN = "^[0-9a-f]{32}$"
+PASTE_TEXT = (
+    "Of a photo. difference: it changes as the render does, and keeps its own pores. replace: the render takes the "
+    "place of the crop."
+)
 _Pack = Annotated[
     str | None,
     Field(
@@ -95,6 +100,7 @@ class RenderRequest(Message):
         description="Side of a face in pixels, at most 2048; longest side of a photo, which is never enlarged.",
         examples=[512],
     )
+    paste: PasteMode = Field(PasteMode.DIFFERENCE, description=PASTE_TEXT)
 
 
 class Picture(Answer):

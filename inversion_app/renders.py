@@ -31,6 +31,7 @@ from inversion_worker.contract import (
     MixEdit,
     MoveEdit,
     PackInfo,
+    PasteMode,
     PictureFormat,
     RenderAs,
     Rendered,
@@ -57,11 +58,14 @@ class Wanted:
     kind: RenderAs = RenderAs.FACE
     format: PictureFormat | None = None
     side: int | None = None
+    paste: PasteMode = PasteMode.DIFFERENCE
 
     def check(self) -> None:
         """Raise ProblemError for what no worker could do."""
         if self.kind is RenderAs.FACE and (self.side or 0) > MAX_FACE_SIDE:
             raise _invalid(f"`side` of a face is at most {MAX_FACE_SIDE}.")
+        if self.kind is RenderAs.PATCH and self.paste is not PasteMode.DIFFERENCE:
+            raise _invalid("`paste`: a patch holds the difference.")
         if self.format is not None and self.kind is not RenderAs.LATENTS and self.format not in FORMATS[self.kind]:
             offered = ", ".join(format.value for format in FORMATS[self.kind])
             raise _invalid(f"`format`: a {self.kind.value} cannot be {self.format.value}. Offered: {offered}.")
@@ -176,7 +180,7 @@ async def _without_inversion(
 
 def _options(wanted: Wanted) -> dict[str, Any]:
     offered = FORMATS.get(wanted.kind, (PictureFormat.PNG,))
-    return {"kind": wanted.kind, "format": wanted.format or offered[0], "side": wanted.side}
+    return {"kind": wanted.kind, "format": wanted.format or offered[0], "side": wanted.side, "paste": wanted.paste}
 
 
 def _check_no_photo(wanted: Wanted) -> None:

@@ -37,6 +37,8 @@ from inversion_client.models import (
     PhotoSize,
     PhotoWarning,
     Problem,
+    Render,
+    SavedEdit,
 )
 from inversion_client.plan import Retries
 
@@ -66,7 +68,9 @@ __all__ = [
     "Problem",
     "ProblemError",
     "RateLimited",
+    "Render",
     "Retries",
+    "SavedEdit",
     "ServiceUnreachable",
     "WaitTimedOut",
 ]

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 import httpx
 
-from inversion_client import following, managing, results, submitting
+from inversion_client import following, managing, rendering, results, submitting
 from inversion_client.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, http_arguments
 from inversion_client.driver import AsyncDriver
 from inversion_client.managing import batch_path, inversion_path
-from inversion_client.models import Batch, Event, Faces, Frame, Inversion, Pack
+from inversion_client.models import Batch, Event, Faces, Frame, Inversion, Pack, Render, SavedEdit
 from inversion_client.plan import Plan, Retries
+from inversion_client.rendering import Edits, PictureFormat, RenderAs, RenderSource
 from inversion_client.uploading import Code, Options, Photo
 
 if TYPE_CHECKING:
@@ -178,6 +179,52 @@ class AsyncInversionClient:
     async def code(self, inversion: Inversion | str) -> Floats:
         """The W+ code as a numpy array, float32, (layers, w_dim)."""
         return await self._run(results.code(self._retries, inversion_path(inversion)))
+
+    # ---- edit
+
+    async def render(
+        self,
+        source: RenderSource,
+        edits: Edits = (),
+        *,
+        as_: RenderAs = "face",
+        format: PictureFormat | None = None,
+        side: int | None = None,
+        paste: str | None = None,
+        pack: str | None = None,
+        session: str | None = None,
+    ) -> Render:
+        """The picture of a code with edits, at once; nothing is kept."""
+        plan = rendering.render(
+            self._retries,
+            source,
+            edits,
+            as_=as_,
+            format=format,
+            side=side,
+            paste=paste,
+            pack=pack,
+            session=session,
+        )
+        return await self._run(plan)
+
+    async def render_code(self, source: RenderSource, edits: Edits = (), *, pack: str | None = None) -> Floats:
+        """The W+ code after the edits as a numpy array, float32, (layers, w_dim)."""
+        return await self._run(rendering.render_code(self._retries, source, edits, pack=pack))
+
+    async def save_edit(
+        self, inversion: Inversion | str, edits: Edits, *, name: str = "", parent: SavedEdit | str | None = None
+    ) -> SavedEdit:
+        """Keep an edit list with an inversion; `parent` is what undo leads to."""
+        return await self._run(rendering.save_edit(self._retries, inversion, edits, name=name, parent=parent))
+
+    async def edits(self, inversion: Inversion | str) -> tuple[SavedEdit, ...]:
+        """The edit lists that are saved with an inversion, oldest first."""
+        return await self._run(rendering.edits(self._retries, inversion))
+
+    async def delete_edit(self, inversion: Inversion | str, edit: SavedEdit | str) -> None:
+        """Delete a saved edit list."""
+        await self._run(rendering.delete_edit(self._retries, inversion, edit))
 
     # ---- manage
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 import httpx
 
-from inversion_client import following, managing, results, submitting
+from inversion_client import following, managing, rendering, results, submitting
 from inversion_client.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, http_arguments
 from inversion_client.driver import Driver
 from inversion_client.managing import batch_path, inversion_path
-from inversion_client.models import Batch, Event, Faces, Frame, Inversion, Pack
+from inversion_client.models import Batch, Event, Faces, Frame, Inversion, Pack, Render, SavedEdit
 from inversion_client.plan import Plan, Retries
+from inversion_client.rendering import Edits, PictureFormat, RenderAs, RenderSource
 from inversion_client.uploading import Code, Options, Photo
 
 if TYPE_CHECKING:
@@ -207,6 +208,64 @@ class InversionClient:
     def code(self, inversion: Inversion | str) -> Floats:
         """The W+ code as a numpy array, float32, (layers, w_dim). Raises: ModuleNotFoundError without numpy."""
         return self._run(results.code(self._retries, inversion_path(inversion)))
+
+    # ---- edit
+
+    def render(
+        self,
+        source: RenderSource,
+        edits: Edits = (),
+        *,
+        as_: RenderAs = "face",
+        format: PictureFormat | None = None,
+        side: int | None = None,
+        paste: str | None = None,
+        pack: str | None = None,
+        session: str | None = None,
+    ) -> Render:
+        """Render a code with edits: at once, however long the queue is. Nothing is kept.
+
+            face = client.render(inversion, {"smile": 1.5}, format="webp", side=512).data
+
+        `source`: an inversion (the best code so far while it runs), `{"seed": 7}` for a random face, or a code.
+        `edits`: an edit list, or directions and strengths in short.
+        `as_`: face; photo, the upright photo with the edit in it; patch, the part that changes, with transparency.
+        `paste`: how a photo is changed: difference (the default, keeps every pore) or replace.
+        `session`: a name of your own, such as that of a slider; a newer request of the session ends an older one.
+
+        Raises:
+            ProblemError: `render-superseded` (409) if a newer request of the session came; 503 if no worker answers.
+        """
+        plan = rendering.render(
+            self._retries,
+            source,
+            edits,
+            as_=as_,
+            format=format,
+            side=side,
+            paste=paste,
+            pack=pack,
+            session=session,
+        )
+        return self._run(plan)
+
+    def render_code(self, source: RenderSource, edits: Edits = (), *, pack: str | None = None) -> Floats:
+        """The W+ code after the edits as a numpy array, float32, (layers, w_dim); arguments as in `render`."""
+        return self._run(rendering.render_code(self._retries, source, edits, pack=pack))
+
+    def save_edit(
+        self, inversion: Inversion | str, edits: Edits, *, name: str = "", parent: SavedEdit | str | None = None
+    ) -> SavedEdit:
+        """Keep an edit list with an inversion, until that is deleted or expires; `parent` is what undo leads to."""
+        return self._run(rendering.save_edit(self._retries, inversion, edits, name=name, parent=parent))
+
+    def edits(self, inversion: Inversion | str) -> tuple[SavedEdit, ...]:
+        """The edit lists that are saved with an inversion, oldest first."""
+        return self._run(rendering.edits(self._retries, inversion))
+
+    def delete_edit(self, inversion: Inversion | str, edit: SavedEdit | str) -> None:
+        """Delete a saved edit list; those made from it get its parent as theirs."""
+        self._run(rendering.delete_edit(self._retries, inversion, edit))
 
     # ---- manage
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from inversion_client.errors import Gone, NotFound
-from inversion_client.models import Batch, Frame, Inversion, Pack
+from inversion_client.models import Batch, Frame, Inversion, Pack, SavedEdit
 from inversion_client.plan import Call, Emit, Plan, Retries
 from inversion_client.reading import AnswerInvalid
 from inversion_client.sending import send, send_and_read, under_key
@@ -28,7 +28,7 @@ def batch_path(batch: Batch | str) -> str:
     return f"/v1/batches/{id_of(batch)}"
 
 
-def id_of(of: Inversion | Batch | str) -> str:
+def id_of(of: Inversion | Batch | SavedEdit | str) -> str:
     """The id of an inversion or a batch, given it or its id. Raises: ValueError for what is none."""
     found = of if isinstance(of, str) else of.id
     if not _ID.fullmatch(found):  # "" or ".." would be the address of something else

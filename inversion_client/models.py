@@ -246,6 +246,33 @@ class Direction:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Render:
+    """A rendered picture."""
+
+    data: bytes
+    """The file."""
+    media_type: str
+    offset: tuple[int, int] | None = None
+    """Of a patch: x and y of its top left corner in the upright photo, px."""
+    step: int | None = None
+    """The step of an inversion whose code was rendered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedEdit:
+    """An edit list that is kept with an inversion."""
+
+    id: str
+    name: str
+    edits: tuple[Mapping[str, Any], ...]
+    created_at: datetime
+    parent: str | None = None
+    """Id of the saved edit that it was made from."""
+    links: Mapping[str, str] = field(default_factory=dict)
+    """`render` is the address of its picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pack:
     """A pack that a running worker offers."""
 

@@ -32,6 +32,8 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] = field(default_factory=dict)
     files: Sequence[File] = ()
+    json: Any = None
+    """A body in JSON; None: there is none."""
     read_timeout_s: float | None = None
     """Longest silence before the answer or between its parts; None takes the client's."""
     stream: bool = False
@@ -53,6 +55,7 @@ class Call:
             headers=dict(self.headers),
             data=form or None,
             files=files or None,
+            json=self.json,
             timeout=timeout,
         )
 

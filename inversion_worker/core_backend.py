@@ -112,7 +112,7 @@ class CoreBackend:
         return [_info(pack, default=name == self._default) for name, pack in self._packs.items()]
 
     def prepare(self, photo: bytes, options: JobOptions, extras: Extras = NO_EXTRAS) -> Prepared:
-        with _refusing():
+        with refusing():
             pack = self._pack(options.pack)
             upright = load_photo(photo)
             framed = self._framing(upright, options)
@@ -128,12 +128,12 @@ class CoreBackend:
             )
 
     def look(self, photo: bytes) -> Seen:
-        with _refusing():
+        with refusing():
             upright = load_photo(photo)
             return _seen(upright, self._faces(upright))
 
     def render(self, order: RenderOrder, materials: Materials) -> tuple[Rendered, bytes]:
-        with _refusing():
+        with refusing():
             return self._renderer.render(order, materials)
 
     def warm_up(self) -> None:
@@ -236,7 +236,7 @@ class CorePrepared:
         return paste_back(load_photo(self.photo), image, np.array(self.framing.face.quad))
 
     def steps(self, before: Before = NOTHING) -> Iterator[CoreStep]:
-        with _refusing(), self.engine.submit(self._request(before)) as ticket:
+        with refusing(), self.engine.submit(self._request(before)) as ticket:
             for step in ticket:
                 yield CoreStep(step)
 
@@ -247,7 +247,7 @@ class CorePrepared:
             config=InvertConfig(num_steps=0, detail_steps=0),
             start_LD=torch.from_numpy(code),
         )
-        with _refusing(), self.engine.submit(request) as ticket:
+        with refusing(), self.engine.submit(request) as ticket:
             return CoreStep(next(ticket)).image()
 
     def _request(self, before: Before) -> Request:
@@ -346,7 +346,7 @@ def mask_tensor(mask: Image.Image | None, upright: Image.Image, face: FaceInfo |
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def refusing() -> Iterator[None]:
     """What the library refuses becomes the problem that the job's record will name."""
     try:
         yield

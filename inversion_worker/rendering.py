@@ -15,24 +15,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from inversion_core.editing import Code, apply_edits, own_codes, parse_edits
-from inversion_core.faces import paste_back
+from inversion_core.faces import Mode, Patch, paste, patch
 from inversion_core.faces.one_thread import keep_to_one
 from inversion_core.latents import Latent
 from inversion_core.models.serving import serving
 from inversion_core.packs import Pack, load_pack
 from inversion_core.pictures import load_photo, to_image
-from inversion_pictures.colours import bare
 from inversion_worker.backend import Materials
-from inversion_worker.contract import ArtifactKey, PictureFormat, RenderAs, Rendered, RenderOrder
+from inversion_worker.contract import ArtifactKey, PasteMode, PictureFormat, RenderAs, Rendered, RenderOrder
 from inversion_worker.digests import digest_of
 from inversion_worker.errors import JobRefused
 from inversion_worker.kept import Kept
 from inversion_worker.problems import SUPERSEDED, code_missing, option_invalid, pack_not_loaded
 from inversion_worker.sources import SourceCode, stored_code
 
+Levels = NDArray[np.float32]
 KEPT_BYTES = 384 * 1024 * 1024
 """Most memory for photos and codes that were rendered just now: two photos of the largest size."""
 KEPT_S = 60.0
@@ -62,10 +63,12 @@ class Renderer:
     def _pack(self, order: RenderOrder) -> Pack:
         """The pack of this name, or one of the same generator. Raises: JobRefused."""
         named = self._packs.get(order.pack)
-        found = [pack for pack in (named, *self._packs.values()) if pack is not None and _fits(pack, order.digest)]
-        if not found:
-            raise JobRefused(pack_not_loaded(order.pack))
-        return self._here(found[0])
+        if named is not None and (not order.digest or digest_of(named) in ("", order.digest)):
+            return self._here(named)
+        for pack in self._packs.values():
+            if order.digest and digest_of(pack) == order.digest:
+                return self._here(pack)
+        raise JobRefused(pack_not_loaded(order.pack))
 
     def _here(self, pack: Pack) -> Pack:
         if pack.device.type == "cpu":
@@ -96,6 +99,9 @@ class _Render:
         if kind is RenderAs.FACE:
             face = resized(self._face(edited), self._order.side)
             return self._encoded(source, face)
+        if kind is RenderAs.PATCH:
+            found = self._patch(latent, edited)
+            return self._encoded(source, found.image, found.offset)
         return self._encoded(source, self._in_photo(latent, edited))
 
     # ---- codes
@@ -132,7 +138,32 @@ class _Render:
 
     def _in_photo(self, latent: Latent, edited: Latent) -> Image.Image:
         photo, quad = self._photo()
-        return paste_back(photo, self._face(edited), quad)
+        self._check_wanted()
+        mode: Mode = "replace" if self._order.paste is PasteMode.REPLACE else "difference"
+        return paste(photo, quad, self._before(latent), self._levels(edited), mode=mode)
+
+    def _patch(self, latent: Latent, edited: Latent) -> Patch:
+        photo, quad = self._photo()
+        self._check_wanted()
+        return patch(photo, quad, self._before(latent), self._levels(edited))
+
+    def _before(self, latent: Latent) -> Levels:
+        """The source's own picture. That of a code which is final is kept for a moment."""
+        job_id = str(self._order.source["inversion"])
+
+        def make() -> tuple[Levels, int]:
+            levels_HWC = self._levels(latent)
+            return levels_HWC, levels_HWC.nbytes
+
+        if self._order.ended.get(job_id, False):
+            return self._kept.get(("before", job_id, digest_of(self._pack)), make)
+        return make()[0]
+
+    def _levels(self, latent: Latent) -> Levels:
+        """The picture, (H, W, C) in levels from 0 to 255, not rounded."""
+        image_CHW = self._pack.synthesize(latent)[0]
+        levels_HWC: Levels = ((image_CHW.clamp(-1, 1) + 1) * 127.5).movedim(0, -1).contiguous().numpy()
+        return levels_HWC
 
     def _photo(self) -> tuple[Image.Image, Any]:
         """The upright photo, and the place of the crop in it; both smaller where a smaller side is asked for."""
@@ -158,11 +189,17 @@ class _Render:
         scale = np.array(size) / np.array(photo.size)
         return self._kept.get(("photo", job_id, side), shrink), quad * scale
 
-    def _encoded(self, source: SourceCode, picture: Image.Image) -> tuple[Rendered, bytes]:
+    def _encoded(
+        self, source: SourceCode, picture: Image.Image, offset: tuple[int, int] = (0, 0)
+    ) -> tuple[Rendered, bytes]:
+        self._check_wanted()
+        size = {"width": picture.width, "height": picture.height, "left": offset[0], "top": offset[1]}
+        return self._told(source).model_copy(update=size), encoded(picture, self._order.format)
+
+    def _check_wanted(self) -> None:
+        """Raise JobRefused, before the longer part of the work, where nobody waits for it any more."""
         if not self._materials.is_wanted():
             raise JobRefused(SUPERSEDED)
-        told = self._told(source).model_copy(update={"width": picture.width, "height": picture.height})
-        return told, encoded(picture, self._order.format)
 
     def _told(self, source: SourceCode) -> Rendered:
         return Rendered(
@@ -201,9 +238,8 @@ def middle(size: tuple[int, int]) -> Any:
 
 
 def encoded(picture: Image.Image, format: PictureFormat) -> bytes:
-    """The file, with nothing in it but pixels."""
+    """The file. The picture was made here, so it has nothing but pixels."""
     buffer = io.BytesIO()
-    picture = bare(picture)
     if format is PictureFormat.JPEG:
         picture.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     elif format is PictureFormat.WEBP:
@@ -220,7 +256,3 @@ def _checking() -> Iterator[None]:
         yield
     except ValueError as error:
         raise JobRefused(option_invalid(f"{error}.")) from error
-
-
-def _fits(pack: Pack, digest: str) -> bool:
-    return not digest or not digest_of(pack) or digest_of(pack) == digest

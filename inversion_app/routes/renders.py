@@ -15,7 +15,15 @@ from inversion_app.errors import responses
 from inversion_app.json_bodies import body_of, read_model
 from inversion_app.middleware import KEPT_BY_BROWSER
 from inversion_app.negotiation import chosen, names_any
-from inversion_app.rendered import EDIT_ID_PATTERN, InversionSource, LatentsSource, Render, RenderRequest, Source
+from inversion_app.rendered import (
+    EDIT_ID_PATTERN,
+    PASTE_TEXT,
+    InversionSource,
+    LatentsSource,
+    Render,
+    RenderRequest,
+    Source,
+)
 from inversion_app.renders import EditModel, Plan, Wanted
 from inversion_app.routes.edits import saved_edit
 from inversion_app.routes.results import Accept, named
@@ -23,7 +31,16 @@ from inversion_app.schemas import PackName
 from inversion_app.settings import AppSettings
 from inversion_app.strict_json import Limits
 from inversion_worker.client import JobClient, SourceCode
-from inversion_worker.contract import MAX_EDITS, MAX_SIDE, MIN_SIDE, EditList, PictureFormat, RenderAs, Rendered
+from inversion_worker.contract import (
+    MAX_EDITS,
+    MAX_SIDE,
+    MIN_SIDE,
+    EditList,
+    PasteMode,
+    PictureFormat,
+    RenderAs,
+    Rendered,
+)
 
 router = APIRouter(tags=["renders"])
 
@@ -106,6 +123,7 @@ async def render(
             examples=[512],
         ),
     ] = None,
+    paste: Annotated[Literal["difference", "replace"], Query(description=PASTE_TEXT)] = "difference",
     accept: Accept = None,
     session: Session = None,
 ) -> Response:
@@ -120,7 +138,7 @@ async def render(
     kept = (await saved_edit(client, record, saved)).edits if saved is not None else []
     edits = [*_SAVED.validate_python(kept), *map(renders.query_edit, edit)]
     renders.check_number(edits)
-    wanted = Wanted(edits=edits, kind=kind, format=_format(format, accept, kind), side=side)
+    wanted = Wanted(edits=edits, kind=kind, format=_format(format, accept, kind), side=side, paste=PasteMode(paste))
     plan = await renders.of_inversion(client, settings, record, wanted)
     known = request.headers.get("if-none-match", "")
     headers = {"ETag": plan.etag(plan.step), "Cache-Control": KEPT_BY_BROWSER, "Vary": "Accept"}
@@ -162,7 +180,7 @@ async def renders_(
     asked = await read_model(request, RenderRequest, settings.max_render_bytes, _LIMITS)
     wants_picture = asked.as_ is not RenderAs.LATENTS and names_any(accept, "image/")
     format = asked.format or (_format(None, accept, asked.as_) if wants_picture else None)
-    wanted = Wanted(edits=asked.edits, kind=asked.as_, format=format, side=asked.side)
+    wanted = Wanted(edits=asked.edits, kind=asked.as_, format=format, side=asked.side, paste=asked.paste)
     plan = await _plan(client, settings, tenant, asked.source, wanted)
     told, data = await renders.rendered(request, client, settings, tenant, plan, turn)
     headers = {"Vary": "Accept"}

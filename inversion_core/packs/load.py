@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from inversion_core.errors import OptionInvalid, PackInvalid, PackNotFound
-from inversion_core.latents import as_latent, base_features
+from inversion_core.latents import as_latent
 from inversion_core.optimizers import Evaluation, Look
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.packs.extension import read_own
@@ -94,9 +94,6 @@ def verify_pack(name_or_folder: str | Path | None = None) -> PackManifest:
         outputs = {"generator": image_BCHW, "perceptual network": pack.features(image_BCHW)}
         if pack.has_encoder:
             outputs["encoder"] = pack.encode(image_BCHW)
-        if pack.detail_predictor is not None:
-            base_BCHW = base_features(pack.generator, pack.mean_codes(), pack.detail.px)
-            outputs["network that begins detail"] = pack.detail_predictor(image_BCHW, image_BCHW, base_BCHW)
         features_BCHW = outputs["perceptual network"]
         look = Look(
             target_BCHW=image_BCHW, image_BCHW=image_BCHW, image_grad_BCHW=torch.ones_like(image_BCHW),

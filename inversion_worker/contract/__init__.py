@@ -95,6 +95,7 @@ from inversion_worker.contract.records import (
 from inversion_worker.contract.renders import (
     MAX_FACE_SIDE,
     RENDERER,
+    PasteMode,
     PictureFormat,
     RenderAs,
     Rendered,
@@ -159,6 +160,7 @@ __all__ = [
     "MixEdit",
     "MoveEdit",
     "PackInfo",
+    "PasteMode",
     "PhotoSize",
     "PhotoWarning",
     "PictureFormat",

@@ -30,6 +30,15 @@ class RenderAs(StrEnum):
     """No picture: the code after the edits."""
 
 
+class PasteMode(StrEnum):
+    """How an edit gets into the photo."""
+
+    DIFFERENCE = "difference"
+    """The photo changes as the render does, and keeps its own pores."""
+    REPLACE = "replace"
+    """The render takes the place of the crop."""
+
+
 class PictureFormat(StrEnum):
     PNG = "png"
     JPEG = "jpeg"
@@ -61,6 +70,7 @@ class RenderOrder(BaseModel):
     kind: RenderAs = RenderAs.FACE
     format: PictureFormat = PictureFormat.PNG
     side: Side | None = None
+    paste: PasteMode = PasteMode.DIFFERENCE
     quad: Quad | None = None
     """Where the crop lies in the photo of the source; None: the square in the middle."""
 

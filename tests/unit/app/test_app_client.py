@@ -411,3 +411,29 @@ def test_the_record_of_the_service_is_understood_whole(client: AnyClient, servic
     said = service.get(f"/v1/inversions/{inversion.id}").json()
     assert said.keys() - vars(client.get(inversion)).keys() == set()
     assert service.jobs.records[inversion.id].status is JobStatus.SUCCEEDED
+
+
+def test_renders_and_saved_edits(client: AnyClient, service: Service, line: Line) -> None:
+    inversion = client.submit(picture_bytes())
+    service.jobs.run(inversion.id)
+    face = client.render(inversion, {"smile": 1.5}, format="webp", side=512, session="slider")
+    assert (face.media_type, face.data[:4], face.offset) == ("image/webp", b"RIFF", None)
+    order = service.jobs.renders[0][0]
+    assert order.edits == [{"direction": "smile", "strength": 1.5}]
+    assert (order.side, service.jobs.sessions) == (512, [":slider"])
+    patch = client.render(inversion.id, [{"truncate": 0.7}], as_="patch")
+    assert (patch.media_type, patch.offset) == ("image/png", (3, 4))
+    client.render({"seed": 7}, pack="small")
+    assert service.jobs.renders[-1][0].pack == "small"
+    code = client.render_code(client.code(inversion), {"smile": 1})
+    assert (code.shape, service.jobs.renders[-1][0].source) == ((10, 128), {"sent": True})
+    first = client.save_edit(inversion, {"smile": 1.5}, name="Happier")
+    second = client.save_edit(inversion, [*first.edits, {"truncate": 0.9}], parent=first)
+    assert (second.parent, client.edits(inversion)) == (first.id, (first, second))
+    line.faults = [LOST]
+    client.delete_edit(inversion, second)
+    assert client.edits(inversion) == (first,)
+    with pytest.raises(ic.NotFound):
+        client.delete_edit(inversion, second)
+    with pytest.raises(ic.ProblemError, match="is no edit"):
+        client.render(inversion, [{"wings": 1}])

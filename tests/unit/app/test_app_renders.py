@@ -137,6 +137,7 @@ class TestGet:
             ("?edit=truncate:9", "-2 to 2"),
             ("?as=latents", "as"),
             ("?as=patch&format=jpeg", "png, webp"),
+            ("?as=patch&paste=replace", "difference"),
             ("?side=3", "side"),
             ("?side=4096", "2048"),
             ("?side=1&side=2", "more than once"),

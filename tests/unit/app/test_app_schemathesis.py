@@ -206,7 +206,7 @@ def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool
     crop = "of them" in problem["detail"]  # two of `face`, `quad` and `align` contradict each other
     metadata = "`metadata`" in problem["detail"]  # too long or too deep
     # Kinds of pictures, sides and sources that do not go together, and inversions that a mix names.
-    render = any(f"`{name}`" in problem["detail"] for name in ("format", "side", "as", "mix"))
+    render = any(f"`{name}`" in problem["detail"] for name in ("format", "side", "as", "mix", "paste"))
     return not (
         cursor or start or crop or metadata or render or problem["type"].removeprefix("/problems/") in UNSAYABLE
     )
