@@ -12,7 +12,7 @@ import asyncio
 import base64
 import binascii
 import tempfile
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any, Protocol
@@ -114,7 +114,7 @@ async def counted(request: Request, max_bytes: int, more: str = "") -> AsyncGene
 
 
 @asynccontextmanager
-async def _received_form(request: Request, max_bytes: int, batch: bool) -> AsyncGenerator[Body]:
+async def _received_form(request: Request, max_bytes: int, batch: bool) -> AsyncGenerator[_Form]:
     try:
         async with aclosing(counted(request, max_bytes)) as chunks:
             form = await _Parser(request.headers, chunks, max_files=MAX_BATCH + 2 if batch else 4).parse()
@@ -128,6 +128,25 @@ async def _received_form(request: Request, max_bytes: int, batch: bool) -> Async
         yield _Form(form)
     finally:
         await form.close()
+
+
+async def read_small_form(request: Request, max_bytes: int, files: Collection[str]) -> dict[str, str | bytes]:
+    """The fields of a form that takes no photo: text, and bytes of those that are `files`. Without a value: left out.
+
+    Raises: ProblemError.
+    """
+    check_charset(request.headers.get("content-type", ""), "form-invalid")
+    found: dict[str, str | bytes] = {}
+    async with _received_form(request, max_bytes, batch=False) as body:
+        for name, value in body.form.multi_items():
+            if name in found:
+                raise ProblemError("option-invalid", f"`{name[:100]}` is given more than once.")
+            if isinstance(value, UploadFile) != (name in files) and not _is_unchosen(value):
+                told = "text where a file was expected" if name in files else "a file where a value was expected"
+                raise ProblemError("option-invalid", f"`{name[:100]}` is {told}.")
+            if not _is_unchosen(value):
+                found[name] = await value.read() if isinstance(value, UploadFile) else value
+    return found
 
 
 class _Parser(MultiPartParser):
@@ -179,10 +198,10 @@ class _Form:
     """A form with its files. An option with an empty value counts as not given, as browsers' forms send it."""
 
     def __init__(self, form: FormData) -> None:
-        self._form = form
+        self.form = form
 
     async def load(self) -> Upload:
-        pairs = [(name, value) for name, value in self._form.multi_items() if name not in FILES]
+        pairs = [(name, value) for name, value in self.form.multi_items() if name not in FILES]
         options = [(name, value) for name, value in pairs if name in _KNOWN]
         if files := [name for name, value in options if isinstance(value, UploadFile)]:
             raise ProblemError("option-invalid", f"`{files[0][:100]}` is a file where a value was expected.")
@@ -193,7 +212,7 @@ class _Form:
         given = {name: value for name, value in options if value != ""}
         source, metadata = given.pop(SOURCE, None), given.pop(METADATA, None)
         return Upload(
-            images=[await _image(value) for value in self._form.getlist(IMAGE)],
+            images=[await _image(value) for value in self.form.getlist(IMAGE)],
             mask=await self._file(MASK, "mask-invalid"),
             latents=await self._file(LATENTS, "latents-invalid"),
             source=None if source is None else read_source(str(source)),
@@ -205,7 +224,7 @@ class _Form:
 
     async def _file(self, name: str, slug: str) -> bytes | None:
         """The bytes of a file that may be left out: its field is not there, or nothing was chosen in it."""
-        files = [file for file in self._form.getlist(name) if not _is_unchosen(file)]
+        files = [file for file in self.form.getlist(name) if not _is_unchosen(file)]
         if len(files) > 1:
             raise ProblemError("option-invalid", f"`{name}` is given more than once.")
         if not files:

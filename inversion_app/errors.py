@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from inversion_pictures.formats import MAX_PIXELS, MIN_SIDE_PX
-from inversion_worker.contract import MAX_BATCH, MAX_SAVED_EDITS, Problem
+from inversion_worker.contract import MAX_BATCH, MAX_DIRECTIONS, MAX_SAVED_EDITS, Problem
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -107,6 +107,20 @@ KINDS: dict[str, ProblemKind] = {
                     "Correct the value: /docs has the range of each, and GET /v1/packs what each pack offers."),
         ProblemKind("pack-not-found", "The pack does not exist", 422,
                     "Choose one of GET /v1/packs, or leave `pack` out for the default."),
+        # The directions
+        ProblemKind("no-such-pack", "There is no such pack", 404,
+                    "GET /v1/packs lists those that running workers offer."),
+        ProblemKind("direction-not-found", "There is no such direction", 404,
+                    "GET the directions of the pack; your own are deleted when they expire."),
+        ProblemKind("direction-invalid", "The direction cannot be used", 422,
+                    "Send a step of the pack's shape, (layers, dimensions) or one row for all layers, as npy, "
+                    "safetensors or JSON; or two lists of inversions of the pack, `plus` and `minus`."),
+        ProblemKind("direction-exists", "There is a direction of this name", 409,
+                    "Choose another name, or delete that direction first if it is yours."),
+        ProblemKind("direction-of-pack", "The direction belongs to the pack", 409,
+                    "Only directions of your own can be deleted."),
+        ProblemKind("too-many-directions", "There are too many directions", 409,
+                    f"You may have {MAX_DIRECTIONS}, of all packs together: delete one of them first."),
         # The key
         ProblemKind("idempotency-key-in-use", "A request with this Idempotency-Key is being accepted", 409,
                     "Send the same request again after `Retry-After` seconds."),
@@ -197,7 +211,7 @@ FIELDS = {
          "picture-unsupported", "picture-invalid", "picture-too-small", "picture-too-large"), "image",
     ),
     "mask-invalid": "mask", "latents-invalid": "latents", "quad-invalid": "quad", "no-such-face": "face",
-    "pack-not-found": "pack",
+    "pack-not-found": "pack", "direction-invalid": "direction",
 }  # fmt: skip
 """The field of a submission that a kind of problem is about: every such refusal names it."""
 

@@ -141,6 +141,38 @@ EDIT_TO_SAVE: dict[str, Any] = {
 }
 _USED = {"submitted": 3, "succeeded": 2, "failed": 1, "canceled": 0, "seconds": 9.25, "looked": 4, "rendered": 60}
 USAGE = {"total": _USED, "days": [{"date": "2026-11-22", **_USED}]}
+_SMILE = {
+    "name": "smile",
+    "label": "Happier",
+    "low": -3.0,
+    "high": 3.0,
+    "unit": "one standard deviation of the mean ratings, as the linear model reads it",
+    "source": "ratings 'happy' of 908 pictures; held fixed: age, gender, weight",
+    "held_out_r2": 0.813,
+}
+_DIRECTIONS = "/v1/packs/faces-128/directions"
+DIRECTION = {
+    **_SMILE,
+    "own": False,
+    "created_at": None,
+    "expires_at": None,
+    "links": {"self": f"{_DIRECTIONS}/smile", "strip": f"{_DIRECTIONS}/smile/strip"},
+}
+OWN_DIRECTION = {
+    "name": "smirk",
+    "label": "A smirk",
+    "low": -1.0,
+    "high": 1.0,
+    "unit": "the difference between the means of 12 and 15 inversions",
+    "source": "12 inversions less 15",
+    "held_out_r2": None,
+    "own": True,
+    "created_at": TIME,
+    "expires_at": "2027-02-20T13:00:00Z",
+    "links": {"self": f"{_DIRECTIONS}/smirk", "strip": f"{_DIRECTIONS}/smirk/strip"},
+}
+DIRECTIONS = {"pack": "faces-128", "directions": [DIRECTION, OWN_DIRECTION]}
+DIRECTION_TO_MAKE = {"name": "smirk", "label": "A smirk", "plus": [ID], "minus": [SOURCE_ID]}
 PACKS = {
     "packs": [
         {
@@ -151,7 +183,7 @@ PACKS = {
             "starts": ["encoder", "mean", "random"],
             "optimizers": ["adagrad", "adam", "lbfgs", "learned", "learned-residual", "nag", "rmsprop", "sgd"],
             "default_optimizer": "learned-residual",
-            "directions": [{"name": "smile", "label": "Happier", "low": -3.0, "high": 3.0}],
+            "directions": [_SMILE],
             "licence": "CC BY-NC-SA 4.0",
             "description": "128 px faces",
             "default": True,

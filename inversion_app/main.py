@@ -25,6 +25,7 @@ from inversion_app.middleware import Envelope
 from inversion_app.openapi import operation_id, use_problem_documents
 from inversion_app.routes import (
     batches,
+    directions,
     edits,
     events,
     faces,
@@ -86,6 +87,7 @@ TAGS = (
     ("renders", "Render codes with edits, and put them back into the photo."),
     ("edits", "Edit lists that are saved with an inversion."),
     ("packs", "The available generators with their encoders, optimizers and editing directions."),
+    ("directions", "Editing directions: those of a pack, and your own."),
     ("usage", "Your usage."),
     ("session", "Log in and out of the web page."),
     ("health", "For operators of the service."),
@@ -129,7 +131,8 @@ def create_app(
     app.state.upload_looks = UploadLooks(settings.upload_look_s)
     app.state.body_lock = asyncio.Lock()
     for module in (
-        inversions, batches, faces, frames, results, renders, edits, events, packs, usage, session, health, metrics,
+        inversions, batches, faces, frames, results, renders, edits, events, packs, directions, usage, session, health,
+        metrics,
     ):  # fmt: skip
         app.include_router(module.router, dependencies=[Depends(check_asked)])
     app.include_router(page.router)  # an address that people pass on gains a parameter now and then

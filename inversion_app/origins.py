@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from inversion_app.codes import Code, from_npy
+from inversion_app.codes import Code, Floats, from_npy
 from inversion_app.deps import ID_PATTERN, require
 from inversion_app.errors import ProblemError
 from inversion_app.settings import AppSettings
@@ -39,6 +39,15 @@ def check_source(value: Any) -> str:
 
 def _invalid() -> ProblemError:
     return ProblemError("option-invalid", '`source`: it is not {"inversion": ID}, with the id of an inversion.')
+
+
+async def best_code(client: JobClient, record: JobRecord) -> Floats | None:
+    """The code of an inversion, the best so far of one that has not succeeded; None where it has none."""
+    if record.status is JobStatus.SUCCEEDED:
+        data = await client.read(ArtifactKey.latents(record.id))
+        return None if data is None else from_npy(data)
+    found = await client.found(record.id) if record.result_step is not None else None
+    return None if found is None else found.code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,20 +88,13 @@ class Origin:
             return None
         record = self.record
         digest, pack = record.pack_digest, record.pack_name
-        if (w_LD := await self._w()) is not None:
+        if (w_LD := await best_code(self.client, record)) is not None:
             return Code(w_LD=w_LD, pack=None if digest else pack, version=record.pack_version, digest=digest)
         state = f"The inversion {record.id} is {record.status.value} and has no code."
         told = f"{state} To take its photo alone, name a `start`."
         if record.status.is_final:
             raise ProblemError("result-not-available", told)
         raise ProblemError("result-not-ready", told, {"Retry-After": str(self.settings.retry_after_s)})
-
-    async def _w(self) -> Any:
-        if self.record.status is JobStatus.SUCCEEDED:
-            data = await self.client.read(ArtifactKey.latents(self.record.id))
-            return None if data is None else from_npy(data)
-        found = await self.client.found(self.record.id) if self.record.result_step is not None else None
-        return None if found is None else found.code
 
     async def read_photo(self) -> bytes:
         """Raises: ProblemError where it has gone meanwhile."""

@@ -25,6 +25,7 @@ from inversion_worker.contract import (
     MAX_FACE_SIDE,
     MAX_STRENGTH,
     RENDERER,
+    ArtifactKey,
     InversionCode,
     JobRecord,
     JobStatus,
@@ -138,6 +139,7 @@ async def of_inversion(client: JobClient, settings: AppSettings, record: JobReco
         digest=record.pack_digest or "",
         source={"inversion": record.id},
         edits=edits,
+        directions=await _own_steps(client, wanted.edits, record.tenant, record.pack_name, record.pack_digest or ""),
         ended={each.id: _has_succeeded(each) for each in (record, *named)},
         quad=tuple(quad) if in_photo and quad is not None else None,
         **_options(wanted),
@@ -172,6 +174,7 @@ async def _without_inversion(
         digest=pack.digest,
         source=source,
         edits=edits,
+        directions=await _own_steps(client, wanted.edits, tenant, pack.name, pack.digest),
         ended={each.id: _has_succeeded(each) for each in named},
         **_options(wanted),
     )
@@ -225,6 +228,20 @@ async def _edits(
                 f"`mix`: the inversion {job_id} is of pack {record.pack_name}, and this one of {pack}.",
             )
     return plain_edits(edits), [record for record in found if record is not None]
+
+
+async def _own_steps(
+    client: JobClient, edits: Sequence[EditModel], tenant: str, pack: str, digest: str
+) -> dict[str, str]:
+    """Where the steps of those of the tenant's own directions lie that edits name."""
+    moves = [edit for edit in edits if isinstance(edit, MoveEdit)]
+    names = {name for move in moves for name in (move.direction, *(move.hold or ()))}
+    own = await client.directions(tenant) if names else []
+    return {
+        each.name: ArtifactKey.direction(each.id)
+        for each in own
+        if each.name in names and (each.digest or each.pack) == (digest or pack)
+    }
 
 
 def plain_edits(edits: Sequence[EditModel]) -> list[dict[str, Any]]:

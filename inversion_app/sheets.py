@@ -42,7 +42,7 @@ def animation(frames: Sequence[bytes], frame_ms: int) -> bytes:
 
 
 def strip(frames: Sequence[bytes], kind: str) -> bytes:
-    """Side by side with small white gaps, as PNG or WEBP; smaller where the strip would be too long."""
+    """Pictures side by side with small white gaps, as PNG or WEBP; smaller where the strip would be too long."""
     pictures = [_opened(frame) for frame in frames]
     side = min(pictures[0].width, (_MAX_SIDE_PX + _GAP_PX) // len(pictures) - _GAP_PX)
     sheet = Image.new("RGB", (len(pictures) * (side + _GAP_PX) - _GAP_PX, side), "white")
@@ -63,4 +63,4 @@ def encoded(picture: bytes, kind: str) -> bytes:
 
 
 def _opened(frame: bytes) -> Image.Image:
-    return bare(Image.open(io.BytesIO(frame), formats=["WEBP"]).convert("RGB"))
+    return bare(Image.open(io.BytesIO(frame), formats=["WEBP", "PNG"]).convert("RGB"))

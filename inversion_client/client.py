@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 import httpx
 
-from inversion_client import following, managing, rendering, results, submitting
+from inversion_client import directing, following, managing, rendering, results, submitting
 from inversion_client.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL, http_arguments
 from inversion_client.driver import Driver
 from inversion_client.managing import batch_path, inversion_path
-from inversion_client.models import Batch, Event, Faces, Frame, Inversion, Pack, Render, SavedEdit
+from inversion_client.models import Batch, Direction, Event, Faces, Frame, Inversion, Pack, Render, SavedEdit
 from inversion_client.plan import Plan, Retries
 from inversion_client.rendering import Edits, PictureFormat, RenderAs, RenderSource
-from inversion_client.uploading import Code, Options, Photo
+from inversion_client.uploading import Code, DirectionOptions, Options, Photo
 
 if TYPE_CHECKING:
     from inversion_client.results import Floats, Kind
@@ -329,6 +329,41 @@ class InversionClient:
     def packs(self) -> tuple[Pack, ...]:
         """The packs that running workers offer."""
         return self._run(managing.packs(self._retries))
+
+    # ---- directions
+
+    def directions(self, pack: Pack | str) -> tuple[Direction, ...]:
+        """The editing directions of a pack, then your own for it."""
+        return self._run(directing.directions(self._retries, pack))
+
+    def make_direction(
+        self,
+        pack: Pack | str,
+        name: str,
+        *,
+        direction: Code | None = None,
+        plus: Sequence[Inversion | str] = (),
+        minus: Sequence[Inversion | str] = (),
+        **options: Unpack[DirectionOptions],
+    ) -> Direction:
+        """Make a direction of your own, from a file or an array, or from two lists of inversions.
+
+        `direction`: what a strength of 1 adds to a code, (layers, w_dim), or one row for all layers.
+        `plus`, `minus`: the direction is the mean of the codes in `plus` less the mean of those in `minus`.
+        """
+        plan = directing.make(self._retries, pack, name, direction=direction, plus=plus, minus=minus, options=options)
+        return self._run(plan)
+
+    def direction_strip(
+        self, pack: Pack | str, direction: Direction | str, *, seed: int | None = None, side: int | None = None
+    ) -> bytes:
+        """One random face at five strengths of a direction, from its lowest to its highest, as a WebP."""
+        path = directing.direction_path(pack, direction)
+        return self._run(directing.strip(self._retries, path, {"seed": seed, "side": side}))
+
+    def delete_direction(self, pack: Pack | str, direction: Direction | str) -> None:
+        """Delete a direction of your own."""
+        self._run(directing.delete(self._retries, directing.direction_path(pack, direction)))
 
     # ---- running plans
 

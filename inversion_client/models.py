@@ -243,6 +243,18 @@ class Direction:
     low: float
     """Lowest strength at which pictures stay plausible."""
     high: float
+    unit: str = ""
+    """What a strength of 1 is."""
+    source: str = ""
+    """What it was made of, and how."""
+    held_out_r2: float | None = None
+    """R^2 of the linear model of its attribute on pictures that it has not seen."""
+    own: bool = False
+    """Whether it is yours; otherwise it belongs to the pack."""
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    """When one of yours will be deleted."""
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,6 +57,20 @@ class Options(TypedDict, total=False):
     """A JSON object of your own, up to 2 kB; `Inversion.metadata` and `Event.metadata` give it back."""
 
 
+class DirectionOptions(TypedDict, total=False):
+    """Options of a direction. Omitted or None: the service's default."""
+
+    label: str | None
+    """What a positive strength does; by default the name."""
+    unit: str | None
+    """What a strength of 1 is."""
+    low: float | None
+    high: float | None
+    """The range that you find plausible."""
+    ttl: int | None
+    """Seconds to keep it."""
+
+
 def load(photo: Photo) -> tuple[str, bytes]:
     """A name for the file, and its bytes; they are held, so that the request can be repeated."""
     if isinstance(photo, bytes | bytearray | memoryview):

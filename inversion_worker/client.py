@@ -32,6 +32,7 @@ from inversion_worker.contract import (
     FINAL_EVENTS,
     ArtifactKey,
     BatchRecord,
+    DirectionRecord,
     JobEvent,
     JobOptions,
     JobRecord,
@@ -45,7 +46,9 @@ from inversion_worker.contract import (
     WorkerInfo,
     pack_topic,
 )
+from inversion_worker.directions import Directions
 from inversion_worker.errors import (
+    DirectionExists,
     JobRefused,
     NobodyAnswers,
     OnceBusy,
@@ -53,6 +56,7 @@ from inversion_worker.errors import (
     QueueFull,
     SourceGone,
     StorageFull,
+    TooManyDirections,
     TooManyJobs,
     WorkerError,
 )
@@ -71,6 +75,7 @@ from inversion_worker.submission import Stored, Submission
 __all__ = [
     "Claim",
     "ClientSettings",
+    "DirectionExists",
     "Figures",
     "Filters",
     "Found",
@@ -88,6 +93,7 @@ __all__ = [
     "StorageFull",
     "Stored",
     "Submission",
+    "TooManyDirections",
     "TooManyJobs",
     "Turn",
     "Unsaved",
@@ -124,6 +130,7 @@ class JobClient:
         room: Room | None = None,
         streams: Redis | None = None,
         unfinished_ttl_s: float = UNFINISHED_TTL_S,
+        direction_ttl_s: float = 90 * 24 * 3600,
     ) -> None:
         """`streams` is for commands that block; without it they take their turn with the others."""
         self._redis = redis
@@ -132,8 +139,10 @@ class JobClient:
         self._artifacts = artifacts
         self._asker = Asker(redis, self._streams, artifacts)
         self._saved = SavedEdits(redis)
+        self._directions = Directions(redis, artifacts, self._delete_files)
         self._celery = celery
         self._ttl_s = ttl_s
+        self._direction_ttl_s = direction_ttl_s
         self._unfinished_ttl = timedelta(seconds=unfinished_ttl_s)
         self._others = 0
         # One thread: sending is Python from end to end, and several of them would keep the event loop waiting.
@@ -153,6 +162,7 @@ class JobClient:
             room,
             streams,
             settings.unfinished_ttl_s,
+            settings.direction_ttl_s,
         )
 
     async def check_room(self, tenant: str) -> None:
@@ -362,6 +372,21 @@ class JobClient:
     async def delete_edit(self, job_id: str, edit_id: str) -> bool:
         """Delete a saved edit list; those that were made from it hang on its parent then. Says whether it was there."""
         return await self._saved.delete(job_id, edit_id)
+
+    async def directions(self, tenant: str) -> list[DirectionRecord]:
+        """A tenant's own editing directions, of every pack, oldest first."""
+        return await self._directions.all(tenant)
+
+    async def add_direction(self, record: DirectionRecord, step: bytes, ttl_s: float | None) -> DirectionRecord:
+        """Keep a direction, for `ttl_s` or as long as the settings say; see Directions.add.
+
+        Raises: DirectionExists, TooManyDirections, StorageFull.
+        """
+        return await self._directions.add(record, step, self._direction_ttl_s if ttl_s is None else ttl_s)
+
+    async def delete_direction(self, record: DirectionRecord) -> bool:
+        """Delete a tenant's own direction. Says whether it was there."""
+        return await self._directions.delete(record)
 
     async def was_known(self, tenant: str, job_id: str) -> bool:
         """Whether there was a job or batch of this id that has expired lately, or is still there."""

@@ -311,7 +311,15 @@ def _info(pack: Pack, *, default: bool) -> PackInfo:
         default_optimizer=pack.default_optimizer,
         focus=pack.focus,
         directions=[
-            DirectionInfo(name=spec.name, label=spec.label, low=spec.range[0], high=spec.range[1])
+            DirectionInfo(
+                name=spec.name,
+                label=spec.label,
+                low=spec.range[0],
+                high=spec.range[1],
+                unit=spec.unit,
+                source=spec.source,
+                held_out_r2=spec.held_out_r2,
+            )
             for spec in pack.manifest.directions
         ],
         licence=pack.manifest.licence,

@@ -66,6 +66,14 @@ class SourceGone(WorkerError):
     """What a new job was to be made of is no longer stored."""
 
 
+class DirectionExists(WorkerError):
+    """The tenant has a direction of this name for the same weights."""
+
+
+class TooManyDirections(WorkerError):
+    """The tenant has as many directions as it may have."""
+
+
 class OnceBusy(WorkerError):
     """A request with the same Idempotency-Key is being accepted right now."""
 

@@ -24,6 +24,7 @@ from inversion_core.faces.one_thread import keep_to_one
 from inversion_core.latents import Latent
 from inversion_core.models.serving import serving
 from inversion_core.packs import Pack, load_pack
+from inversion_core.packs.directions import Direction, DirectionSpec
 from inversion_core.pictures import load_photo, to_image
 from inversion_worker.backend import Materials
 from inversion_worker.contract import ArtifactKey, PasteMode, PictureFormat, RenderAs, Rendered, RenderOrder
@@ -129,7 +130,22 @@ class _Render:
     def _edited(self, latent: Latent) -> Latent:
         """Raises: OptionInvalid, JobRefused."""
         resolve = own_codes(self._pack, lambda job_id: latent_of(self._stored(job_id)))
-        return apply_edits(self._pack, latent, parse_edits(self._order.edits), resolve)
+        own = {name: self._own_direction(name, key) for name, key in self._order.directions.items()}
+        edits, directions = parse_edits(self._order.edits), {**self._pack.directions, **own}
+        return apply_edits(self._pack, latent, edits, resolve, directions=directions)
+
+    def _own_direction(self, name: str, key: str) -> Direction:
+        """A direction of a tenant's own. Raises: JobRefused where it is gone, ValueError."""
+
+        def read() -> tuple[Direction, int]:
+            data = self._materials.read(key)
+            if data is None:
+                raise JobRefused(option_invalid(f"`direction`: {name!r} was deleted."))
+            step_LD = torch.from_numpy(np.load(io.BytesIO(data), allow_pickle=False))
+            spec = DirectionSpec(name=name, label=name, range=(-1.0, 1.0), unit="its own", source="a tenant")
+            return Direction(spec=spec, step_LD=step_LD), len(data)
+
+        return self._kept.get(("direction", key), read)
 
     # ---- pictures
 

@@ -18,6 +18,7 @@
     inversion:orphans       sorted set: folders that no job knows, by when that was first seen (ms)
     inversion:farewell:{id} hash: of a job that went before its end, what its webhook is still to be told; see outbox.py
     inversion:edits:{id}    hash: edit lists that are saved with the job; see saved.py
+    inversion:direction:{id}, inversion:directions:{tenant}   directions of a tenant's own; see directions.py
     inversion:line          hash: the last _order of each Priority.rank, so that equals keep their order
     inversion:index:{tenant}         sorted set: the tenant's jobs by when they were made (ms); gone ones are removed
                                      when somebody lists them
@@ -72,6 +73,14 @@ def farewell_key(job_id: str) -> str:
 
 def edits_key(job_id: str) -> str:
     return f"inversion:edits:{job_id}"
+
+
+def direction_key(direction_id: str) -> str:
+    return f"inversion:direction:{direction_id}"
+
+
+def directions_key(tenant: str) -> str:
+    return f"inversion:directions:{tenant}"
 
 
 def index_key(tenant: str) -> str:
@@ -373,11 +382,18 @@ go(ARGV[2])
 return 1
 """
 
-# ARGV: id, event of expired. Returns whether the time of the job is over, and its files are to go.
+# ARGV: id, event of expired. Returns whether the time of a job, or of a direction, is over, and its files are to go.
 EXPIRE = """
 local ends = redis.call('ZSCORE', 'inversion:expiry', id)
 if ends and 1000 * ends > now_ms() then return 0 end
 if redis.call('EXISTS', job) == 1 then go(ARGV[2]) end
+local direction = redis.call('GET', 'inversion:direction:' .. id)
+if direction then
+  local record = cjson.decode(direction)
+  local weights = record.digest ~= '' and record.digest or record.pack
+  redis.call('HDEL', 'inversion:directions:' .. record.tenant, weights .. '/' .. record.name)
+  redis.call('DEL', 'inversion:direction:' .. id)
+end
 return 1
 """
 

@@ -29,6 +29,8 @@ class ClientSettings(BaseSettings):
     """Seconds after its end at which a job and all of its files are deleted."""
     unfinished_ttl_s: float = Field(UNFINISHED_TTL_S, gt=0)
     """Seconds after which one that has not ended is given up, and deleted likewise."""
+    direction_ttl_s: float = Field(90 * 24 * 3600, gt=0)
+    """Seconds after which a tenant's own editing direction is deleted, unless the request says otherwise."""
     log_format: LogFormat = "text"
     """How log lines are written: text, or json with a field for each fact."""
     max_queued: int = Field(1000, ge=0)

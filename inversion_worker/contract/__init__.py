@@ -13,6 +13,7 @@ Import from here; which file a name lies in is nobody's business.
 from __future__ import annotations
 
 from inversion_worker.contract.artifacts import ArtifactKey
+from inversion_worker.contract.directions import DIRECTION_NAME, MAX_DIRECTIONS, DirectionRecord
 from inversion_worker.contract.edits import (
     CODE_ID_PATTERN,
     CODE_SCHEMA,
@@ -108,11 +109,13 @@ __all__ = [
     "CODE_ID_PATTERN",
     "CODE_SCHEMA",
     "CODE_TEXT",
+    "DIRECTION_NAME",
     "FINAL_EVENTS",
     "HEAD_START_S",
     "JOB_EVENT",
     "MAX_ATTEMPTS",
     "MAX_BATCH",
+    "MAX_DIRECTIONS",
     "MAX_EDITS",
     "MAX_FACE_SIDE",
     "MAX_METADATA_BYTES",
@@ -136,6 +139,7 @@ __all__ = [
     "BatchRecord",
     "CodeReference",
     "DirectionInfo",
+    "DirectionRecord",
     "Edit",
     "EditList",
     "EditMask",

@@ -60,6 +60,11 @@ class ArtifactKey:
         return f"{job_id}/checkpoint.safetensors"
 
     @staticmethod
+    def direction(direction_id: str) -> str:
+        """What a strength of 1 of a tenant's own direction adds to a code, float32, (L, D)."""
+        return f"{direction_id}/direction.npy"
+
+    @staticmethod
     def question(question_id: str) -> str:
         """The bytes of a short question that has many; they are there until it is answered."""
         return f"{question_id}/question"

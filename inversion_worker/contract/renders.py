@@ -65,6 +65,8 @@ class RenderOrder(BaseModel):
     """`{"inversion": ID}`, `{"sent": true}` or `{"seed": 7}`."""
     edits: list[dict[str, Any]] = Field(default_factory=list, max_length=MAX_EDITS)
     """As the library takes them."""
+    directions: Mapping[str, str] = Field(default_factory=dict)
+    """Of the tenant's own directions that `edits` names: keys of their steps in the artifact store, by name."""
     ended: Mapping[str, bool] = Field(default_factory=dict)
     """Of each inversion that `source` or `edits` names: whether it has succeeded, so that its code is final."""
     kind: RenderAs = RenderAs.FACE

@@ -15,6 +15,13 @@ class DirectionInfo(Message):
     label: str = Field(description="What a positive strength does.")
     low: float = Field(description="Lowest strength at which pictures stay plausible.")
     high: float = Field(description="Highest strength at which pictures stay plausible.")
+    unit: str = Field("", description="What a strength of 1 is. Older workers do not send it.")
+    source: str = Field("", description="What it was made of, and how. Older workers do not send it.")
+    held_out_r2: float | None = Field(
+        None,
+        description="R^2 of the linear model of its attribute on pictures that it has not seen; null if it was not "
+        "measured.",
+    )
 
 
 class PackInfo(Message):

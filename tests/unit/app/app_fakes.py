@@ -33,6 +33,8 @@ from inversion_worker.client import (
 from inversion_worker.contract import (
     ArtifactKey,
     BatchRecord,
+    DirectionInfo,
+    DirectionRecord,
     FaceInfo,
     FrameReady,
     JobCanceled,
@@ -69,6 +71,11 @@ FACES = PackInfo(
     starts=[StartKind.ENCODER, StartKind.MEAN, StartKind.RANDOM],
     optimizers=["adam", "sgd"],
     default_optimizer="adam",
+    directions=[
+        DirectionInfo(
+            name="smile", label="Happier", low=-3, high=2.5, unit="a rating", source="ratings", held_out_r2=0.75
+        )
+    ],
     licence="Apache-2.0",
     description="Faces at 64 px.",
     default=True,
@@ -144,6 +151,9 @@ class FakeJobClient:
         """Raised by every render while it is set."""
         self.sessions: list[str] = []
         self.saved: dict[str, list[SavedEdit]] = {}
+        self.own_directions: list[DirectionRecord] = []
+        self.no_direction: Exception | None = None
+        """Raised to whoever wants to keep a direction while it is set."""
         self.no_room: Exception | None = None
         """Raised to whoever wants to submit while it is set."""
         self.counted = Figures(queued=0, running=0, oldest_queued_s=0, webhooks=0, totals={}, workers=[])
@@ -319,6 +329,27 @@ class FakeJobClient:
         before = self.saved.get(job_id, [])
         self.saved[job_id] = [each for each in before if each.id != edit_id]
         return len(self.saved[job_id]) < len(before)
+
+    async def directions(self, tenant: str) -> list[DirectionRecord]:
+        self._fail_if_out()
+        return [each for each in self.own_directions if each.tenant == tenant]
+
+    async def add_direction(self, record: DirectionRecord, step: bytes, ttl_s: float | None) -> DirectionRecord:
+        if self.no_direction is not None:
+            raise self.no_direction
+        now = datetime.now(UTC)
+        ends = now + timedelta(seconds=90 * 86_400 if ttl_s is None else ttl_s)
+        record = record.model_copy(update={"created_at": now, "expires_at": ends})
+        self.own_directions.append(record)
+        self.files[ArtifactKey.direction(record.id)] = step
+        return record
+
+    async def delete_direction(self, record: DirectionRecord) -> bool:
+        if record not in self.own_directions:
+            return False
+        self.own_directions.remove(record)
+        del self.files[ArtifactKey.direction(record.id)]
+        return True
 
     async def was_known(self, tenant: str, job_id: str) -> bool:
         return (tenant, job_id) in self.tombstones

@@ -111,10 +111,11 @@ def test_every_body_is_shown(document: Node) -> None:
         content = operation["requestBody"]["content"]
         assert shown(document, content[JSON]), name
         if "multipart/form-data" in content:
-            for field, schema in content["multipart/form-data"]["schema"]["properties"].items():
+            whole = content["multipart/form-data"]["schema"]
+            for field, schema in whole["properties"].items():
                 file = schema.get("format") == "binary" or schema.get("items", {}).get("format") == "binary"
                 assert schema["description"], (name, field)
-                assert file or "default" in schema, (name, field)
+                assert file or field in whole.get("required", ()) or "default" in schema, (name, field)
                 assert "examples" not in schema, (name, field)  # the reference would send them along
             assert "curl -F" in operation["description"], name
 

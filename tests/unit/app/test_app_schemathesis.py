@@ -70,11 +70,13 @@ CODE = np.zeros((10, 128), np.float32)
 UNSAYABLE = (
     "data-url-invalid",
     "picture-unsupported", "picture-invalid", "picture-too-small", "image-missing", "mask-invalid", "latents-invalid",
-    "quad-invalid", "no-such-face",
+    "quad-invalid", "no-such-face", "direction-invalid",
 )  # fmt: skip
 """No schema says which bytes are a picture or a code, or which corners a crop: a request that is refused for them may be valid for the rest."""
 
 
+NO_VERDICT = "Unsupported type: 'Binary'"
+"""Of schemathesis, where it would look whether a refused form with a file was valid."""
 NO_TEXT = "(was string, became "
 """A form sends numbers as texts: the one in place of a name is a name."""
 
@@ -204,11 +206,18 @@ def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool
     cursor = problem["type"] == "/problems/option-invalid" and "`cursor`: it is no cursor" in problem["detail"]
     start = "`start` is" in problem["detail"]  # a start that contradicts the code that came along, or lacks one
     crop = "of them" in problem["detail"]  # two of `face`, `quad` and `align` contradict each other
+    lists = "needs either `direction`" in problem["detail"]  # or the two lists
     metadata = "`metadata`" in problem["detail"]  # too long or too deep
     # Kinds of pictures, sides and sources that do not go together, and inversions that a mix names.
     render = any(f"`{name}`" in problem["detail"] for name in ("format", "side", "as", "mix", "paste"))
     return not (
-        cursor or start or crop or metadata or render or problem["type"].removeprefix("/problems/") in UNSAYABLE
+        cursor
+        or start
+        or crop
+        or metadata
+        or lists
+        or render
+        or problem["type"].removeprefix("/problems/") in UNSAYABLE
     )
 
 
@@ -232,7 +241,8 @@ def run(url: str, max_examples: int) -> tuple[Counter[str], list[str]]:
     wrong: list[str] = []
     for event in engine.from_schema(schema).execute():
         if isinstance(event, events.NonFatalError):
-            wrong.append(str(event.value if hasattr(event, "value") else event.info))
+            text = str(event.value if hasattr(event, "value") else event.info)
+            wrong += [text] if text != NO_VERDICT else []
         if isinstance(event, events.ScenarioFinished):
             requests[event.label or event.phase.value] += len(event.recorder.interactions)
             wrong += list(failures(event))
