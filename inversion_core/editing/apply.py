@@ -25,8 +25,10 @@ Resolve = Callable[[Code], Latent]
 
 
 @torch.no_grad()
-def apply_edits(pack: Pack, latent: Latent | Tensor, edits: Sequence[Edit], resolve: Resolve | None = None, *,
-                directions: Mapping[str, Direction] | None = None) -> Latent:  # fmt: skip
+def apply_edits(
+    pack: Pack, latent: Latent | Tensor, edits: Sequence[Edit], resolve: Resolve | None = None, *,
+    directions: Mapping[str, Direction] | None = None, before_BCHW: Tensor | None = None,
+) -> Latent:  # fmt: skip
     """The latent after the edits, in their order. Deterministic; the input stays as it is.
 
     A list that changes nothing returns the latent itself. Detail follows once, after the whole list. Edits with a mask
@@ -37,6 +39,8 @@ def apply_edits(pack: Pack, latent: Latent | Tensor, edits: Sequence[Edit], reso
         latent: of any number of images; all get the same edits.
         resolve: looks up the codes that edits name (default: `own_codes`).
         directions: instead of the pack's.
+        before_BCHW: pictures of the latent's codes without detail, where they are known: saves a render, as for a
+            slider that edits one face again and again.
     Raises:
         OptionInvalid: the pack has no such direction or layer, or a code cannot be had.
         ValueError: the latent is not of this pack.
@@ -50,19 +54,23 @@ def apply_edits(pack: Pack, latent: Latent | Tensor, edits: Sequence[Edit], reso
     if not edits:
         return latent
     latent = pack.check_latent(latent)
-    everywhere = _through(scene, latent, [edit for edit in edits if edit.mask is None])
+    everywhere = _through(scene, latent, before_BCHW, [edit for edit in edits if edit.mask is None])
     masks = list(dict.fromkeys(edit.mask for edit in edits if edit.mask is not None))
-    within = [_through(scene, latent, [edit for edit in edits if edit.mask in (None, mask)]) for mask in masks]
+    within = [
+        _through(scene, latent, before_BCHW, [edit for edit in edits if edit.mask in (None, mask)]) for mask in masks
+    ]
     return blended(pack, everywhere, list(zip(masks, within, strict=True)))
 
 
-def _through(scene: Scene, latent: Latent, edits: Sequence[Edit]) -> Latent:
+def _through(scene: Scene, latent: Latent, before_BCHW: Tensor | None, edits: Sequence[Edit]) -> Latent:
     """The latent after edits of codes."""
     w_BLD = latent.w_BLD
     sources: Sources = [(latent, 1.0)]
     for edit in edits:
         w_BLD, sources = edit.apply(scene, w_BLD), edit.sources(scene, sources)
-    return follow(scene.pack, latent, w_BLD) if len(sources) == 1 else gathered(scene.pack, sources, w_BLD)
+    if len(sources) == 1:
+        return follow(scene.pack, latent, w_BLD, before_BCHW=before_BCHW)
+    return gathered(scene.pack, sources, w_BLD)
 
 
 def own_codes(pack: Pack, inversions: Callable[[str], Latent] | None = None) -> Resolve:

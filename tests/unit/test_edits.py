@@ -306,3 +306,9 @@ def test_detail_follows_once_after_the_whole_list() -> None:
     edits: list[dict[str, Any]] = [{"direction": "smile", "strength": 2}, {"direction": "age", "strength": -1}]
     w_BLD = applied(edits, Latent(w_BLD=latent.w_BLD)).w_BLD
     assert same(applied(edits, latent), follow(PACK, latent, w_BLD))
+
+
+def test_a_known_render_changes_nothing() -> None:
+    latent, edits = with_detail(), parse_edits([{"truncate": 0.2}, {"direction": "smile", "strength": 1, "mask": LEFT}])
+    before_BCHW = torch.cat([PACK.synthesize(w_1LD) for w_1LD in latent.w_BLD.split(1)])
+    assert same(apply_edits(PACK, latent, edits), apply_edits(PACK, latent, edits, before_BCHW=before_BCHW))
