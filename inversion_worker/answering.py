@@ -203,7 +203,8 @@ class Answerer:
         """Say it, unless that would come too late."""
         left_ms = int(1000 * (until_s - time.monotonic()))
         if left_ms > 0:
-            self._redis.eval(questions.REPLY, 1, questions.reply_key(question_id), value, left_ms)
+            keys = (questions.reply_key(question_id), questions.dropped_key(question_id))
+            self._redis.eval(questions.REPLY, len(keys), *keys, value, left_ms)
 
 
 def _alive(threads: Iterable[Thread]) -> list[Thread]:

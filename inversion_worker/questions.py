@@ -80,8 +80,9 @@ if left_ms <= 0 then return nil end
 return {redis.call('GETDEL', KEYS[1]), left_ms}
 """
 
-# KEYS: reply. ARGV: the reply, for how long it is kept (ms).
+# KEYS: reply, dropped. ARGV: the reply, for how long it is kept (ms). Nothing is said where nobody wants it any more.
 REPLY = """
+if redis.call('EXISTS', KEYS[2]) == 1 then return end
 redis.set_repl(redis.REPL_NONE)
 redis.call('RPUSH', KEYS[1], ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])

@@ -144,7 +144,8 @@ class TestFakeWorker:
         assert http.delete(second["links"]["self"]).status_code == 404
         refused = http.post(own, json={"edits": [], "parent": "0" * 32})
         assert (refused.status_code, refused.json()["type"]) == (404, "/problems/edit-not-found")
-        assert 0 < redis.pttl(f"inversion:edits:{job}") <= redis.pttl(f"inversion:job:{job}")
+        times = [redis.pexpiretime(f"inversion:{kind}:{job}") for kind in ("edits", "job")]
+        assert times[0] == times[1] > 0
         http.delete(f"/v1/inversions/{job}")
         assert not redis.exists(f"inversion:edits:{job}")
         assert http.get(own).status_code == 404

@@ -30,7 +30,7 @@ from inversion_worker.settings import WorkerSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
-LOOK = QuestionKind.LOOK
+LOOK, RENDER = QuestionKind.LOOK, QuestionKind.RENDER
 Answering = Callable[[Mapping[str, Handler]], Answerer]
 
 
@@ -232,6 +232,55 @@ async def test_fields_and_kinds_of_another_version_do_no_harm(redis: Redis, answ
     found = await asyncio.to_thread(redis.blpop, [questions.reply_key("q")], 4)
     assert found is not None
     assert found[1].startswith('{"result":{"params":{"a":1}')  # type: ignore[index]
+
+
+async def test_a_question_about_a_topic_goes_to_who_knows_it(asker: Asker, answering: Answering) -> None:
+    def handler(*topics: str) -> Handler:
+        return Handler(answer=echo, topics=lambda _: topics)
+
+    answering({RENDER: handler("b", "b")})
+    answering({RENDER: handler("a", "c")})
+    answering({RENDER: handler()})  # of a worker without any
+    for topic in ("a", "b", "c"):
+        assert (await asker.ask(RENDER, {}, b"code", 5, topic=topic)).body == b"edoc"
+    for topic in ("d", ""):
+        with pytest.raises(NobodyAnswers, match="alive"):
+            await asker.ask(RENDER, {}, b"code", 5, topic=topic)
+
+
+async def test_the_newest_of_a_session_ends_those_before(asker: Asker, answering: Answering, redis: Redis) -> None:
+    begun, wanted = threading.Event(), threading.Semaphore(0)
+    dropped: list[bytes] = []
+
+    def slow(backend: object, asked: Asked) -> Answer:
+        begun.set()
+        wanted.acquire(timeout=10)
+        if not asked.is_wanted():
+            dropped.append(asked.body)
+        return echo(backend, asked)
+
+    answering({LOOK: Handler(answer=slow)})
+    running = asyncio.create_task(asker.ask(LOOK, {}, b"one", 5, turn=await asker.begin("s")))
+    await asyncio.to_thread(begun.wait, 5)
+    waiting = asyncio.create_task(asker.ask(LOOK, {}, b"two", 5, turn=await asker.begin("s")))
+    with pytest.raises(JobRefused) as caught:
+        await running
+    assert caught.value.problem.type == "/problems/render-superseded"
+    late = await asker.begin("s")
+    with pytest.raises(JobRefused):
+        await waiting
+    newest = await asker.begin("s")
+    with pytest.raises(JobRefused):  # it was read slowly, and a newer one came before it was asked
+        await asker.ask(LOOK, {}, b"three", 5, turn=late)
+    other = asyncio.create_task(asker.ask(LOOK, {}, b"other", 5, turn=await asker.begin("t")))
+    wanted.release(5)
+    assert (await asker.ask(LOOK, {}, b"four", 5, turn=newest)).body == b"ruof"
+    assert (await other).body == b"rehto"
+    assert dropped == [b"one"]
+    after = await asker.begin("s")  # there is nothing to drop
+    assert (await asker.ask(LOOK, {}, b"five", 5, turn=after)).body == b"evif"
+    assert redis.keys("inversion:reply:*") == redis.keys("inversion:question:*") == []
+    assert all(0 < redis.pttl(key) <= 60_000 for key in redis.keys("inversion:[sd]*:*"))
 
 
 def test_every_kind_that_can_be_asked_has_a_handler() -> None:
