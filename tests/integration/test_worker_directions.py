@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from unittest import mock
 
+import httpx
+import numpy as np
 import pytest
-from worker_process import stored_in
+from api_process import ApiProcess
+from PIL import Image
+from worker_process import StartWorker, stored_in
 
 from inversion_worker import directions
 from inversion_worker.client import DirectionExists, JobClient, TooManyDirections
 from inversion_worker.contract import ArtifactKey, DirectionRecord
+from inversion_worker.settings import WorkerSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
@@ -97,3 +103,40 @@ async def test_what_a_crash_leaves_is_swept(client: JobClient, artifacts_dir: Pa
     assert len(stored_in(artifacts_dir)) == 1
     assert await client.sweep() == 1
     assert await leftovers(client, artifacts_dir) == []
+
+
+def test_a_strip_and_a_render_with_ones_own(
+    settings: WorkerSettings, tmp_path: Path, start_worker: StartWorker
+) -> None:
+    """Over HTTP, with the real library."""
+    start_worker(real=True, INVERSION_DEFAULT_PACK="faces-64", INVERSION_SLOTS=1)
+    place = {"INVERSION_REDIS_URL": settings.redis_url, "INVERSION_ARTIFACTS_URL": settings.artifacts_url}
+    api = ApiProcess(place, tmp_path / "api.log")
+    try:
+        api.wait_ready()
+        with httpx.Client(base_url=api.url, timeout=60) as http:
+            url = "/v1/packs/faces-64/directions"
+            names = [each["name"] for each in http.get(url).json()["directions"]]
+            assert "smile" in names
+            step = np.zeros((10, 256), np.float32)
+            step[:5] = 0.2
+            buffer = io.BytesIO()
+            np.save(buffer, step)
+            made = http.post(url, files={"direction": ("d.npy", buffer.getvalue())}, data={"name": "mine"})
+            assert made.status_code == 201, made.text
+            for name in ("smile", "mine"):
+                strip = Image.open(io.BytesIO(http.get(f"{url}/{name}/strip?format=png&side=64").content))
+                pictures = [np.asarray(strip.crop((66 * i, 0, 66 * i + 64, 64)), float) for i in range(5)]
+                differences = [np.abs(picture - pictures[2]).mean() for picture in pictures]
+                assert differences[0] > differences[1] > 0.5
+                assert differences[4] > differences[3] > 0.5
+            order = {"source": {"seed": 1}, "edits": [{"direction": "mine", "strength": 1}], "as": "latents"}
+            moved, plain = (
+                np.array(http.post("/v1/renders", json={**order, "edits": edits}).json()["latents"])
+                for edits in (order["edits"], [])
+            )
+            assert np.allclose(moved - plain, step, atol=1e-5)
+            assert http.delete(f"{url}/mine").status_code == 204
+            assert http.post("/v1/renders", json=order).json()["type"] == "/problems/option-invalid"
+    finally:
+        api.kill()

@@ -157,6 +157,8 @@ class FakeJobClient:
         self.no_room: Exception | None = None
         """Raised to whoever wants to submit while it is set."""
         self.counted = Figures(queued=0, running=0, oldest_queued_s=0, webhooks=0, totals={}, workers=[])
+        self.followed: set[str] = set()
+        """Jobs whose events somebody has asked for."""
         self.to_finish: set[str] = set()
         """Jobs that are to end with what they have found."""
         self.last_words: dict[str, JobEvent] = {}
@@ -383,6 +385,7 @@ class FakeJobClient:
 
     async def events(self, job_id: str, after_id: str = "0") -> AsyncIterator[tuple[str, JobEvent]]:
         index = int(after_id.split("-")[0])
+        self.followed.add(job_id)
         while job_id in self.records:
             self._fail_if_out()
             for event in self.said[job_id][index:]:

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import io
 import json
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -241,9 +242,11 @@ def test_following_one_that_goes_before_its_end(client: AnyClient, service: Serv
     service.jobs.start(inversion.id)
 
     def go() -> None:  # meanwhile, elsewhere: the line between hands a stream on when it has ended
+        while inversion.id not in service.jobs.followed:
+            time.sleep(0.01)
         (service.jobs.expire(inversion.id) if how == "expired" else asyncio.run(service.jobs.delete(inversion.id)))
 
-    timer = Timer(0.1, go)
+    timer = Timer(0, go)
     timer.start()
     events = list(client.events(inversion))
     timer.join()
