@@ -1,14 +1,16 @@
-"""`inversion pack list|show|verify|convert-idinvert|use-imagenet-vgg`; more in pack_change.py and pack_install.py."""
+"""`inversion pack list|show|verify|convert|use-imagenet-vgg`; more in pack_change.py and pack_install.py."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from inversion_core.cli import pack_change, pack_install
 from inversion_core.errors import PackInvalid
 from inversion_core.packs import PackManifest, find_pack, list_packs, read_manifest, verify_pack
 from inversion_core.packs.convert import convert_idinvert
+from inversion_core.packs.converting import convert_files
 from inversion_core.packs.imagenet import use_imagenet_vgg
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
@@ -26,12 +28,31 @@ def fill(parser: argparse.ArgumentParser) -> None:
         kind.add_argument("pack", nargs="?", metavar="PACK", help="name or folder (default: the default pack)")
         kind.set_defaults(run=run)
     _add_convert(kinds)
+    _add_convert_idinvert(kinds)
     _add_imagenet(kinds)
     pack_change.add_parsers(kinds)
     pack_install.add_parsers(kinds)
 
 
 def _add_convert(kinds: Commands[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser(
+        "convert", help="convert published files to a pack: StyleGAN2 of NVIDIA, rosinality and others, IDInvert"
+    )
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help=".pkl, .pt or .pth; what each one is, is found out"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the new pack")
+    parser.add_argument("--name", help="name of the pack (default: from the generator's file name)")
+    parser.add_argument("--licence", help="terms under which the weights may be used")
+    parser.add_argument(
+        "--label", type=int, default=0, metavar="N", help="class to draw, of a class-conditional generator (default: 0)"
+    )
+    parser.add_argument("--half", action="store_true", help="store float16: half the size, slightly different weights")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing pack")
+    parser.set_defaults(run=_run_convert)
+
+
+def _add_convert_idinvert(kinds: Commands[argparse.ArgumentParser]) -> None:
     parser = kinds.add_parser("convert-idinvert", help="convert published IDInvert files to a pack")
     parser.add_argument("--generator", type=Path, required=True, metavar="G.pth", help="styleganinv_*_generator.pth")
     parser.add_argument(
@@ -42,7 +63,7 @@ def _add_convert(kinds: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--name", help="name of the pack (default: from the generator's file name and size)")
     parser.add_argument("--half", action="store_true", help="store float16: half the size, slightly different weights")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing pack")
-    parser.set_defaults(run=_run_convert)
+    parser.set_defaults(run=_run_convert_idinvert)
 
 
 def _add_imagenet(kinds: Commands[argparse.ArgumentParser]) -> None:
@@ -92,6 +113,18 @@ def _run_verify(args: argparse.Namespace) -> int:
 
 
 def _run_convert(args: argparse.Namespace) -> int:
+    try:
+        manifest = convert_files(
+            args.files, args.out, name=args.name, licence=args.licence, label=args.label, half=args.half,
+            overwrite=args.overwrite, say=lambda line: print(line, file=sys.stderr),
+        )  # fmt: skip
+    except ValueError as error:
+        raise PackInvalid(f"--name: {error}") from error
+    print(f"{args.out}: {manifest.name}, {manifest.resolution} px, codes {manifest.num_layers}x{manifest.w_dim}")
+    return 0
+
+
+def _run_convert_idinvert(args: argparse.Namespace) -> int:
     try:
         manifest = convert_idinvert(
             args.generator,

@@ -4,7 +4,7 @@ from inversion_core.models.discriminator import Discriminator, DiscriminatorConf
 from inversion_core.models.encoder import Encoder, EncoderConfig
 from inversion_core.models.generators import Architecture, Generator, build_generator
 from inversion_core.models.generators.stylegan1 import GeneratorConfig, StyleGANGenerator
-from inversion_core.models.perceptual import DiscriminatorFeatures, PerceptualNetwork, VGG16Features
+from inversion_core.models.perceptual import DiscriminatorFeatures, NoFeatures, PerceptualNetwork, VGG16Features
 
 __all__ = [
     "Architecture",
@@ -15,6 +15,7 @@ __all__ = [
     "EncoderConfig",
     "Generator",
     "GeneratorConfig",
+    "NoFeatures",
     "PerceptualNetwork",
     "StyleGANGenerator",
     "VGG16Features",

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from inversion_core.errors import OptionInvalid
 from inversion_core.models.convolution import conv3x3
 from inversion_core.models.discriminator import DiscriminatorConfig, DiscriminatorTrunk
 from inversion_core.models.layers import EqualizedConv2d
@@ -53,6 +54,14 @@ class VGG16Features(nn.Module):
 def _conv_relu(x_BCHW: Tensor, conv: nn.Module) -> Tensor:
     assert isinstance(conv, nn.Conv2d)
     return F.relu(conv3x3(x_BCHW, conv.weight, conv.bias), inplace=True)
+
+
+class NoFeatures(nn.Module):
+    """Stands where a pack has no perceptual network."""
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        """Raises OptionInvalid."""
+        raise OptionInvalid("the pack has no perceptual network, which every loss needs")
 
 
 class DiscriminatorFeatures(nn.Module):

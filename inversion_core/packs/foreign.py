@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from inversion_core.models.generators.stylegan1.idinvert import MARK
+
 PUBLIC = "genforce/idinvert_pytorch"
 
 
@@ -22,7 +24,7 @@ class Kind(NamedTuple):
 
 OURS = {
     "generator": Kind(
-        r"(mapping\.dense\d+|synthesis\.layer\d+\.epilogue\.style_mod\.dense)\.(fc|wscale)\.",
+        MARK,
         "a generator", "Give it as --generator.",
     ),
     "encoder": Kind(r"block\d+\.(bn\d?\.bn|wscale\d|fc)\.", "an encoder", "Give it as --encoder."),
@@ -37,11 +39,11 @@ OTHERS = (
     ),
     Kind(
         r"synthesis\.b\d+\.|mapping\.fc\d+\.", "a StyleGAN2 or StyleGAN3 generator of NVIDIA",
-        "This program reads StyleGAN (1) as IDInvert has it; other generators it cannot draw with.",
+        "Make a pack of it with: inversion pack convert.",
     ),
     Kind(
         r"convs\.\d+\.conv\.modulation\.|conv1\.conv\.modulation\.", "a StyleGAN2 generator in rosinality's layout",
-        "This program reads StyleGAN (1) as IDInvert has it; other generators it cannot draw with.",
+        "Make a pack of it with: inversion pack convert.",
     ),
     Kind(
         r"(encoder\.)?(input_layer|body\.\d+|styles\.\d+)\.", "an encoder of pSp, e4e or ReStyle, for StyleGAN2",

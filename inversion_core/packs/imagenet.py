@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from inversion_core.errors import PackInvalid
+from inversion_core.loss import PERCEPTUAL_WEIGHT
 from inversion_core.models import PerceptualNetwork, VGG16Features
 from inversion_core.models.perceptual import VGG16_PLAN
 from inversion_core.packs.load import find_pack, load_pack
@@ -102,8 +103,10 @@ def matching_weight(pack: Pack, vgg: PerceptualNetwork) -> float:
     """The lambda_vgg at which the new term is as large as the old one, on pairs of the generator's own pictures.
 
     Features of different networks differ in size by orders of magnitude, so one fixed number would make the
-    perceptual term either everything or nothing.
+    perceptual term either everything or nothing. A pack that had none gets the paper's weight: its network was VGG too.
     """
+    if not pack.manifest.has_perceptual:
+        return PERCEPTUAL_WEIGHT
     z_BZ = torch.randn(2 * CALIBRATION_PAIRS, pack.z_dim, generator=torch.Generator().manual_seed(0))
     old = new = 0.0
     with torch.no_grad():

@@ -91,10 +91,12 @@ def verify_pack(name_or_folder: str | Path | None = None) -> PackManifest:
     pack = load_pack(name_or_folder)
     with torch.no_grad():
         image_BCHW = pack.synthesize(pack.mean_codes())
-        outputs = {"generator": image_BCHW, "perceptual network": pack.features(image_BCHW)}
+        outputs = {"generator": image_BCHW}
+        if pack.manifest.has_perceptual:
+            outputs["perceptual network"] = pack.features(image_BCHW)
         if pack.has_encoder:
             outputs["encoder"] = pack.encode(image_BCHW)
-        features_BCHW = outputs["perceptual network"]
+        features_BCHW = outputs.get("perceptual network", image_BCHW)
         look = Look(
             target_BCHW=image_BCHW, image_BCHW=image_BCHW, image_grad_BCHW=torch.ones_like(image_BCHW),
             target_features_BCHW=features_BCHW, features_BCHW=features_BCHW,

@@ -28,7 +28,7 @@ from inversion_core.packs.reader import REMEDY, Reader
 MANIFEST_FILE = "pack.json"
 FORMAT = 1
 """Version of this layout; a reader refuses what it does not know."""
-PERCEPTUAL_KINDS = ("vgg16", "discriminator")
+PERCEPTUAL_KINDS = ("vgg16", "discriminator", "none")
 WEIGHT_FILES = {
     "generator": "generator.safetensors",
     "encoder": "encoder.safetensors",
@@ -49,7 +49,7 @@ class PerceptualSpec:
     """Which network F a pack carries, and how much its term counts."""
 
     kind: str
-    """"vgg16" (up to relu4_3), or "discriminator" (a middle layer of the pack's own: feature matching)."""
+    """"vgg16" (up to relu4_3), "discriminator" (a middle layer of the pack's own: feature matching), or "none"."""
     layer: str
     """Name of the layer whose output is compared, for people."""
     args: Mapping[str, Any] = field(default_factory=dict)
@@ -58,6 +58,10 @@ class PerceptualSpec:
     """lambda_vgg of equation 1."""
     note: str = ""
     """What a person should know of it."""
+
+
+NO_PERCEPTUAL = PerceptualSpec(kind="none", layer="", weight=0.0, note="The pack has no perceptual network.")
+"""What a generator alone has: it maps and synthesizes, and nothing can be inverted yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +151,10 @@ class PackManifest:
         return self.encoder is not None
 
     @property
+    def has_perceptual(self) -> bool:
+        return self.perceptual.kind != NO_PERCEPTUAL.kind
+
+    @property
     def starts(self) -> tuple[str, ...]:
         """Start codes that the pack can make, the default first."""
         return ("encoder", "mean", "random") if self.has_encoder else ("mean", "random")
@@ -160,7 +168,8 @@ class PackManifest:
     @property
     def weight_files(self) -> dict[str, str]:
         """Network -> file, for those that this pack has."""
-        return {network: file for network, file in WEIGHT_FILES.items() if network != "encoder" or self.has_encoder}
+        has = {"generator": True, "encoder": self.has_encoder, "perceptual": self.has_perceptual}
+        return {network: file for network, file in WEIGHT_FILES.items() if has[network]}
 
     @property
     def learned(self) -> dict[Variant, Mapping[str, Any]]:
@@ -323,6 +332,8 @@ def _perceptual(reader: Reader) -> PerceptualSpec:
     values: dict[str, Any]
     if kind == "vgg16":
         values = {"mean_bgr": args.numbers("mean_bgr", 3)}
+    elif kind == NO_PERCEPTUAL.kind:
+        values = {}
     else:
         values = {
             "resolution": args.width("resolution"),

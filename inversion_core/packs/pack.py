@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from inversion_core.errors import OptionInvalid
 from inversion_core.latents import Latent, as_latent, base_features, detail_shape, synthesize
 from inversion_core.loss import InversionLoss
-from inversion_core.models import DiscriminatorFeatures, Encoder, Generator
+from inversion_core.models import DiscriminatorFeatures, Encoder, Generator, NoFeatures
 from inversion_core.packs.by_start import settings_for
 from inversion_core.packs.detail import DetailSpec
 from inversion_core.packs.directions import Direction, check_steps
@@ -42,13 +42,15 @@ class Pack:
     Pictures are (B, 3, H, W) RGB, nominally in [-1, 1], with H = W = `resolution`; codes are (B, L, D).
     """
 
-    def __init__(self, manifest: PackManifest, *, generator: Generator, perceptual: nn.Module,
+    def __init__(self, manifest: PackManifest, *, generator: Generator, perceptual: nn.Module | None = None,
                  encoder: Encoder | None = None, direction_steps: Mapping[str, Tensor] | None = None,
                  learned: Mapping[Variant, nn.Module] | None = None,
                  device: str | torch.device = "cpu"):  # fmt: skip
         """Freezes the networks and moves them and the directions' steps (L, D) to `device`."""
         if (encoder is not None) != manifest.has_encoder:
             raise ValueError("the manifest and the networks disagree about an encoder")
+        if (perceptual is None or isinstance(perceptual, NoFeatures)) == manifest.has_perceptual:
+            raise ValueError("the manifest and the networks disagree about a perceptual network")
         steps = direction_steps or {}
         check_steps(manifest, steps)
         check_learned(manifest, learned or {})
@@ -56,7 +58,7 @@ class Pack:
         self.device = torch.device(device)
         self.generator: Generator = self._freeze(generator).freeze()
         self.encoder: Encoder | None = None if encoder is None else self._freeze(encoder)
-        self.perceptual: nn.Module = self._freeze(perceptual)
+        self.perceptual: nn.Module = self._freeze(NoFeatures() if perceptual is None else perceptual)
         if isinstance(perceptual, DiscriminatorFeatures):
             perceptual.fold()
         self.directions: Mapping[str, Direction] = {
@@ -166,7 +168,16 @@ class Pack:
         return w_BLD
 
     def features(self, image_BCHW: Tensor) -> Tensor:
-        """F of equation 1: feature maps (B, C, h, w) of pictures."""
+        """F of equation 1: feature maps (B, C, h, w) of pictures.
+
+        Raises:
+            OptionInvalid: the pack has no perceptual network.
+        """
+        if not self.manifest.has_perceptual:
+            raise OptionInvalid(
+                f"pack {self.name} has no perceptual network, so nothing can be inverted with it yet; give it one: "
+                f"inversion pack use-imagenet-vgg, or inversion train features"
+            )
         features_BCHW: Tensor = self.perceptual(self.check_pictures(image_BCHW))
         return features_BCHW
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from inversion_core.errors import OptionInvalid, PackInvalid
-from inversion_core.models import Encoder, Generator
+from inversion_core.models import Encoder, Generator, NoFeatures
 from inversion_core.packs.digests import check_digests, digest
 from inversion_core.packs.directions import DIRECTIONS_FILE, Direction, check_steps
 from inversion_core.packs.extension import AnyManifest, ExtensionManifest, parse_own, read_own
@@ -32,7 +32,7 @@ NOTHING_WRITTEN = "Nothing was written; give a value that the pack can have."
 """What the fault of a pack that is about to be written ends with."""
 
 
-def save_pack(folder: str | Path, manifest: PackManifest, *, generator: Generator, perceptual: nn.Module,
+def save_pack(folder: str | Path, manifest: PackManifest, *, generator: Generator, perceptual: nn.Module | None = None,
               encoder: Encoder | None = None, direction_steps: Mapping[str, Tensor] | None = None,
               learned: Mapping[Variant, nn.Module] | None = None, half: bool = False,
               extra_files: Mapping[str, bytes | Path] | None = None,
@@ -56,9 +56,10 @@ def save_pack(folder: str | Path, manifest: PackManifest, *, generator: Generato
     """
     target = Path(folder).absolute()
     check_target(target, overwrite)
-    networks = {"generator": generator, "perceptual": perceptual} | (
-        {"encoder": encoder} if encoder is not None else {}
-    )
+    given = {"generator": generator, "encoder": encoder, "perceptual": perceptual}
+    networks = {
+        name: network for name, network in given.items() if network is not None and not isinstance(network, NoFeatures)
+    }
     if set(networks) != set(manifest.weight_files):
         raise PackInvalid(
             f"pack {manifest.name}: the manifest wants {sorted(manifest.weight_files)}, given are {sorted(networks)}"

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from inversion_core.cli import main
+from inversion_core.models.generators.stylegan1.idinvert import NEVER_FUSED
 from inversion_core.packs import load_pack
-from inversion_core.packs.convert import NEVER_FUSED
 from tests.published import (
     Architecture,
     draw,
@@ -192,7 +192,7 @@ def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
 FOREIGN: dict[str, tuple[str, Callable[[dict[str, Tensor]], object], str, str]] = {
     "genforce": ("generator", renamed, "a generator of genforce with other key names", "Take the file that"),
     "a checkpoint": ("generator", lambda s: {"models": {"generator_smooth": s, "discriminator": s}, "step": 3}, "['models']['generator_smooth']", "torch.save(torch.load("),
-    "StyleGAN2": ("generator", lambda s: {"synthesis.b4.const": torch.zeros(3), "mapping.fc0.weight": torch.zeros(3)}, "StyleGAN2", "StyleGAN (1)"),
+    "StyleGAN2": ("generator", lambda s: {"synthesis.b4.const": torch.zeros(3), "mapping.fc0.weight": torch.zeros(3)}, "StyleGAN2", "inversion pack convert"),
     "rosinality": ("generator", lambda s: {"g_ema": {"style.1.weight": torch.zeros(3), "conv1.conv.modulation.bias": torch.zeros(3)}}, "['g_ema']", "torch.save(torch.load("),
     "e4e": ("encoder", lambda s: {"encoder.input_layer.0.weight": torch.zeros(3)}, "e4e", "Take the encoder"),
     "torchvision": ("vgg16", lambda s: {"features.0.weight": torch.zeros(3), "classifier.0.bias": torch.zeros(3)}, "torchvision's VGG-16", "use-imagenet-vgg"),

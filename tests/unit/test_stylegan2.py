@@ -13,6 +13,7 @@ from torch import Tensor
 
 from inversion_core.errors import PackInvalid
 from inversion_core.latents import Latent, base_features, detail_shape, synthesize
+from inversion_core.models.generators.reading import Beside
 from inversion_core.models.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 from inversion_core.models.generators.stylegan2 import layouts as them
 from inversion_core.models.generators.stylegan2.plain import plain_synthesis
@@ -43,8 +44,9 @@ SMALL = Golden(
 
 
 def read(state: dict[str, Tensor], **options: object) -> StyleGAN2Generator:
-    found = them.read_generator(Source(Path("g.pt"), state), **options)  # type: ignore[arg-type]
+    found = them.read_generator(Source(Path("g.pt"), state), Beside(**options))  # type: ignore[arg-type]
     assert found is not None
+    assert isinstance(found.generator, StyleGAN2Generator)
     return found.generator.requires_grad_(False).eval()
 
 

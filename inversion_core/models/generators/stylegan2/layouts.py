@@ -12,13 +12,14 @@ The filter (1, 3, 3, 1) lies in most files as a constant. It is compared, not re
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from inversion_core.errors import PackInvalid
+from inversion_core.models.generators.reading import Beside, Found
 from inversion_core.models.generators.stylegan2.config import StyleGAN2Config
 from inversion_core.models.generators.stylegan2.network import RGB, StyleGAN2Generator
 from inversion_core.models.source import Source
@@ -27,6 +28,7 @@ Shape = tuple[int, ...]
 FIR = torch.outer(torch.tensor([1.0, 3.0, 3.0, 1.0]), torch.tensor([1.0, 3.0, 3.0, 1.0])) / 64
 NOISE_SEED = 0
 """Of the noise that a file does not bring."""
+NOTHING = Beside()
 SIZES_PX = tuple(2**k for k in range(2, 11))
 
 
@@ -187,14 +189,22 @@ TENSORFLOW = Layout(
 LAYOUTS = (NVIDIA, ROSINALITY, MMGENERATION, GENFORCE, TENSORFLOW)
 
 
-def layout_of(keys: Mapping[str, object]) -> Layout | None:
+def recognised(keys: Iterable[str]) -> str | None:
+    """The layout that keys are in, for people."""
+    layout = layout_of(keys)
+    return None if layout is None else layout.what
+
+
+def layout_of(keys: Iterable[str]) -> Layout | None:
     """The layout that keys are in; None where they are none of a StyleGAN2 generator."""
-    return next((each for each in LAYOUTS if any(re.match(each.mark, key) for key in keys)), None)
+    names = list(keys)
+    return next((each for each in LAYOUTS if any(re.match(each.mark, key) for key in names)), None)
 
 
-def refused(keys: Mapping[str, object]) -> str | None:
+def refused(keys: Iterable[str]) -> str | None:
     """What the keys are, and what to do, where they are those of a generator that is known and cannot be drawn with."""
-    return next((text for mark, text in REFUSED if any(re.match(mark, key) for key in keys)), None)
+    names = list(keys)
+    return next((text for mark, text in REFUSED if any(re.match(mark, key) for key in names)), None)
 
 
 OTHER_NETWORK = "Take a StyleGAN2 network of the same data with the default architecture, 'skip'."
@@ -319,30 +329,17 @@ def _part(
     yield f"{ours}.style.bias", layout.key(theirs, "style.bias"), layout.style_bias, (shape[1],)
 
 
-@dataclass(frozen=True)
-class Found:
-    """A generator that was read, and what a person should know of it."""
-
-    generator: StyleGAN2Generator
-    notes: tuple[str, ...]
-
-
-def read_generator(
-    source: Source, *, mean_D: Tensor | None = None, conv_clamp: float = 0.0, label: int = 0
-) -> Found | None:
+def read_generator(source: Source, beside: Beside = NOTHING) -> Found | None:
     """The generator of a state dict; None where it is no StyleGAN2 generator.
 
-    Args:
-        mean_D: the mean w where it lies beside the state dict; None: in it, or computed of 10,000 z.
-        conv_clamp: of networks trained in float16; no layout has it among its tensors.
-        label: the class to draw, of class-conditional networks.
     Raises:
         PackInvalid: it is one that cannot be drawn with, or a tensor is missing, unknown or of another shape.
     """
     layout = layout_of(source.tensors)
     if layout is None:
         return None
-    config = read_config(source, layout, conv_clamp=conv_clamp, label=label)
+    config = read_config(source, layout, conv_clamp=beside.conv_clamp, label=beside.label)
+    mean_D = beside.mean_D
     generator, notes = StyleGAN2Generator(config), []
     state: dict[str, Tensor] = {"truncation.psi_L": generator.truncation.psi_L}
     has_noise = any(layout.noise[0](px, 1) in source.tensors for px in SIZES_PX)
@@ -363,7 +360,8 @@ def read_generator(
     if mean_D is None:
         generator.truncation.w_avg_D.copy_(computed_mean(generator))
         notes.append(f"the file has no mean w: it was computed from {MEAN_DRAWS} z")
-    return Found(generator, tuple(notes))
+    ignored = tuple(key for key in source.tensors if key not in source.taken)
+    return Found(generator=generator, what=layout.what, ignored=ignored, notes=tuple(notes))
 
 
 MEAN_DRAWS = 10_000

@@ -218,6 +218,11 @@ class StyleGAN2Synthesis(Synthesis):
             image = x.new_zeros(len(x), RGB, *x.shape[2:])
         return torch.cat([x, image], dim=1)
 
+    def style_weights(self) -> list[Tensor]:
+        """See `Synthesis.style_weights`; those of convolutions, of the last layer those of its to-RGB."""
+        layers = [*self.convolutions, self.to_rgbs[-1]]
+        return [layer.style.scaled_weight() for layer in layers if isinstance(layer, ModulatedConvolution | ToRGB)]
+
     def with_detail(self, x_BCHW: Tensor, detail_BCHW: Tensor) -> Tensor:
         channels = detail_BCHW.shape[1]
         if channels == x_BCHW.shape[1]:

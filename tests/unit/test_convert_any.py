@@ -1,0 +1,147 @@
+"""One command for every published file: what it is, is found out; the pack draws what the public networks draw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from inversion_core.cli import main
+from inversion_core.errors import OptionInvalid, PackInvalid
+from inversion_core.packs import load_pack, verify_pack
+from inversion_core.packs.converting import convert_files
+from inversion_core.packs.pack import Pack
+from tests import stylegan2_files as files
+from tests import stylegan2_pickles as pickles
+
+RECIPE = files.TINY
+
+
+def picture(pack: Pack) -> torch.Tensor:
+    return pack.synthesize(pack.generator.map(files.latents(RECIPE), psi=0.7))
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> torch.Tensor:
+    folder = tmp_path_factory.mktemp("expected")
+    torch.save({"g_ema": files.nvidia(RECIPE)}, folder / "g.pt")
+    convert_files([folder / "g.pt"], folder / "pack")
+    return picture(load_pack(folder / "pack"))
+
+
+def write(kind: str, file: Path) -> Path:
+    state = files.nvidia(RECIPE)
+    mean, theirs = state["mapping.w_avg"], files.rosinality(state)
+    decoder = {f"decoder.{key}": value for key, value in theirs.items()}
+    match kind:
+        case "rosinality":
+            torch.save({"g": files.rosinality(files.nvidia(files.SMALL)), "g_ema": theirs, "latent_avg": mean}, file)
+        case "rosinality, older":
+            torch.save({"g_ema": theirs, "latent_avg": mean}, file, _use_new_zipfile_serialization=False)
+        case "genforce":
+            ours = files.genforce(state)
+            torch.save({"generator": {k: 2 * v for k, v in ours.items()}, "generator_smooth": ours}, file)
+        case "e4e":
+            encoder = {"encoder.input_layer.0.weight": torch.zeros(64, 3, 3, 3)}
+            opts = {"stylegan_size": 16, "device": torch.device("cpu"), "exp_dir": Path("runs")}
+            torch.save({"state_dict": {**encoder, **decoder}, "latent_avg": mean.repeat(6, 1), "opts": opts}, file)
+        case "nvidia" | "nvidia, flat":
+            pickles.write_nvidia(file, RECIPE, conv_clamp=None, flat=kind.endswith("flat"))
+        case "whole module":
+            pickles.write_whole_module(file, RECIPE)
+        case "whole module, older":
+            pickles.write_whole_module(file, RECIPE, zipped=False)
+        case "tensorflow":
+            pickles.write_tensorflow(file, RECIPE, fmap_base=128, architecture="skip", resample_kernel=[1, 3, 3, 1])
+        case "tensorflow, protocol 2":
+            pickles.write_tensorflow(file, RECIPE, protocol=2)
+    return file
+
+
+KINDS = (
+    "rosinality", "rosinality, older", "genforce", "e4e", "nvidia", "nvidia, flat", "whole module",
+    "whole module, older", "tensorflow", "tensorflow, protocol 2",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_file_makes_a_pack_with_the_same_pictures(kind: str, expected: torch.Tensor, tmp_path: Path) -> None:
+    file = write(kind, tmp_path / "Some Net.pt")
+    said: list[str] = []
+    manifest = convert_files([file], tmp_path / "pack", licence="for tests", say=said.append)
+    assert not file.with_suffix(".canary").exists()
+    assert (manifest.name, manifest.licence, manifest.generator.kind) == ("some-net", "for tests", "stylegan2")
+    assert (manifest.num_layers, manifest.z_dim, manifest.w_dim) == (6, 32, 32)
+    found = picture(load_pack(tmp_path / "pack"))
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert "layout" in said[0]
+    assert "used" in said[0]
+    if kind == "e4e":
+        assert any("encoder of pSp, e4e or ReStyle" in line for line in said)
+
+
+def test_a_generator_alone_says_what_is_missing_when_it_is_asked_for(tmp_path: Path) -> None:
+    convert_files([write("rosinality", tmp_path / "g.pt")], tmp_path / "pack")
+    pack = load_pack(tmp_path / "pack")
+    verify_pack(tmp_path / "pack")
+    image_BCHW = pack.synthesize(pack.mean_codes(2))
+    assert image_BCHW.shape == (2, 3, 16, 16)
+    assert pack.manifest.starts == ("mean", "random")
+    with pytest.raises(OptionInvalid, match="no encoder"):
+        pack.encode(image_BCHW)
+    with pytest.raises(OptionInvalid, match=r"no perceptual network.*use-imagenet-vgg"):
+        pack.loss(image_BCHW, image_BCHW)
+    assert pack.changed(version="2").synthesize(pack.mean_codes()).shape == (1, 3, 16, 16)
+
+
+def test_the_clamp_of_a_network_of_nvidia_is_kept(tmp_path: Path) -> None:
+    convert_files([pickles.write_nvidia(tmp_path / "n.pkl", RECIPE, conv_clamp=2.0)], tmp_path / "pack")
+    assert load_pack(tmp_path / "pack").manifest.generator.conv_clamp == 2.0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("layers", "flat"), [(2, False), (8, True)])
+def test_nvidias_deep_and_shallow_mappings(layers: int, flat: bool, tmp_path: Path) -> None:
+    recipe = files.Recipe(32, 8, 256, 32, layers)
+    convert_files([pickles.write_nvidia(tmp_path / "n.pkl", recipe, flat=flat)], tmp_path / "pack")
+    assert load_pack(tmp_path / "pack").manifest.generator.mapping_layers == layers  # type: ignore[attr-defined]
+
+
+TENSORFLOW_FAULTS = {
+    "StyleGAN 1": ({"version": 3}, "version 3.*not supported.*Take a StyleGAN2"),
+    "unknown": ({"own_trick": 1}, "'own_trick', which is unknown"),
+    "resnet": ({"architecture": "resnet"}, "architecture 'resnet'"),
+    "filter": ({"resample_kernel": [1, 2, 1]}, "resample_kernel"),
+}
+
+
+@pytest.mark.parametrize(("settings", "words"), TENSORFLOW_FAULTS.values(), ids=list(TENSORFLOW_FAULTS))
+def test_other_networks_of_tensorflow_are_refused(settings: dict[str, object], words: str, tmp_path: Path) -> None:
+    with pytest.raises(PackInvalid, match=words):
+        convert_files([pickles.write_tensorflow(tmp_path / "t.pkl", RECIPE, **settings)], tmp_path / "pack")  # type: ignore[arg-type]
+    assert not (tmp_path / "pack").exists()
+
+
+REFUSED = {
+    "StyleGAN3": ({"synthesis.input.freqs": 1, "synthesis.L0_36_512.weight": 1}, "StyleGAN3.*not supported yet"),
+    "AdaIN": ({"synthesis.initial_conv1.conv.weight": 1, "mapping.mapping.0.weight": 1}, "AdaIN.*not supported"),
+    "face recognition": ({"input_layer.0.weight": 1, "output_layer.0.weight": 1}, "holds no generator"),
+    "anything": ({"a.weight": 1, "b.weight": 1}, "holds no generator"),
+}
+
+
+@pytest.mark.parametrize(("keys", "words"), REFUSED.values(), ids=list(REFUSED))
+def test_what_is_no_generator_is_refused_by_name(keys: dict[str, int], words: str, tmp_path: Path) -> None:
+    torch.save({key: torch.zeros(3, size) for key, size in keys.items()}, tmp_path / "x.pt")
+    with pytest.raises(PackInvalid, match=words):
+        convert_files([tmp_path / "x.pt"], tmp_path / "pack")
+
+
+def test_the_command_says_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write("nvidia", tmp_path / "net.pkl")
+    assert main(["pack", "convert", str(file), "--out", str(tmp_path / "pack"), "--name", "mine"]) == 0
+    told = capsys.readouterr()
+    assert "mine, 16 px, codes 6x32" in told.out
+    assert "net.pkl [G_ema]: NVIDIA's PyTorch layout" in told.err
+    assert "net.pkl [G]: NVIDIA's PyTorch layout" in told.err
+    assert "use-imagenet-vgg" in told.err
