@@ -33,6 +33,7 @@ from tests.told import assert_bare, photos
 
 COMMANDS = [
     [], ["invert"], ["submit"], ["pack"], ["pack", "list"], ["pack", "show"], ["pack", "verify"], ["pack", "convert-idinvert"],
+    ["pack", "convert"],
     ["pack", "use-imagenet-vgg"], ["benchmark"], ["benchmark", "speed"], ["benchmark", "quality"],
     ["benchmark", "groups"], ["benchmark", "samples"], ["benchmark", "faces"], ["train"], ["train", "directions"],
     ["train", "optimizer"], ["pack", "add-optimizer"], ["pack", "change"], ["pack", "use-encoder"], ["pack", "use-features"],
