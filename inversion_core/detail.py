@@ -37,15 +37,26 @@ class DetailStage:
     """Gives a latent its first detail, if it has none, and what renders it from now on."""
 
 
-def begin_detail(pack: Pack, target_BCHW: Tensor, w_BLD: Tensor, base_BCHW: Tensor) -> Tensor:
-    """The detail (B, C, H, W) to start from: none.
+def begin_detail(
+    pack: Pack, target_BCHW: Tensor, w_BLD: Tensor, base_BCHW: Tensor, mask_B1HW: Tensor | None = None
+) -> Tensor:
+    """The detail (B, C, H, W) to start from: what the pack's network says; of a pack without one, none.
 
     Args:
         target_BCHW: what is inverted.
         w_BLD: its codes so far.
         base_BCHW: `Pack.base_features` of the codes, at the detail's layer.
+        mask_B1HW: 0 where the target does not count: there it is taken to be what the codes draw.
     """
-    return base_BCHW.new_zeros(len(base_BCHW), *detail_shape(pack.manifest.generator, base_BCHW.shape[-1]))
+    px = base_BCHW.shape[-1]
+    nothing_BCHW = base_BCHW.new_zeros(len(base_BCHW), *detail_shape(pack.manifest.generator, px))
+    if pack.detail_predictor is None or px != pack.detail.px:
+        return nothing_BCHW
+    image_BCHW = pack.synthesize(Latent(w_BLD=w_BLD, detail_BCHW=nothing_BCHW), base_BCHW)
+    if mask_B1HW is not None:
+        target_BCHW = torch.lerp(image_BCHW, target_BCHW, mask_B1HW)
+    detail_BCHW: Tensor = pack.detail_predictor(target_BCHW, image_BCHW, base_BCHW)
+    return detail_BCHW
 
 
 def check_goes_on(latent: Latent, px: int | None) -> None:
@@ -60,8 +71,9 @@ def check_goes_on(latent: Latent, px: int | None) -> None:
 
 
 def detail_stage(
-    pack: Pack, target_BCHW: Tensor, course: Course, start_BCHW: Tensor | None = None
-) -> DetailStage | None:
+    pack: Pack, target_BCHW: Tensor, course: Course, start_BCHW: Tensor | None = None,
+    mask_B1HW: Tensor | None = None,
+) -> DetailStage | None:  # fmt: skip
     """The second stage of `course`; None where it has none. `start_BCHW` is detail to start from."""
     px = course.detail_px
     if px is None:
@@ -73,7 +85,7 @@ def detail_stage(
             base_BCHW = pack.base_features(latent.w_BLD, px)
             detail_BCHW = start_BCHW if latent.detail_BCHW is None else latent.detail_BCHW
             if detail_BCHW is None:
-                detail_BCHW = begin_detail(pack, target_BCHW, latent.w_BLD, base_BCHW)
+                detail_BCHW = begin_detail(pack, target_BCHW, latent.w_BLD, base_BCHW, mask_B1HW)
         latent = Latent(w_BLD=latent.w_BLD, detail_BCHW=detail_BCHW)
         return latent, lambda latent: pack.synthesize(latent, base_BCHW)
 

@@ -148,7 +148,7 @@ def invert(pack: Pack, target_BCHW: Tensor, config: InvertConfig | None = None, 
         loss = _equation_1(pack, target_BCHW, config, mask_B1HW)
     elif mask_B1HW is not None or config.focus is not None or config.regulariser_weight:
         raise OptionInvalid("a loss of your own does its own masking and weighing; leave out mask, focus, regulariser")
-    detail = detail_stage(pack, target_BCHW, course, None if start is None else start.detail_BCHW)
+    detail = detail_stage(pack, target_BCHW, course, None if start is None else start.detail_BCHW, mask_B1HW)
     return iterate(w_BLD, synthesize=pack.synthesize, loss=loss, optimizer=optimizer,
                    num_steps=course.num_steps, resume=resume, detail=detail)  # fmt: skip
 

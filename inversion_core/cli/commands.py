@@ -72,6 +72,10 @@ COMMANDS: Mapping[str, Command | Group] = {
                 "train a perceptual network for a pack; resumes an earlier run",
                 "train_features:fill",
             ),
+            "detail": Command(
+                "train a network that begins detail, for a pack; resumes an earlier run",
+                "train_detail:fill",
+            ),
             "export": Command("turn a generator run into a pack", "train:fill_export"),
             "directions": Command("find editing directions for a pack from ratings of images", "directions:fill"),
             "optimizer": Command(

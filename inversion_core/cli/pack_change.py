@@ -1,4 +1,4 @@
-"""`inversion pack copy|extend|change|use-encoder|use-features|add-optimizer`: what makes another pack of one."""
+"""`inversion pack copy|extend|change|use-...|add-optimizer`: what makes another pack of one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from inversion_core.errors import PackInvalid
 from inversion_core.packs import PackManifest, change_pack, copy_pack, find_pack, make_extension, read_manifest
+from inversion_core.training.detail_run import put_predictor
 from inversion_core.training.encoder_run import put_trained
 from inversion_core.training.features_run import put_features
 from inversion_core.training.optimizer_run import put_best
@@ -23,6 +24,7 @@ def add_parsers(kinds: Commands[argparse.ArgumentParser]) -> None:
     _add_extend(kinds)
     _add_encoder(kinds)
     _add_features(kinds)
+    _add_detail(kinds)
     _add_optimizer(kinds)
     _add_change(kinds)
 
@@ -74,6 +76,14 @@ def _add_features(kinds: Commands[argparse.ArgumentParser]) -> None:
     )  # fmt: skip
     add_out(parser)
     parser.set_defaults(run=_run_features)
+
+
+def _add_detail(kinds: Commands[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser("use-detail", help="begin detail with the network of a training run in a pack")
+    parser.add_argument("pack", metavar="PACK", help="name or folder")
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of `inversion train detail`")
+    add_out(parser)
+    parser.set_defaults(run=_run_detail)
 
 
 def _add_optimizer(kinds: Commands[argparse.ArgumentParser]) -> None:
@@ -161,6 +171,17 @@ def _run_features(args: argparse.Namespace) -> int:
     before = read_manifest(source)
     manifest = put_features(args.run_folder, source, weight=args.weight, out=args.out, overwrite=args.overwrite)
     print(f"{_told(args, before)}: the features of {args.run_folder}, lambda {manifest.perceptual.weight:g}")
+    return 0
+
+
+def _run_detail(args: argparse.Namespace) -> int:
+    source = find_pack(args.pack)
+    before = read_manifest(source)
+    manifest = put_predictor(args.run_folder, source, out=args.out, overwrite=args.overwrite)
+    print(
+        f"{_told(args, before)}: detail at {manifest.detail_or_default.px} px begins with the network of "
+        f"{args.run_folder}"
+    )
     return 0
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from inversion_core.editing.codes import Code
+from inversion_core.editing.domain import code_of_seed
 from inversion_core.editing.edits import Edit
 from inversion_core.editing.follow import follow, gathered
 from inversion_core.editing.kinds.base import Scene, Sources
@@ -93,13 +94,6 @@ def own_codes(pack: Pack, inversions: Callable[[str], Latent] | None = None) -> 
         return inversions(code.inversion)
 
     return resolve
-
-
-def code_of_seed(pack: Pack, seed: int) -> Tensor:
-    """The code (1, L, D) of a random z: the same as the random start of an inversion with this seed."""
-    draw = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        return pack.map(torch.randn(1, pack.z_dim, generator=draw).to(pack.device))
 
 
 def _given(pack: Pack, rows: Sequence[Sequence[float]]) -> Latent:

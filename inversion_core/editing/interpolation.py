@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from inversion_core.editing.apply import Resolve, apply_edits
+from inversion_core.editing.domain import centre
 from inversion_core.editing.edits import Edit
 from inversion_core.editing.follow import gathered
 from inversion_core.errors import OptionInvalid
@@ -32,7 +33,7 @@ def between_latents(pack: Pack, one: Latent, other: Latent, share: float, way: W
     Detail of both is carried to the face in between and faded over.
 
     Args:
-        way: "linear", or "spherical" about w_avg: as far from the average face as the two are, with no duller middle.
+        way: "linear", or "spherical" about the mean code: as far from the average face as the two are.
     Raises:
         OptionInvalid: there is no such way, or their details have different sizes.
         ValueError: the latents are not of this pack, or not of the same number of images.
@@ -44,9 +45,9 @@ def between_latents(pack: Pack, one: Latent, other: Latent, share: float, way: W
         raise ValueError(f"the latents have {len(one)} and {len(other)} images; give as many of each")
     if share in (0, 1):
         return other if share else one
-    w_avg_BLD = pack.mean_codes(len(one))
+    centre_1LD = centre(pack)
     mix = torch.lerp if way == "linear" else slerp
-    w_BLD = w_avg_BLD + mix(one.w_BLD - w_avg_BLD, other.w_BLD - w_avg_BLD, share)
+    w_BLD = centre_1LD + mix(one.w_BLD - centre_1LD, other.w_BLD - centre_1LD, share)
     return gathered(pack, [(one, 1 - share), (other, share)], w_BLD)
 
 

@@ -163,21 +163,23 @@ class Batch:
 
 def stacked(slots: Sequence[Slot]) -> Inputs:
     """The inputs of slots in their order."""
-    ones_11HW = torch.ones_like(slots[0].target_1CHW[:, :1])  # times one changes nothing
-
-    def maps(own: Sequence[Tensor | None]) -> Tensor | None:
-        if all(map_11HW is None for map_11HW in own):
-            return None
-        return torch.cat([ones_11HW if map_11HW is None else map_11HW for map_11HW in own])
-
+    target_BCHW = torch.cat([slot.target_1CHW for slot in slots])
     bases = [slot.base_1CHW for slot in slots if slot.base_1CHW is not None]
     return Inputs(
-        target_BCHW=torch.cat([slot.target_1CHW for slot in slots]),
+        target_BCHW=target_BCHW,
         target_features_BCHW=torch.cat([slot.features_1CHW for slot in slots]),
-        mask_B1HW=maps([slot.mask_11HW for slot in slots]),
-        weight_B1HW=maps([slot.weight_11HW for slot in slots]),
+        mask_B1HW=maps(target_BCHW, [slot.mask_11HW for slot in slots]),
+        weight_B1HW=maps(target_BCHW, [slot.weight_11HW for slot in slots]),
         base_BCHW=torch.cat(bases) if bases else None,
     )
+
+
+def maps(like_BCHW: Tensor, own: Sequence[Tensor | None]) -> Tensor | None:
+    """The maps (B, 1, H, W) of images; ones, which change nothing, for those without; None where all are."""
+    if all(map_11HW is None for map_11HW in own):
+        return None
+    ones_11HW = torch.ones_like(like_BCHW[:1, :1])
+    return torch.cat([ones_11HW if map_11HW is None else map_11HW for map_11HW in own])
 
 
 def _mapped(change: Any, state: State) -> State:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inversion_core.detail import begin_detail
 from inversion_core.engine.precision import Precision, arithmetic
-from inversion_core.engine.slots import Slot
+from inversion_core.engine.slots import Slot, maps
 from inversion_core.engine.stop import marked_anew
 from inversion_core.latents import Latent
 from inversion_core.models.serving import serving
@@ -55,7 +55,8 @@ def _first_details(slots: Sequence[Slot], base_BCHW: Tensor) -> list[Tensor | No
     if fresh:
         target_BCHW = torch.cat([slots[row].target_1CHW for row in fresh])
         w_BLD = torch.cat([slots[row].latent.w_BLD for row in fresh])
-        begun_BCHW = begin_detail(slots[0].request.pack, target_BCHW, w_BLD, base_BCHW[fresh])
+        masks = maps(target_BCHW, [slots[row].mask_11HW for row in fresh])
+        begun_BCHW = begin_detail(slots[0].request.pack, target_BCHW, w_BLD, base_BCHW[fresh], masks)
         for row, detail_1CHW in zip(fresh, begun_BCHW.split(1), strict=True):
             details[row] = detail_1CHW.clone()
     return details

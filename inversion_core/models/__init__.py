@@ -1,5 +1,6 @@
 """The four networks: generator G, encoder E, perceptual network F and discriminator D. Pure modules, no files."""
 
+from inversion_core.models.detail import DetailPredictor, DetailPredictorConfig
 from inversion_core.models.discriminator import Discriminator, DiscriminatorConfig
 from inversion_core.models.encoder import Encoder, EncoderConfig
 from inversion_core.models.generators import Architecture, Generator, build_generator
@@ -8,6 +9,8 @@ from inversion_core.models.perceptual import DiscriminatorFeatures, NoFeatures, 
 
 __all__ = [
     "Architecture",
+    "DetailPredictor",
+    "DetailPredictorConfig",
     "Discriminator",
     "DiscriminatorConfig",
     "DiscriminatorFeatures",

@@ -1,6 +1,7 @@
 """Packs: folders with a pack.json and safetensors files, found, checked, loaded, written and converted."""
 
 from inversion_core.packs.copying import copy_pack
+from inversion_core.packs.detail import DetailSpec
 from inversion_core.packs.directions import Direction, DirectionSpec
 from inversion_core.packs.learned import Variant
 from inversion_core.packs.load import (
@@ -17,6 +18,7 @@ from inversion_core.packs.pack import Pack
 from inversion_core.packs.save import (
     change_pack,
     make_extension,
+    put_detail,
     put_directions,
     put_encoder,
     put_learned,
@@ -26,6 +28,7 @@ from inversion_core.packs.save import (
 
 __all__ = [
     "DEFAULT_PACK",
+    "DetailSpec",
     "Direction",
     "DirectionSpec",
     "Pack",
@@ -39,6 +42,7 @@ __all__ = [
     "load_networks",
     "load_pack",
     "make_extension",
+    "put_detail",
     "put_directions",
     "put_encoder",
     "put_learned",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from inversion_core.models import DetailPredictorConfig
 from inversion_core.optimizers import Adam
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class DetailSpec:
     """Of the Adam that finds it, as are the decays."""
     beta1: float = 0.8
     beta2: float = 0.95
+    predictor: DetailPredictorConfig | None = None
+    """The network in detail.safetensors that begins it (`models/detail.py`); None: it begins with zeros."""
 
     def __post_init__(self) -> None:
         if self.px < 4 or self.px & (self.px - 1):
@@ -48,9 +51,22 @@ def read_detail(reader: Reader) -> DetailSpec:
     """
     px, after, steps = (reader.integer(key) for key in ("px", "after", "steps"))
     rate, beta1, beta2 = (reader.number(key) for key in ("learning_rate", "beta1", "beta2"))
+    predictor = _read_predictor(reader.section("predictor")) if reader.states("predictor") else None
     reader.end()
     try:
-        return DetailSpec(px=px, after=after, steps=steps, learning_rate=rate, beta1=beta1, beta2=beta2)
+        return DetailSpec(
+            px=px, after=after, steps=steps, learning_rate=rate, beta1=beta1, beta2=beta2, predictor=predictor
+        )
+    except ValueError as error:
+        key, _, what = str(error).partition(" ")
+        raise reader.fault(key, what) from error
+
+
+def _read_predictor(reader: Reader) -> DetailPredictorConfig:
+    width, inner_width = reader.width("width"), reader.width("inner_width")
+    reader.end()
+    try:
+        return DetailPredictorConfig(width=width, inner_width=inner_width)
     except ValueError as error:
         key, _, what = str(error).partition(" ")
         raise reader.fault(key, what) from error

@@ -74,6 +74,7 @@ def use_imagenet_vgg(name_or_folder: str | Path, *, out: str | Path | None = Non
     return save_pack(
         out or folder, changed, generator=pack.generator,
         encoder=pack.encoder, perceptual=vgg, direction_steps=pack.direction_steps, learned=pack.learned,
+        detail_predictor=pack.detail_predictor,
         half=is_half(opened.path(pack.manifest.weight_files["generator"])),
         extra_files={name: folder / name for name in kept}, overwrite=overwrite or out is None,
     )  # fmt: skip

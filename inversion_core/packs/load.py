@@ -96,6 +96,9 @@ def verify_pack(name_or_folder: str | Path | None = None) -> PackManifest:
             outputs["perceptual network"] = pack.features(image_BCHW)
         if pack.has_encoder:
             outputs["encoder"] = pack.encode(image_BCHW)
+        if pack.detail_predictor is not None:
+            base_BCHW = pack.base_features(pack.mean_codes(), pack.detail.px)
+            outputs["network that begins detail"] = pack.detail_predictor(image_BCHW, image_BCHW, base_BCHW)
         features_BCHW = outputs.get("perceptual network", image_BCHW)
         look = Look(
             target_BCHW=image_BCHW, image_BCHW=image_BCHW, image_grad_BCHW=torch.ones_like(image_BCHW),

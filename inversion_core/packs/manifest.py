@@ -33,6 +33,7 @@ WEIGHT_FILES = {
     "generator": "generator.safetensors",
     "encoder": "encoder.safetensors",
     "perceptual": "perceptual.safetensors",
+    "detail_predictor": "detail.safetensors",
 }
 MAX_FILE_BYTES = 4 * 2**20
 """Longest pack.json that is read."""
@@ -155,6 +156,10 @@ class PackManifest:
         return self.perceptual.kind != NO_PERCEPTUAL.kind
 
     @property
+    def has_detail_predictor(self) -> bool:
+        return self.detail is not None and self.detail.predictor is not None
+
+    @property
     def starts(self) -> tuple[str, ...]:
         """Start codes that the pack can make, the default first."""
         return ("encoder", "mean", "random") if self.has_encoder else ("mean", "random")
@@ -168,7 +173,10 @@ class PackManifest:
     @property
     def weight_files(self) -> dict[str, str]:
         """Network -> file, for those that this pack has."""
-        has = {"generator": True, "encoder": self.has_encoder, "perceptual": self.has_perceptual}
+        has = {
+            "generator": True, "encoder": self.has_encoder, "perceptual": self.has_perceptual,
+            "detail_predictor": self.has_detail_predictor,
+        }  # fmt: skip
         return {network: file for network, file in WEIGHT_FILES.items() if has[network]}
 
     @property
@@ -197,6 +205,8 @@ class PackManifest:
                 del fields[key]
         if self.generator.kind != DEFAULT_KIND:
             fields["generator"] = {"kind": self.generator.kind} | fields["generator"]
+        if self.detail is not None and self.detail.predictor is None:
+            del fields["detail"]["predictor"]
         if self.encoder is not None and self.encoder.blocks_per_size == 1:  # programs of before do not know the key
             del fields["encoder"]["blocks_per_size"]
         head = {"format": FORMAT} | {key: fields.pop(key) for key in order}

@@ -12,7 +12,15 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from inversion_core.errors import PackInvalid
-from inversion_core.models import DiscriminatorConfig, DiscriminatorFeatures, Encoder, VGG16Features, build_generator
+from inversion_core.latents import detail_shape
+from inversion_core.models import (
+    DetailPredictor,
+    DiscriminatorConfig,
+    DiscriminatorFeatures,
+    Encoder,
+    VGG16Features,
+    build_generator,
+)
 from inversion_core.packs.directions import DIRECTIONS_FILE, direction_shapes
 from inversion_core.packs.learned import Variant, build_learned
 from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest
@@ -26,7 +34,7 @@ GENERATOR_KEY = "generator_sha256"
 
 
 def build_network(manifest: PackManifest, network: str) -> nn.Module:
-    """The network named "generator", "encoder" or "perceptual", with weights yet to be filled in.
+    """The network named "generator", "encoder", "perceptual" or "detail_predictor", with weights yet to be filled in.
 
     Raises:
         ValueError: its settings in the manifest are not valid.
@@ -36,6 +44,8 @@ def build_network(manifest: PackManifest, network: str) -> nn.Module:
     if network == "encoder":
         assert manifest.encoder is not None
         return Encoder(manifest.encoder)
+    if network == "detail_predictor":
+        return build_predictor(manifest)
     args = manifest.perceptual.args
     if manifest.perceptual.kind == "vgg16":
         return VGG16Features(mean_bgr=args["mean_bgr"])
@@ -43,6 +53,14 @@ def build_network(manifest: PackManifest, network: str) -> nn.Module:
     if config.resolution > manifest.resolution:  # larger pictures it shrinks
         raise ValueError(f"resolution is {config.resolution}, and the generator's is only {manifest.resolution}")
     return DiscriminatorFeatures(config, until=args["until"])
+
+
+def build_predictor(manifest: PackManifest) -> DetailPredictor:
+    """The network that begins the pack's detail, with weights yet to be filled in."""
+    spec = manifest.detail_or_default
+    assert spec.predictor is not None
+    channels, _, _ = detail_shape(manifest.generator, spec.px)
+    return DetailPredictor(spec.predictor, resolution=manifest.resolution, px=spec.px, channels=channels)
 
 
 def expected_tensors(build: Callable[[], nn.Module]) -> dict[str, torch.Size]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from inversion_core.errors import OptionInvalid
 from inversion_core.latents import Latent, as_latent, base_features, detail_shape, synthesize
 from inversion_core.loss import InversionLoss
-from inversion_core.models import DiscriminatorFeatures, Encoder, Generator, NoFeatures
+from inversion_core.models import DetailPredictor, DiscriminatorFeatures, Encoder, Generator, NoFeatures
 from inversion_core.packs.by_start import settings_for
 from inversion_core.packs.detail import DetailSpec
 from inversion_core.packs.directions import Direction, check_steps
@@ -45,12 +45,15 @@ class Pack:
     def __init__(self, manifest: PackManifest, *, generator: Generator, perceptual: nn.Module | None = None,
                  encoder: Encoder | None = None, direction_steps: Mapping[str, Tensor] | None = None,
                  learned: Mapping[Variant, nn.Module] | None = None,
+                 detail_predictor: DetailPredictor | None = None,
                  device: str | torch.device = "cpu"):  # fmt: skip
         """Freezes the networks and moves them and the directions' steps (L, D) to `device`."""
         if (encoder is not None) != manifest.has_encoder:
             raise ValueError("the manifest and the networks disagree about an encoder")
         if (perceptual is None or isinstance(perceptual, NoFeatures)) == manifest.has_perceptual:
             raise ValueError("the manifest and the networks disagree about a perceptual network")
+        if (detail_predictor is not None) != manifest.has_detail_predictor:
+            raise ValueError("the manifest and the networks disagree about a network that begins detail")
         steps = direction_steps or {}
         check_steps(manifest, steps)
         check_learned(manifest, learned or {})
@@ -61,6 +64,9 @@ class Pack:
         self.perceptual: nn.Module = self._freeze(NoFeatures() if perceptual is None else perceptual)
         if isinstance(perceptual, DiscriminatorFeatures):
             perceptual.fold()
+        self.detail_predictor: DetailPredictor | None = (
+            None if detail_predictor is None else self._freeze(detail_predictor)
+        )
         self.directions: Mapping[str, Direction] = {
             spec.name: Direction(spec=spec, step_LD=self._here(steps[spec.name], f"direction {spec.name}"))
             for spec in manifest.directions
@@ -204,7 +210,8 @@ class Pack:
         """The same networks with some fields of the manifest changed, such as `optimizers`."""
         return Pack(
             dataclasses.replace(self.manifest, **fields), generator=self.generator, perceptual=self.perceptual,
-            encoder=self.encoder, direction_steps=self.direction_steps, learned=self.learned, device=self.device,
+            encoder=self.encoder, direction_steps=self.direction_steps, learned=self.learned,
+            detail_predictor=self.detail_predictor, device=self.device,
         )  # fmt: skip
 
     # -- checks ----------------------------------------------------------------------------------------------

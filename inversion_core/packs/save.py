@@ -15,13 +15,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from inversion_core.errors import OptionInvalid, PackInvalid
-from inversion_core.models import Encoder, Generator, NoFeatures
+from inversion_core.models import DetailPredictor, Encoder, Generator, NoFeatures
+from inversion_core.packs.detail import DetailSpec
 from inversion_core.packs.digests import check_digests, digest
 from inversion_core.packs.directions import DIRECTIONS_FILE, Direction, check_steps
 from inversion_core.packs.extension import AnyManifest, ExtensionManifest, parse_own, read_own
 from inversion_core.packs.learned import Variant, check_learned
 from inversion_core.packs.load import find_pack, read_manifest
-from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest, PerceptualSpec
+from inversion_core.packs.manifest import MANIFEST_FILE, WEIGHT_FILES, PackManifest, PerceptualSpec
 from inversion_core.packs.networks import GENERATOR_KEY, cpu_state, is_half
 from inversion_core.packs.opened import open_pack
 from inversion_core.packs.places import refuse_shipped
@@ -34,7 +35,8 @@ NOTHING_WRITTEN = "Nothing was written; give a value that the pack can have."
 
 def save_pack(folder: str | Path, manifest: PackManifest, *, generator: Generator, perceptual: nn.Module | None = None,
               encoder: Encoder | None = None, direction_steps: Mapping[str, Tensor] | None = None,
-              learned: Mapping[Variant, nn.Module] | None = None, half: bool = False,
+              learned: Mapping[Variant, nn.Module] | None = None,
+              detail_predictor: DetailPredictor | None = None, half: bool = False,
               extra_files: Mapping[str, bytes | Path] | None = None,
               overwrite: bool = False) -> PackManifest:  # fmt: skip
     """Write the networks and a pack.json with the SHA-256 of every file.
@@ -44,6 +46,7 @@ def save_pack(folder: str | Path, manifest: PackManifest, *, generator: Generato
     Args:
         direction_steps: (L, D) of each direction that the manifest lists.
         learned: network of each learned optimizer that the manifest lists.
+        detail_predictor: the network that begins detail, where the manifest has one.
         half: store matrices and kernels as float16, half the size; they are float32 again when loaded.
         extra_files: path inside the pack -> bytes, or a file to be copied: a card (README.md), samples.
         overwrite: replace a pack that is there already.
@@ -56,7 +59,9 @@ def save_pack(folder: str | Path, manifest: PackManifest, *, generator: Generato
     """
     target = Path(folder).absolute()
     check_target(target, overwrite)
-    given = {"generator": generator, "encoder": encoder, "perceptual": perceptual}
+    given = {
+        "generator": generator, "encoder": encoder, "perceptual": perceptual, "detail_predictor": detail_predictor,
+    }  # fmt: skip
     networks = {
         name: network for name, network in given.items() if network is not None and not isinstance(network, NoFeatures)
     }
@@ -128,6 +133,30 @@ def put_perceptual(folder: str | Path, network: nn.Module, spec: PerceptualSpec,
         PackInvalid: the pack is broken, or would not be valid with it.
     """
     return _put_network(folder, "perceptual", network, {"perceptual": spec}, out, overwrite)
+
+
+def put_detail(folder: str | Path, spec: DetailSpec, network: DetailPredictor | None = None, *,
+               out: str | Path | None = None, overwrite: bool = False) -> PackManifest:  # fmt: skip
+    """Say how a pack folder finds detail, and give it the network that begins it; as `put_encoder`.
+
+    Args:
+        network: with a spec that has a predictor; a pack's own predictor stays where it is None and the spec has it.
+    Raises:
+        PackInvalid: the pack is broken, or would not be valid with it.
+    """
+    source = Path(folder).absolute()
+    if network is not None:
+        return _put_network(folder, "detail_predictor", network, {"detail": spec}, out, overwrite)
+    manifest = _read_whole(source)
+    own = manifest.detail
+    if spec.predictor is not None and (own is None or (own.px, own.predictor) != (spec.px, spec.predictor)):
+        raise PackInvalid(f"pack {manifest.name}: a new network that begins detail needs its weights")
+    try:
+        changed = dataclasses.replace(manifest, detail=spec)
+    except ValueError as error:
+        raise PackInvalid(f"pack {manifest.name}: {error}") from error
+    gone = "" if changed.has_detail_predictor else WEIGHT_FILES["detail_predictor"]
+    return _put(source, _Change(manifest, changed, gone, lambda staged: None), out, overwrite)
 
 
 def _put_network(folder: str | Path, name: str, network: nn.Module, fields: Mapping[str, Any],

@@ -14,6 +14,7 @@ from inversion_core.cli import main
 from inversion_core.editing import apply_edits, own_codes, parse_edits
 from inversion_core.editing.codes import Code
 from inversion_core.editing.directions.store import load_directions
+from inversion_core.editing.domain import centre
 from inversion_core.latents import Latent
 from inversion_core.packs import Direction, DirectionSpec, Pack, load_pack, put_directions
 from inversion_core.packs.places import PATH_VARIABLE
@@ -81,7 +82,7 @@ def test_a_picture_is_written_as_its_ending_says(pack: Pack, name: str) -> None:
         assert opened.size == (16, 16)
         assert opened.format == {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}[name.lower()[2:]]
         mean = to_tensor(opened.convert("RGB"))
-    assert (mean - pack.synthesize(pack.mean_codes()).clamp(-1, 1)).abs().mean() < 0.2
+    assert (mean - pack.synthesize(centre(pack)).clamp(-1, 1)).abs().mean() < 0.2
 
 
 def test_a_photo_is_inverted_first(pack: Pack) -> None:
@@ -154,7 +155,7 @@ def test_a_film_of_one_goes_to_its_edits(pack: Pack) -> None:
     arguments = ("--frames", "3", "--out", "frames", "--pack", "tiny")
     assert run("interpolate", "seed:1", "--edit", "truncate:0", *arguments) == 0
     with Image.open("frames/0002.png") as last:
-        assert np.array_equal(np.asarray(last), np.asarray(to_image(pack.synthesize(pack.mean_codes()))))
+        assert np.array_equal(np.asarray(last), np.asarray(to_image(pack.synthesize(centre(pack)))))
 
 
 @pytest.mark.parametrize(

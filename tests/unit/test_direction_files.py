@@ -16,15 +16,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inversion_core.editing.directions.computed import deviation, ganspace, random_codes, sefa
+from inversion_core.editing.directions.computed import SAMPLES, deviation, ganspace, sefa
 from inversion_core.editing.directions.fitted import fit_direction
 from inversion_core.editing.directions.foreign import read_foreign
 from inversion_core.editing.directions.imported import import_directions
 from inversion_core.editing.directions.pickled import read_pickled
 from inversion_core.editing.directions.store import load_directions, save_directions, with_files
+from inversion_core.editing.domain import random_codes
 from inversion_core.editing.hold import effect, held_fixed
 from inversion_core.errors import OptionInvalid
-from inversion_core.packs import Direction, DirectionSpec, load_pack, put_directions, save_pack
+from inversion_core.packs import Direction, DirectionSpec, Pack, load_pack, put_directions, save_pack
 from tests.tiny import tiny_pack
 
 pytestmark = pytest.mark.unit
@@ -62,21 +63,22 @@ def test_sefa_gives_eigenvectors_of_the_style_weights_largest_first() -> None:
     assert [direction.spec.name for direction in found] == ["sefa-l1-3-1", "sefa-l1-3-2", "sefa-l1-3-3"]
 
 
-def test_ganspace_gives_principal_components() -> None:
-    first, second = ganspace(PACK, count=2)
-    w_ND = random_codes(PACK, 4096)[:, 0].double()
-    value_D, vector_DD = torch.linalg.eigh(torch.cov(w_ND.T))
+@pytest.mark.parametrize("pack", [PACK, tiny_pack(has_encoder=False)], ids=["encoder", "mapped"])
+def test_ganspace_gives_principal_components(pack: Pack) -> None:
+    first, second = ganspace(pack, count=2)
+    w_NP = random_codes(pack, SAMPLES).flatten(1).double()
+    value_P, vector_PP = torch.linalg.eigh(torch.cov(w_NP.T))
     for direction, place in ((first, -1), (second, -2)):
-        unit = direction.step_LD[0].double() / direction.step_LD[0].double().norm()
-        assert abs(float(unit @ vector_DD[:, place])) == pytest.approx(1, abs=1e-4)
-    assert first.step_LD[0].norm().item() == pytest.approx(value_D[-1].sqrt().item(), rel=1e-3)
+        step_P = direction.step_LD.flatten().double()
+        assert abs(float(step_P @ vector_PP[:, place] / step_P.norm())) == pytest.approx(1, abs=1e-4)
+        assert step_P.norm().item() == pytest.approx(value_P[place].sqrt().item(), rel=1e-3)
 
 
 @pytest.mark.parametrize("find", [sefa, ganspace])
 def test_a_unit_is_one_standard_deviation_and_the_same_each_time(find: Callable[..., list[Direction]]) -> None:
     once, again = find(PACK), find(PACK)
     assert [torch.equal(a.step_LD, b.step_LD) for a, b in zip(once, again, strict=True)] == [True] * 8
-    assert deviation(random_codes(PACK, 4096), once[0].step_LD) == pytest.approx(1, rel=1e-3)
+    assert deviation(random_codes(PACK, SAMPLES), once[0].step_LD) == pytest.approx(1, rel=1e-3)
     with pytest.raises(OptionInvalid, match="count is 13; give from 1 to 12"):
         find(PACK, count=13)
     with pytest.raises(OptionInvalid, match="layers are 4 to 6; pack tiny has 0 to 5"):
@@ -259,7 +261,7 @@ def test_imported_directions_keep_or_change_their_unit(tmp_path: Path) -> None:
     assert torch.equal(kept.step_LD, torch.from_numpy(5 * ROW).expand(L, D))
     (scaled,) = import_directions(PACK, file, name="older", unit="deviation", layers=(0, 1))
     assert scaled.spec.name == "older"
-    assert deviation(random_codes(PACK, 4096), scaled.step_LD) == pytest.approx(1, rel=1e-4)
+    assert deviation(random_codes(PACK, SAMPLES), scaled.step_LD) == pytest.approx(1, rel=1e-4)
     with pytest.raises(OptionInvalid, match="name is 'My Age'"):
         import_directions(PACK, file, name="My Age")
     with pytest.raises(OptionInvalid, match="unit is 'metre'"):

@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from inversion_core.editing import Code, apply_edits, move, own_codes, parse_edits, parse_short, to_json
+from inversion_core.editing.domain import centre, random_codes
 from inversion_core.editing.follow import follow
 from inversion_core.errors import OptionInvalid
+from inversion_core.inverter import start_codes
 from inversion_core.latents import Latent
+from inversion_core.options import InvertConfig
 from inversion_core.packs import Direction, DirectionSpec, Pack
-from tests.tiny import rough_pack
+from tests.tiny import rough_pack, tiny_pack
 
 pytestmark = pytest.mark.unit
 
@@ -211,7 +214,7 @@ def test_every_list_is_applied_to_the_same_bits_twice_and_leaves_its_input(data:
 def test_edits_are_applied_in_order() -> None:
     w_BLD = codes()
     data: list[dict[str, Any]] = [{"direction": "smile", "strength": 1.5}, {"truncate": 0.5}]
-    mean_BLD = PACK.mean_codes(2)
+    mean_BLD = centre(PACK)
     moved_BLD = move(w_BLD, PACK.directions["smile"], 1.5)
     assert torch.equal(applied(data).w_BLD, mean_BLD + 0.5 * (moved_BLD - mean_BLD))
     truncated_BLD = mean_BLD + 0.5 * (w_BLD - mean_BLD)
@@ -232,16 +235,25 @@ def test_a_mix_of_all_is_the_other_code_to_the_bit() -> None:
     torch.testing.assert_close(half_BLD, (codes() + rows) / 2)
 
 
-def test_a_seed_is_the_random_start_of_that_seed() -> None:
-    from inversion_core.inverter import start_codes
-    from inversion_core.options import InvertConfig
+def test_a_seed_is_a_random_face_as_the_encoder_sees_it() -> None:
+    config = InvertConfig(start="random", seed=7)
+    start_BLD = start_codes(PACK, torch.zeros(1, 3, 16, 16), config)
+    expected_BLD = PACK.encode(PACK.synthesize(start_BLD).clamp(-1, 1))
+    assert torch.equal(own_codes(PACK)(Code(seed=7)).w_BLD, expected_BLD)
+    bare = tiny_pack(has_encoder=False)
+    start_BLD = start_codes(bare, torch.zeros(1, 3, 16, 16), config)
+    assert torch.equal(own_codes(bare)(Code(seed=7)).w_BLD, start_BLD)
 
-    start_BLD = start_codes(PACK, torch.zeros(1, 3, 16, 16), InvertConfig(start="random", seed=7))
-    assert torch.equal(own_codes(PACK)(Code(seed=7)).w_BLD, start_BLD)
+
+def test_the_centre_is_the_mean_of_random_faces() -> None:
+    torch.testing.assert_close(centre(PACK), random_codes(PACK, 32).mean(0, keepdim=True))
+    bare = tiny_pack(has_encoder=False)
+    torch.testing.assert_close(centre(bare), bare.mean_codes())
+    assert centre(bare) is centre(bare)
 
 
 def test_truncation_ends_at_the_average() -> None:
-    torch.testing.assert_close(applied([{"truncate": 0}]).w_BLD, PACK.mean_codes(2))
+    torch.testing.assert_close(applied([{"truncate": 0}]).w_BLD, centre(PACK).expand(2, -1, -1))
 
 
 def test_codes_are_looked_up_by_the_function_given() -> None:

@@ -46,7 +46,7 @@ class Setup:
 
     @classmethod
     def of(cls, pack: Pack, *, start: str, steps: int, pairs: int) -> Setup:
-        wanted = [*pack.manifest.weight_files.values()]
+        wanted = [file for network, file in pack.manifest.weight_files.items() if network != "detail_predictor"]
         networks = {file: pack.manifest.files[file] for file in wanted if file in pack.manifest.files}
         return cls(
             pack=pack.name, version=pack.version, networks=networks, perceptual_weight=pack.perceptual_weight,

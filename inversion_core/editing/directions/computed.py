@@ -11,13 +11,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from inversion_core.editing.domain import random_codes
 from inversion_core.errors import OptionInvalid
 from inversion_core.packs import Direction, DirectionSpec, Pack
 
-SAMPLES = 4096
+SAMPLES = 512
 MOST = 64
 """Most directions of one call."""
-UNIT = "one standard deviation of random codes along it"
+UNIT = "one standard deviation of the codes of random faces along it"
 RANGE = (-2.0, 2.0)
 
 Layers = tuple[int, int]
@@ -46,12 +47,14 @@ def sefa(pack: Pack, count: int = 8, layers: Layers | None = None) -> list[Direc
 def ganspace(pack: Pack, count: int = 8, layers: Layers | None = None, samples: int = SAMPLES) -> list[Direction]:
     """Principal components of random codes (Härkönen 2020), the largest first.
 
+    Where the pack has an encoder, of the codes that it gives random faces, in W+: photos are edited there.
+
     Raises:
         OptionInvalid: the pack has no such layers, or not so many directions.
     """
     first, last = _checked(pack, count, layers)
     w_NLD = random_codes(pack, samples)[:, first : last + 1]
-    per_layer = not torch.equal(w_NLD, w_NLD[:, :1].expand_as(w_NLD))  # as IDInvert's generator has it
+    per_layer = not torch.equal(w_NLD, w_NLD[:, :1].expand_as(w_NLD))
     x_NP = (w_NLD.flatten(1) if per_layer else w_NLD[:, 0]).double()
     component_KP, share_K = _principal(x_NP - x_NP.mean(0), count)
     steps = []
@@ -63,13 +66,6 @@ def ganspace(pack: Pack, count: int = 8, layers: Layers | None = None, samples: 
         else:
             steps.append(_on_layers(pack, component_P, first, last))
     return _directions(pack, "ganspace", f"GANSpace (Härkönen 2020), {samples} codes", steps, share_K, first, last)
-
-
-@torch.no_grad()
-def random_codes(pack: Pack, count: int, seed: int = 0) -> Tensor:
-    """Codes (N, L, D) of random z, with the pack's truncation, on the CPU; always the same ones."""
-    z_NZ = torch.randn(count, pack.z_dim, generator=torch.Generator().manual_seed(seed))
-    return torch.cat([pack.map(z.to(pack.device)).cpu() for z in z_NZ.split(512)])
 
 
 def deviation(w_NLD: Tensor, step_LD: Tensor) -> float:

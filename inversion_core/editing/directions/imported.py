@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from inversion_core.editing.directions.computed import SAMPLES, UNIT, deviation, random_codes
+from inversion_core.editing.directions.computed import SAMPLES, UNIT, deviation
 from inversion_core.editing.directions.foreign import Layers, read_foreign
+from inversion_core.editing.domain import random_codes
 from inversion_core.errors import OptionInvalid
 from inversion_core.packs import Direction, DirectionSpec, Pack
 

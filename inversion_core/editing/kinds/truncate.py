@@ -16,7 +16,7 @@ LOWEST_PSI, HIGHEST_PSI = -2.0, 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class TruncateEdit(Edit):
-    """w_avg + psi (w - w_avg) (Karras 2019, appendix B)."""
+    """c + psi (w - c) (Karras 2019, appendix B), about the mean c of the codes of random faces, not of w."""
 
     KEY: ClassVar[str] = "truncate"
     AMOUNT: ClassVar[str] = "psi"
@@ -33,5 +33,7 @@ class TruncateEdit(Edit):
         return {self.KEY: self.psi}
 
     def moved(self, scene: Scene, w_BLD: Tensor) -> Tensor:
-        w_avg_BLD = scene.pack.mean_codes(len(w_BLD)).to(w_BLD)
-        return w_avg_BLD + self.psi * (w_BLD - w_avg_BLD)
+        from inversion_core.editing.domain import centre  # it needs PyTorch, which reading does not
+
+        centre_1LD = centre(scene.pack).to(w_BLD)
+        return centre_1LD + self.psi * (w_BLD - centre_1LD)
