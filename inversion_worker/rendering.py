@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from inversion_core.editing import Code, apply_edits, own_codes, parse_edits
 from inversion_core.faces import Mode, Patch, paste, patch
@@ -132,7 +133,8 @@ class _Render:
         resolve = own_codes(self._pack, lambda job_id: latent_of(self._stored(job_id)))
         own = {name: self._own_direction(name, key) for name, key in self._order.directions.items()}
         edits, directions = parse_edits(self._order.edits), {**self._pack.directions, **own}
-        return apply_edits(self._pack, latent, edits, resolve, directions=directions)
+        before_BCHW = self._without_detail(latent) if edits and latent.detail_BCHW is not None else None
+        return apply_edits(self._pack, latent, edits, resolve, directions=directions, before_BCHW=before_BCHW)
 
     def _own_direction(self, name: str, key: str) -> Direction:
         """A direction of a tenant's own. Raises: JobRefused where it is gone, ValueError."""
@@ -162,6 +164,18 @@ class _Render:
         photo, quad = self._photo()
         self._check_wanted()
         return patch(photo, quad, self._before(latent), self._levels(edited))
+
+    def _without_detail(self, latent: Latent) -> Tensor | None:
+        """The picture (1, 3, H, W) of the source's W+ code, from which detail is carried along, where it is final."""
+        job_id = str(self._order.source.get("inversion", ""))
+
+        def make() -> tuple[Tensor, int]:
+            image_BCHW = self._pack.synthesize(latent.w_BLD)
+            return image_BCHW, image_BCHW.nbytes
+
+        if self._order.ended.get(job_id, False):
+            return self._kept.get(("plain", job_id, digest_of(self._pack)), make)
+        return None
 
     def _before(self, latent: Latent) -> Levels:
         """The source's own picture. That of a code which is final is kept for a moment."""
