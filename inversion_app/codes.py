@@ -1,7 +1,8 @@
-"""W+ codes as files: npy, safetensors and JSON, out of what a worker stored and into what it takes.
+"""Codes as files: npy, safetensors and JSON, out of what a worker stored and into what it takes.
 
 A code belongs to a pack: each form says which, by name, version and digest, and what says so is checked when
-it comes back as a start. Suffixes: L style layer, D latent width.
+it comes back as a start. Detail is in safetensors alone. Suffixes: L style layer, D latent width, C channel, H W height
+and width.
 """
 
 from __future__ import annotations
@@ -18,18 +19,23 @@ from safetensors import numpy as safetensors
 from inversion_app.errors import ProblemError
 from inversion_app.schemas import Latents, PackName
 from inversion_app.strict_json import Limits, read_json
+from inversion_worker.client import MAX_DETAIL
+from inversion_worker.client import Code as StoredCode
 
 NPY, SAFETENSORS, JSON = "application/octet-stream", "application/x-safetensors", "application/json"
 """npy has no media type of its own."""
 MAX_LAYERS, MAX_WIDTH = 64, 4096
 """Largest code that is believed to be one."""
-MAX_CODE_BYTES = 8 * 1024 * 1024
-"""Largest file of a code: the largest code takes 2 MiB as 64-bit floats, and 7 as JSON."""
+MAX_CODE_BYTES = 12 * 1024 * 1024
+"""Largest file of a code: the largest code takes 2 MiB as 64-bit floats, and 7 as JSON; with the largest detail in
+single precision 9."""
 JSON_LIMITS = Limits(values=MAX_LAYERS * MAX_WIDTH + 1000)
 """Of a code as JSON, and of a request that holds one."""
 _MAX_HEADER_BYTES = 65_536
 """Longest header of a safetensors file; one of a code has some 200 bytes."""
 _TENSOR = "latents"
+"""The code in JSON, and in safetensors of before detail."""
+_W_PLUS, _DETAIL = "w_plus", "detail"
 Floats = NDArray[np.float32]
 
 
@@ -38,6 +44,7 @@ class Code:
     """An uploaded code, and what it says of its pack."""
 
     w_LD: Floats
+    detail_CHW: Floats | None = None
     pack: str | None = None
     version: str | None = None
     digest: str | None = None
@@ -45,20 +52,21 @@ class Code:
     @property
     def facts(self) -> list[str | None]:
         """What tells it from another one, in short."""
-        return [hashlib.sha256(self.npy()).hexdigest(), self.pack, self.version, self.digest]
+        own = self.latent() or self.npy()
+        return [hashlib.sha256(own).hexdigest(), self.pack, self.version, self.digest]
 
     def npy(self) -> bytes:
         """As the worker reads it."""
         return to_npy(self.w_LD)
 
+    def latent(self) -> bytes | None:
+        """The same with its detail; None where it has none."""
+        if self.detail_CHW is None:
+            return None
+        return StoredCode(w_LD=self.w_LD, detail_CHW=self.detail_CHW).to_bytes()
+
 
 # ---- out
-
-
-def from_npy(data: bytes) -> Floats:
-    """A code that a worker has stored."""
-    w_LD: Floats = np.load(io.BytesIO(data), allow_pickle=False)
-    return w_LD
 
 
 def to_npy(w_LD: Floats) -> bytes:
@@ -67,10 +75,9 @@ def to_npy(w_LD: Floats) -> bytes:
     return buffer.getvalue()
 
 
-def to_safetensors(w_LD: Floats, pack: PackName) -> bytes:
-    """One tensor, `latents`; the pack stands in the metadata."""
-    metadata = {"pack": pack.name, "version": pack.version, "digest": pack.digest or ""}
-    return safetensors.save({_TENSOR: np.ascontiguousarray(w_LD, np.float32)}, metadata)
+def to_safetensors(code: StoredCode, pack: PackName) -> bytes:
+    """`w_plus`, float32, and `detail`, float16, where there is any; the pack stands in the metadata."""
+    return code.to_bytes({"pack": pack.name, "version": pack.version, "digest": pack.digest or ""})
 
 
 def to_json(w_LD: Floats, pack: PackName, step: int | None = None) -> bytes:
@@ -99,7 +106,17 @@ def read_code(given: Any) -> Code:
         raise _invalid(f"It has the shape {list(w_LD.shape)}.")
     if not np.isfinite(w_LD).all():
         raise _invalid("It holds numbers that are not finite.")
+    if code.detail_CHW is not None:
+        _check_detail(code.detail_CHW)
     return code
+
+
+def _check_detail(detail_CHW: Floats) -> None:
+    shape = detail_CHW.shape
+    if detail_CHW.ndim != 3 or 0 in shape or shape[1] != shape[2] or detail_CHW.size > MAX_DETAIL:
+        raise _invalid(f"Its detail has the shape {list(shape)}: (C, H, H) is needed, {MAX_DETAIL:,} numbers at most.")
+    if not np.isfinite(detail_CHW).all() or np.abs(detail_CHW).max() > np.finfo(np.float16).max:
+        raise _invalid("Its detail holds numbers that are not finite in half precision.")
 
 
 def _from_bytes(data: bytes) -> Code:
@@ -133,12 +150,20 @@ def _read_safetensors(data: bytes) -> Code:
         raise ValueError("its header is longer than that of any code")
     header = read_json(data[8 : 8 + length].rstrip(b" "), JSON_LIMITS)
     tensors = safetensors.load(data)
-    name = _TENSOR if _TENSOR in tensors else next(iter(tensors)) if len(tensors) == 1 else None
+    name = next((name for name in (_W_PLUS, _TENSOR) if name in tensors), None)
+    if name is None and len(tensors) == 1:
+        name = next(iter(tensors))
     if name is None:
-        raise ValueError(f"it needs one tensor, or one named {_TENSOR}")
+        raise ValueError(f"it needs one tensor, or one named {_W_PLUS}")
     said = {key: value for key, value in header.get("__metadata__", {}).items() if value}
-    w_LD = _single(tensors[name])
-    return Code(w_LD=w_LD, pack=said.get("pack"), version=said.get("version"), digest=said.get("digest"))
+    detail = tensors.get(_DETAIL) if name == _W_PLUS else None
+    return Code(
+        w_LD=_single(tensors[name]),
+        detail_CHW=None if detail is None else _single(detail, 3),
+        pack=said.get("pack"),
+        version=said.get("version"),
+        digest=said.get("digest"),
+    )
 
 
 def _from_json(value: Any) -> Code:
@@ -162,12 +187,12 @@ def _rows(value: Any) -> Floats:
     return _single(np.array(value, np.float64))
 
 
-def _single(w: NDArray[Any]) -> Floats:
-    """(L, D), also of a batch of one, as float32. What overflows becomes infinite and is refused for it."""
+def _single(w: NDArray[Any], dimensions: int = 2) -> Floats:
+    """(L, D) or detail (C, H, W), also of a batch of one, as float32. What overflows becomes infinite: refused."""
     if w.dtype.kind != "f":
         raise ValueError("it holds something else than floating point numbers")
     with np.errstate(over="ignore"):
-        found: Floats = (w[0] if w.ndim == 3 and len(w) == 1 else w).astype(np.float32)
+        found: Floats = (w[0] if w.ndim == dimensions + 1 and len(w) == 1 else w).astype(np.float32)
     return found
 
 

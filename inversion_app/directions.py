@@ -277,12 +277,12 @@ async def _mean(client: JobClient, known: Known, pack: PackInfo, field: str, ids
                 "direction-invalid",
                 f"`{field}`: the inversion {job_id} is of pack {record.pack_name}, not {pack.name}.",
             )
-        w_LD = await best_code(client, record)
-        if w_LD is None:
+        code = await best_code(client, record)
+        if code is None:
             raise ProblemError(
                 "direction-invalid", f"`{field}`: the inversion {job_id} has no code; it is {record.status.value}."
             )
-        total_LD += w_LD
+        total_LD += code.w_LD
     return total_LD / len(unique)
 
 

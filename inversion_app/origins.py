@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from inversion_app.codes import Code, Floats, from_npy
+from inversion_app.codes import Code
 from inversion_app.deps import ID_PATTERN, require
 from inversion_app.errors import ProblemError
 from inversion_app.settings import AppSettings
 from inversion_app.strict_json import Limits, read_json
+from inversion_worker.client import Code as StoredCode
 from inversion_worker.client import JobClient, Stored
 from inversion_worker.contract import ArtifactKey, JobOptions, JobRecord, JobStatus, StartKind
 
@@ -41,13 +42,12 @@ def _invalid() -> ProblemError:
     return ProblemError("option-invalid", '`source`: it is not {"inversion": ID}, with the id of an inversion.')
 
 
-async def best_code(client: JobClient, record: JobRecord) -> Floats | None:
+async def best_code(client: JobClient, record: JobRecord) -> StoredCode | None:
     """The code of an inversion, the best so far of one that has not succeeded; None where it has none."""
     if record.status is JobStatus.SUCCEEDED:
-        data = await client.read(ArtifactKey.latents(record.id))
-        return None if data is None else from_npy(data)
+        return await client.code(record.id)
     found = await client.found(record.id) if record.result_step is not None else None
-    return None if found is None else found.code
+    return None if found is None else StoredCode(w_LD=found.code, detail_CHW=found.detail)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +88,14 @@ class Origin:
             return None
         record = self.record
         digest, pack = record.pack_digest, record.pack_name
-        if (w_LD := await best_code(self.client, record)) is not None:
-            return Code(w_LD=w_LD, pack=None if digest else pack, version=record.pack_version, digest=digest)
+        if (found := await best_code(self.client, record)) is not None:
+            return Code(
+                w_LD=found.w_LD,
+                detail_CHW=found.detail_CHW,
+                pack=None if digest else pack,
+                version=record.pack_version,
+                digest=digest,
+            )
         state = f"The inversion {record.id} is {record.status.value} and has no code."
         told = f"{state} To take its photo alone, name a `start`."
         if record.status.is_final:

@@ -90,7 +90,11 @@ class Inversion(Answer):
     retry_of: str | None = Field(None, description="Id of the inversion that this one retries.")
     status: JobStatus = Field(description="queued, then running, then one of the three final states.")
     step: int | None = Field(None, description="Steps done so far; null before the start code is known.")
-    steps: int = Field(description="Steps requested.")
+    steps: int | None = Field(
+        None,
+        description="Steps of code and detail together. Null until a worker has started, if none was running to tell "
+        "the pack's numbers.",
+    )
     loss: float | None = Field(None, description="Loss at `step`.")
     best_step: int | None = Field(None, description="The step with the lowest loss: its code and image are the result.")
     best_loss: float | None = Field(None, description="Its loss.")
@@ -144,14 +148,14 @@ class Inversion(Answer):
     @classmethod
     def of(cls, record: JobRecord, queue_position: int | None) -> Inversion:
         """The public view of a job record."""
-        internal = {"tenant", "pack_name", "pack_version", "pack_digest", "pasted", "frames", "source"}
+        internal = {"tenant", "pack_name", "pack_version", "pack_digest", "pasted", "frames", "source", "steps"}
         same = record.model_dump(exclude=internal)
         pack = None
         if record.pack_name is not None and record.pack_version is not None:
             pack = PackName(name=record.pack_name, version=record.pack_version, digest=record.pack_digest)
         return cls(
             **same,
-            steps=record.options.steps,
+            steps=record.total_steps,
             queue_position=queue_position,
             pack=pack,
             source=SourceName(inversion=record.source) if record.source is not None else None,

@@ -11,7 +11,10 @@ from inversion_app.egress import looks_local
 from inversion_app.errors import ProblemError
 from inversion_app.settings import AppSettings
 from inversion_worker.client import JobClient
-from inversion_worker.contract import JobOptions, PackInfo, StartKind
+from inversion_worker.contract import STEPS_WITHOUT_DETAIL, DetailInfo, JobOptions, PackInfo, StartKind
+
+_OLDER = DetailInfo(px=0, after=0, steps=0)
+"""Of a pack whose worker does not know detail."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,7 @@ class Terms:
         return cls(tenant=tenant, packs=packs, settings=settings)
 
     def settled(self, options: JobOptions, code: Code | None = None) -> JobOptions:
-        """The options with the pack's own optimizer, where none is named and the pack is known.
+        """The options with the pack's own optimizer and numbers of steps, where none is said and the pack is known.
 
         Raises: ProblemError for options, or a code to start from, that nobody here can honour.
         """
@@ -41,10 +44,25 @@ class Terms:
             return options  # with no worker alive nothing is known: the worker that takes the job checks again
         packs = _meant(options, self.packs)
         _check_pack(options, packs, code)
+        options = _with_steps(options, packs, code)
         if options.optimizer is not None:
             return options
         defaults = {pack.default_optimizer for pack in packs}
         return options.model_copy(update={"optimizer": defaults.pop() if len(defaults) == 1 else None})
+
+
+def _with_steps(options: JobOptions, packs: Sequence[PackInfo], code: Code | None) -> JobOptions:
+    """With the numbers of steps that the packs have for what is not said; as the library does it (`course.py`)."""
+    details = {pack.detail for pack in packs}
+    if len(details) != 1:
+        return options  # workers of different versions: the one that takes the job decides
+    detail = details.pop() or _OLDER
+    detail_steps = detail.steps if options.detail_steps is None else options.detail_steps
+    steps = options.steps
+    if steps is None:
+        has_detail = code is not None and code.detail_CHW is not None
+        steps = 0 if has_detail else detail.after if detail_steps else STEPS_WITHOUT_DETAIL
+    return options.model_copy(update={"steps": steps, "detail_steps": detail_steps})
 
 
 def _meant(options: JobOptions, packs: Sequence[PackInfo]) -> Sequence[PackInfo]:

@@ -53,6 +53,7 @@ async def check_one(upload: Upload, terms: Terms, look: Look, origin: Origin | N
         options=options,
         mask=sound.mask,
         start=code.npy() if code else None,
+        start_latent=code.latent() if code else None,
         metadata=upload.metadata,
     )
 
@@ -80,6 +81,7 @@ async def _check_next(
         options=options,
         mask=origin.mask if mask is None else mask,
         start=code.npy() if code else None,
+        start_latent=code.latent() if code else None,
         source=origin.record.id,
         metadata=upload.metadata,
     )

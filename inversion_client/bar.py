@@ -28,6 +28,7 @@ class ProgressBar:
         total, unit = (now.total, "photo") if isinstance(now, Batch) else (now.steps, "step")
         if self._bar is None:
             self._bar = tqdm(total=total, desc=self._title or now.id[:8], unit=unit, file=self._file, disable=None)
+        self._bar.total = total
         if isinstance(now, Inversion) and now.loss is not None:
             self._bar.set_postfix(loss=f"{now.loss:.4f}", refresh=False)
         self._bar.update(_done(now) - self._bar.n)

@@ -76,7 +76,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", metavar="N", help="optimization steps")
+    parser.add_argument("--steps", metavar="N", help="steps of the code (default: the pack's)")
+    parser.add_argument("--detail-steps", metavar="N", help="steps of detail, 0 for none (default: the pack's)")
     parser.add_argument("--optimizer", metavar="NAME", help="an optimizer that the pack offers")
     parser.add_argument("--start", metavar="START", help="start code: encoder, mean or random")
     parser.add_argument("--pack", metavar="NAME", help="a pack that the service offers")
@@ -91,7 +92,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _options(args: argparse.Namespace) -> Options:
     """As text: the service checks them, and knows those of its own version."""
-    chosen = {name: getattr(args, name) for name in ("steps", "optimizer", "start", "pack", "face", "quad")}
+    chosen = {
+        name: getattr(args, name) for name in ("steps", "detail_steps", "optimizer", "start", "pack", "face", "quad")
+    }
     for option in args.option:
         name, sign, value = option.partition("=")
         if not sign or not name:
@@ -151,6 +154,8 @@ def _show(client: InversionClient, photo: Path, inversion: Inversion, timeout_s:
     bar: tqdm[Never]
     with tqdm(total=inversion.steps, desc=photo.name, unit="step", disable=None) as bar:
         for event in client.events(inversion, timeout_s=timeout_s):
+            if event.kind == "started" and event.steps is not None:
+                bar.total = event.steps
             _advance(bar, event)
 
 

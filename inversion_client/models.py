@@ -112,11 +112,11 @@ class Inversion:
     id: str
     status: str
     """queued, running, succeeded, failed or canceled."""
-    steps: int
-    """Steps requested."""
     created_at: datetime
     expires_at: datetime
     """When photo and results will be deleted. Until it has ended: when it will be given up."""
+    steps: int | None = None
+    """Steps of code and detail together; None while nobody knows the pack's numbers."""
     step: int | None = None
     """Steps done so far; None before the start code is known."""
     loss: float | None = None
@@ -185,7 +185,7 @@ class Event:
     loss: float | None = None
     """Loss at `step`."""
     steps: int | None = None
-    """started: steps to come."""
+    """started: steps to come, of code and detail together."""
     attempt: int | None = None
     """started: 1, or more if a worker was lost."""
     url: str | None = None

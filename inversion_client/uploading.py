@@ -33,7 +33,11 @@ class Options(TypedDict, total=False):
     optimizer: str | None
     start: str | None
     """encoder, mean or random."""
-    steps: int
+    steps: int | None
+    """Steps of the code; None is the pack's number."""
+    detail_steps: int | None
+    """Steps of detail after them; 0 switches it off, None is the pack's number."""
+    detail_px: int | None
     seed: int
     frame_every: int
     align: bool

@@ -26,6 +26,8 @@ class Course:
     """Updates of detail after them."""
     detail_px: int | None
     """Where detail is added; None: no detail at all."""
+    keeps_start: bool = False
+    """Detail goes on from that of the start."""
 
     @property
     def total(self) -> int:
@@ -34,19 +36,23 @@ class Course:
 
 
 def course_of(pack: Pack, config: InvertConfig, start: Latent | None = None) -> Course:
-    """What `config` means for this pack. A start that has detail keeps it, and its w, where nobody says otherwise.
+    """What `config` means for this pack.
+
+    A start that has detail keeps its w where nobody says otherwise. Where w moves, its detail is left behind, since it
+    belongs to the code.
 
     Raises:
         OptionInvalid: the pack has no layer for `config.detail_px`, or the start has detail of another size.
     """
-    has_start = start is not None and start.detail_BCHW is not None
+    has_start = start is not None and start.detail_BCHW is not None and not config.num_steps
     detail_steps = pack.detail.steps if config.detail_steps is None else config.detail_steps
     num_steps = config.num_steps
     if num_steps is None:
         num_steps = 0 if has_start else pack.detail.after if detail_steps else STEPS_WITHOUT_DETAIL
     if not detail_steps and not has_start:
         return Course(num_steps=num_steps, detail_steps=0, detail_px=None)
-    return Course(num_steps=num_steps, detail_steps=detail_steps, detail_px=_detail_px(pack, config, start))
+    detail_px = _detail_px(pack, config, start if has_start else None)
+    return Course(num_steps=num_steps, detail_steps=detail_steps, detail_px=detail_px, keeps_start=has_start)
 
 
 def _detail_px(pack: Pack, config: InvertConfig, start: Latent | None) -> int:

@@ -123,7 +123,7 @@ def invert(pack: Pack, target_BCHW: Tensor, config: InvertConfig | None = None, 
 
     Args:
         target_BCHW: pictures (B, 3, H, W) in [-1, 1], at the pack's resolution.
-        start_BLD: codes to start from, instead of `config.start`; or latents, whose detail is where detail starts from.
+        start_BLD: codes to start from, instead of `config.start`; or latents. Their detail goes on where w stays.
         mask_B1HW: 1 where the result must match the picture, 0 where it is free; broadcast to (B, 1, H, W).
         resume: continue from this checkpoint. Its own Step is yielded again first.
         optimizer: your own optimizer of the codes, instead of `config.optimizer`: any object with the methods `init`
@@ -148,7 +148,8 @@ def invert(pack: Pack, target_BCHW: Tensor, config: InvertConfig | None = None, 
         loss = _equation_1(pack, target_BCHW, config, mask_B1HW)
     elif mask_B1HW is not None or config.focus is not None or config.regulariser_weight:
         raise OptionInvalid("a loss of your own does its own masking and weighing; leave out mask, focus, regulariser")
-    detail = detail_stage(pack, target_BCHW, course, None if start is None else start.detail_BCHW, mask_B1HW)
+    kept_BCHW = start.detail_BCHW if start is not None and course.keeps_start else None
+    detail = detail_stage(pack, target_BCHW, course, kept_BCHW, mask_B1HW)
     return iterate(w_BLD, synthesize=pack.synthesize, loss=loss, optimizer=optimizer,
                    num_steps=course.num_steps, resume=resume, detail=detail)  # fmt: skip
 

@@ -15,17 +15,16 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from redis.exceptions import RedisError
 
 from inversion_worker import tracing
 from inversion_worker.artifacts import ArtifactStore
-from inversion_worker.backend import Backend, BackendStep, Before, Extras, Prepared
+from inversion_worker.backend import Backend, BackendStep, Before, Code, Extras, Prepared
 from inversion_worker.checkpoint import Best, Checkpoint, better
 from inversion_worker.contract import ArtifactKey, JobDone, JobRecord, JobStarted, JobStatus, StartKind, StopReason
 from inversion_worker.errors import CancelAsked, JobRefused, LeaseLost, Stopping
-from inversion_worker.frames import FrameWriter, jpeg, npy, png
+from inversion_worker.frames import FrameWriter, jpeg, png
 from inversion_worker.meters import Meters
 from inversion_worker.metrics import Metrics
 from inversion_worker.missing import MissingResults
@@ -122,7 +121,7 @@ class Attempt:
         prepared = self._context.backend.prepare(photo, self._record.options, self._extras())
         key = ArtifactKey.aligned(self._lease.job_id)
         self._missing.tried("aligned", lambda: self._store(key, png(prepared.aligned)))
-        started = JobStarted(attempt=self._record.attempts, steps=self._record.options.steps, aligned_key=key)
+        started = JobStarted(attempt=self._record.attempts, steps=prepared.total_steps, aligned_key=key)
         pack = {"pack_name": prepared.pack_name, "pack_version": prepared.pack_version}
         framed = prepared.framing
         seen = {
@@ -138,6 +137,7 @@ class Attempt:
             **seen,
             pack_digest=prepared.pack_digest or None,
             optimizer=prepared.optimizer,
+            steps=prepared.total_steps,
             missing=self._missing.noted(),
         )
         return prepared
@@ -146,7 +146,8 @@ class Attempt:
         """What came with the photo. Both were checked when they came."""
         start = mask = None
         if self._record.options.start is StartKind.LATENTS:
-            start = np.load(io.BytesIO(self._required(ArtifactKey.start)), allow_pickle=False)
+            whole = self._read(ArtifactKey.start_latent)
+            start = Code.from_npy(self._required(ArtifactKey.start)) if whole is None else Code.from_bytes(whole)
         if self._record.masked:
             mask = Image.open(io.BytesIO(self._required(ArtifactKey.mask)), formats=["PNG"])
             mask.load()
@@ -223,7 +224,10 @@ class Attempt:
         """The code first, since nothing that comes after it may cost it."""
         if best is None:
             raise JobRefused(NOT_FINITE)
-        self._store(ArtifactKey.latents(self._lease.job_id), npy(best.code()))
+        code = best.code()
+        if code.detail_CHW is not None:
+            self._store(ArtifactKey.latent(self._lease.job_id), code.to_bytes())
+        self._store(ArtifactKey.latents(self._lease.job_id), code.npy())
         image = self._missing.tried("image", lambda: self._store_image(prepared, best))
         if self._record.options.paste and image is None:
             self._missing.add(["pasted"] if prepared.framing.face is not None else [])

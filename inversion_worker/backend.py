@@ -9,15 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from inversion_worker.code import Code as Code
 from inversion_worker.contract import JobOptions, PackInfo, Rendered, RenderOrder, Seen, StopReason
 from inversion_worker.framing import Framing
-
-Code = NDArray[np.float32]
-"""A W+ code, float32, (L, D): one row of latent width D for each style layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +57,7 @@ class Materials:
 
 
 class BackendStep(Protocol):
-    """One Step: its loss, code and picture belong together. May be read from another thread later."""
+    """One Step: its loss, code (with its detail) and picture belong together. May be read from another thread later."""
 
     @property
     def index(self) -> int:
@@ -101,6 +97,10 @@ class Prepared(Protocol):
     @property
     def optimizer(self) -> str:
         """Name of the optimizer that runs."""
+
+    @property
+    def total_steps(self) -> int:
+        """Updates in all, of code and detail, where no rule ends it earlier."""
 
     @property
     def aligned(self) -> Image.Image:

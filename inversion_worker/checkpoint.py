@@ -62,7 +62,10 @@ class Checkpoint:
             "state": np.frombuffer(self.state, dtype=np.uint8),
         }
         if self.best is not None:
-            tensors["best_code"] = np.ascontiguousarray(self.best.code(), dtype=np.float32)
+            code = self.best.code()
+            tensors["best_code"] = np.ascontiguousarray(code.w_LD, dtype=np.float32)
+            if code.detail_CHW is not None:
+                tensors["best_detail"] = np.ascontiguousarray(code.detail_CHW, dtype=np.float32)
             tensors["best_step"] = _number(self.best.step)
             tensors["best_loss"] = np.array([self.best.loss], dtype=np.float64)
         return save(tensors)
@@ -85,4 +88,4 @@ def _number(value: int) -> NDArray[np.int64]:
 
 def _best(tensors: dict[str, NDArray[Any]]) -> Best:
     step, loss = int(tensors["best_step"][0]), float(tensors["best_loss"][0])
-    return Best(step=step, loss=loss, stored=tensors["best_code"])
+    return Best(step=step, loss=loss, stored=Code(w_LD=tensors["best_code"], detail_CHW=tensors.get("best_detail")))

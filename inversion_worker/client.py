@@ -27,6 +27,7 @@ from inversion_worker.admission import Admission, Room
 from inversion_worker.artifacts import OTHERS, ArtifactStore
 from inversion_worker.asking import Asker, Turn
 from inversion_worker.clock import server_time
+from inversion_worker.code import MAX_DETAIL, Code
 from inversion_worker.connection import connect, connect_async, connect_streams
 from inversion_worker.contract import (
     FINAL_EVENTS,
@@ -73,8 +74,10 @@ from inversion_worker.sources import SourceCode
 from inversion_worker.submission import Stored, Submission
 
 __all__ = [
+    "MAX_DETAIL",
     "Claim",
     "ClientSettings",
+    "Code",
     "DirectionExists",
     "Figures",
     "Filters",
@@ -298,8 +301,8 @@ class JobClient:
 
         A final state stays final: those who were told of it, by an event or a webhook, were told the truth.
         """
-        keys = (ArtifactKey.photo, ArtifactKey.mask, ArtifactKey.start)
-        photo, mask, start = [await self.read(key(record.id)) for key in keys]
+        keys = (ArtifactKey.photo, ArtifactKey.mask, ArtifactKey.start, ArtifactKey.start_latent)
+        photo, mask, start, start_latent = [await self.read(key(record.id)) for key in keys]
         if photo is None:
             return None
         submission = Submission(
@@ -307,6 +310,7 @@ class JobClient:
             options=record.options,
             mask=mask,
             start=start,
+            start_latent=start_latent,
             source=record.source,
             metadata=record.metadata,
         )
@@ -455,6 +459,13 @@ class JobClient:
         """
         await self._run(transitions.end_early(job_id))
         return await self.get(job_id)
+
+    async def code(self, job_id: str) -> Code | None:
+        """The code of one that has succeeded, with its detail; None where it is gone."""
+        if (whole := await self.read(ArtifactKey.latent(job_id))) is not None:
+            return Code.from_bytes(whole)
+        data = await self.read(ArtifactKey.latents(job_id))
+        return Code.from_npy(data) if data is not None else None
 
     async def found(self, job_id: str) -> Found | None:
         """The best code so far of a job that has not succeeded, with its picture; None where there is none."""

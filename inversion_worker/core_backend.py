@@ -16,15 +16,19 @@ from PIL import Image
 from torch import Tensor
 
 from inversion_core import Checkpoint, InversionError, InvertConfig
+from inversion_core.course import course_of
 from inversion_core.engine import Engine, EngineConfig, ImageStep, Precision, Request, StopRules
 from inversion_core.engine.capacity import default_slots, thread_counts
 from inversion_core.errors import NoFaceFound, OptionInvalid
 from inversion_core.faces import Face, FaceDetector, align, find_faces, mask_of_crop, no_face_found, paste_back
+from inversion_core.latents import Latent, detail_shape
 from inversion_core.packs import DEFAULT_PACK, Pack, list_packs, load_pack
 from inversion_core.pictures import centre_crop, load_photo, to_image, to_tensor
 from inversion_worker import framing
 from inversion_worker.backend import NO_EXTRAS, NOTHING, Before, Code, Extras, Materials, Prepared
+from inversion_worker.code import MAX_DETAIL
 from inversion_worker.contract import (
+    DetailInfo,
     DirectionInfo,
     FaceInfo,
     FaceSeen,
@@ -42,7 +46,7 @@ from inversion_worker.digests import digest_of
 from inversion_worker.errors import BackendUnavailable, JobRefused
 from inversion_worker.framing import Framing
 from inversion_worker.problems import MASK_BLACK, mask_size, problem
-from inversion_worker.rendering import Renderer
+from inversion_worker.rendering import Renderer, code_of, latent_of
 from inversion_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -116,16 +120,18 @@ class CoreBackend:
             pack = self._pack(options.pack)
             upright = load_photo(photo)
             framed = self._framing(upright, options)
-            return CorePrepared(
+            prepared = CorePrepared(
                 pack=pack,
                 options=options,
                 photo=photo,
                 aligned=_cut_out(upright, framed, pack.resolution),
                 framing=framed,
                 engine=self._engine,
-                start_LD=start_code(pack, extras.start),
+                start=start_latent(pack, extras.start),
                 mask_HW=mask_tensor(extras.mask, upright, framed.face, pack.resolution),
             )
+            prepared.check_detail()
+            return prepared
 
     def look(self, photo: bytes) -> Seen:
         with refusing():
@@ -211,7 +217,7 @@ class CorePrepared:
     aligned: Image.Image
     framing: Framing
     engine: Engine
-    start_LD: Tensor | None
+    start: Latent | None
     mask_HW: Tensor | None
 
     @property
@@ -230,6 +236,22 @@ class CorePrepared:
     def optimizer(self) -> str:
         return self.options.optimizer or self.pack.default_optimizer
 
+    def check_detail(self) -> None:
+        """Raises: OptionInvalid."""
+        px = course_of(self.pack, self._config, self.start).detail_px
+        if px is None:
+            return
+        channels, height, width = detail_shape(self.pack.manifest.generator, px)
+        if channels * height * width > MAX_DETAIL:
+            raise OptionInvalid(
+                f"detail at {px} px is {channels} x {height} x {width} numbers of pack {self.pack.name}, and a service "
+                f"takes {MAX_DETAIL:,} at most; choose a smaller detail_px"
+            )
+
+    @property
+    def total_steps(self) -> int:
+        return course_of(self.pack, self._config, self.start).total
+
     def pasted(self, image: Image.Image) -> Image.Image | None:
         if self.framing.face is None or self.framing.face.quad is None:
             return None
@@ -245,24 +267,29 @@ class CorePrepared:
             pack=self.pack,
             target_CHW=to_tensor(self.aligned)[0],
             config=InvertConfig(num_steps=0, detail_steps=0),
-            start_LD=torch.from_numpy(code),
+            start_LD=latent_of(code),
         )
         with refusing(), self.engine.submit(request) as ticket:
             return CoreStep(next(ticket)).image()
 
-    def _request(self, before: Before) -> Request:
-        config = InvertConfig(
+    @property
+    def _config(self) -> InvertConfig:
+        return InvertConfig(
             num_steps=self.options.steps,
+            detail_steps=self.options.detail_steps,
+            detail_px=self.options.detail_px,
             optimizer=self.optimizer,
-            start=None if self.start_LD is not None else self.options.start and self.options.start.value,
+            start=None if self.start is not None else self.options.start and self.options.start.value,
             seed=self.options.seed,
             focus=self.options.focus,
         )
+
+    def _request(self, before: Before) -> Request:
         return Request(
             pack=self.pack,
             target_CHW=to_tensor(self.aligned)[0],
-            config=config,
-            start_LD=self.start_LD,
+            config=self._config,
+            start_LD=self.start,
             mask_HW=self.mask_HW,
             rules=StopRules(
                 target_loss=self.options.target_loss,
@@ -291,8 +318,7 @@ class CoreStep:
         return to_image(self._step.image_CHW) if frame_HWC is None else Image.fromarray(frame_HWC.numpy())
 
     def code(self) -> Code:
-        code: Code = self._step.w_LD.cpu().numpy().copy()
-        return code
+        return code_of(self._step.latent)
 
     def checkpoint(self) -> bytes:
         return self._step.checkpoint().to_bytes()
@@ -310,6 +336,7 @@ def _info(pack: Pack, *, default: bool) -> PackInfo:
         optimizers=sorted(pack.optimizers),
         default_optimizer=pack.default_optimizer,
         focus=pack.focus,
+        detail=DetailInfo(px=pack.detail.px, after=pack.detail.after, steps=pack.detail.steps),
         directions=[
             DirectionInfo(
                 name=spec.name,
@@ -328,16 +355,14 @@ def _info(pack: Pack, *, default: bool) -> PackInfo:
     )
 
 
-def start_code(pack: Pack, code: Code | None) -> Tensor | None:
-    """A code (L, D) that came with the photo. Raises: OptionInvalid."""
+def start_latent(pack: Pack, code: Code | None) -> Latent | None:
+    """A code that came with the photo. Raises: OptionInvalid."""
     if code is None:
         return None
-    if code.shape != (pack.num_layers, pack.w_dim):
-        raise OptionInvalid(
-            f"the start code has shape {code.shape}, pack {pack.name} takes {(pack.num_layers, pack.w_dim)}; "
-            f"send a code of this pack"
-        )
-    return torch.from_numpy(code.astype(np.float32)).to(pack.device)
+    try:
+        return pack.check_latent(latent_of(code))
+    except ValueError as error:
+        raise OptionInvalid(f"the start code is of another pack: {error}; send a code of this pack") from error
 
 
 def mask_tensor(mask: Image.Image | None, upright: Image.Image, face: FaceInfo | None, side_px: int) -> Tensor | None:

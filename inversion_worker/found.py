@@ -24,12 +24,16 @@ class Found:
     """(L, D)."""
     picture: bytes | None
     """PNG; None where it could not be made."""
+    detail: NDArray[np.float32] | None = None
+    """(C, H, W); None where the code has none."""
 
     def to_bytes(self) -> bytes:
         tensors: dict[str, NDArray[Any]] = {
             "step": np.array([self.step], np.int64),
             "code": np.ascontiguousarray(self.code, np.float32),
         }
+        if self.detail is not None:
+            tensors["detail"] = np.ascontiguousarray(self.detail, np.float16)
         if self.picture is not None:
             tensors["picture"] = np.frombuffer(self.picture, np.uint8)
         return save(tensors)
@@ -40,6 +44,7 @@ class Found:
         try:
             tensors = load(data)
             picture = tensors["picture"].tobytes() if "picture" in tensors else None
-            return cls(step=int(tensors["step"][0]), code=tensors["code"], picture=picture)
+            detail = tensors["detail"].astype(np.float32) if "detail" in tensors else None
+            return cls(step=int(tensors["step"][0]), code=tensors["code"], picture=picture, detail=detail)
         except (SafetensorError, KeyError, IndexError) as error:
             raise ValueError(f"not a best code with its picture: {error}") from error

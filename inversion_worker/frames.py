@@ -15,13 +15,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
-import numpy as np
 from PIL import Image
 from redis.exceptions import RedisError
 
 from inversion_pictures.colours import bare
 from inversion_worker.artifacts import ArtifactStore
-from inversion_worker.backend import BackendStep, Code
+from inversion_worker.backend import BackendStep
 from inversion_worker.checkpoint import Best, Checkpoint
 from inversion_worker.contract import ArtifactKey, FrameReady
 from inversion_worker.errors import LeaseLost
@@ -120,7 +119,8 @@ class FrameWriter:
         began = time.monotonic()
         pictures: list[bytes] = []
         self._guarded("image", lambda: pictures.append(png(image(), quick=True)))
-        found = Found(step=best.step, code=best.code(), picture=pictures[0] if pictures else None)
+        code, picture = best.code(), pictures[0] if pictures else None
+        found = Found(step=best.step, code=code.w_LD, picture=picture, detail=code.detail_CHW)
         self._write(ArtifactKey.best(self._lease.job_id), found.to_bytes())
         self._store.update(self._lease, result_step=best.step)
         self.best_took_s = time.monotonic() - began
@@ -149,13 +149,6 @@ def png(image: Image.Image, *, quick: bool = False) -> bytes:
 def jpeg(image: Image.Image) -> bytes:
     """The bytes of a photo, with all of its colour: PNG would take ten times as long."""
     return _encoded(image, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
-
-
-def npy(code: Code) -> bytes:
-    """A code as a NumPy file, float32, (L, D)."""
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(code, dtype=np.float32), allow_pickle=False)
-    return buffer.getvalue()
 
 
 def _encoded(image: Image.Image, form: str, **options: int) -> bytes:

@@ -28,6 +28,7 @@ from inversion_core.packs import Pack, load_pack
 from inversion_core.packs.directions import Direction, DirectionSpec
 from inversion_core.pictures import load_photo, to_image
 from inversion_worker.backend import Materials
+from inversion_worker.code import Code as StoredCode
 from inversion_worker.contract import ArtifactKey, PasteMode, PictureFormat, RenderAs, Rendered, RenderOrder
 from inversion_worker.digests import digest_of
 from inversion_worker.errors import JobRefused
@@ -237,7 +238,7 @@ class _Render:
         )
 
 
-def latent_of(code: SourceCode) -> Latent:
+def latent_of(code: StoredCode) -> Latent:
     """As the library has it."""
     detail = None if code.detail_CHW is None else torch.tensor(code.detail_CHW)[None]
     return Latent(w_BLD=torch.tensor(code.w_LD)[None], detail_BCHW=detail)

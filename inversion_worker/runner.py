@@ -38,8 +38,8 @@ def _attributes(record: JobRecord) -> dict[str, str | int | float]:
     return {
         "inversion.id": record.id,
         "inversion.attempt": record.attempts,
-        "inversion.steps": options.steps,
         "inversion.queued_s": round(waited_s, 3),
+        **({"inversion.steps": record.total_steps} if record.total_steps is not None else {}),
         **({"inversion.optimizer": options.optimizer} if options.optimizer is not None else {}),
     }
 

@@ -30,7 +30,8 @@ class Submission:
     """PNG, 8-bit grey, as large as the upright photo."""
     start: bytes | None = None
     """npy, float32, (L, D): the code to start from; given when `options.start` is `latents`."""
-
+    start_latent: bytes | None = None
+    """The same with its detail, `inversion_worker.code.Code`; given when it has some."""
     source: str | None = None
     """Id of the job that this one goes on from."""
     metadata: Mapping[str, Any] | None = None
@@ -43,4 +44,6 @@ class Submission:
             found[ArtifactKey.mask(job_id)] = self.mask
         if self.start is not None:
             found[ArtifactKey.start(job_id)] = self.start
+        if self.start_latent is not None:
+            found[ArtifactKey.start_latent(job_id)] = self.start_latent
         return found

@@ -26,7 +26,9 @@ from PIL import Image
 from inversion_worker import framing
 from inversion_worker.backend import NO_EXTRAS, NOTHING, Before, Code, Extras, Materials, Prepared
 from inversion_worker.bootstrap import run
+from inversion_worker.code import Floats
 from inversion_worker.contract import (
+    DetailInfo,
     FaceSeen,
     JobOptions,
     PackInfo,
@@ -46,6 +48,8 @@ from inversion_worker.settings import WorkerSettings
 from inversion_worker.sources import SourceCode, stored_code
 
 LAYERS, WIDTH = 4, 8
+DETAIL = (2, 8, 8)
+"""Shape of the detail, which is the number of the step in all of it."""
 SIDE_PX = 32
 CROP_PX = 256
 """Most of what is kept of a photo: a real crop is as small, and a whole photo as PNG would be most of the work."""
@@ -58,6 +62,7 @@ PACK = PackInfo(
     w_dim=WIDTH,
     starts=[StartKind.MEAN, StartKind.RANDOM],
     optimizers=["adam", "broken", "diverging"],
+    detail=DetailInfo(px=8, after=3, steps=0),
     licence="none",
     description="Made up for tests.",
     default=True,
@@ -70,15 +75,17 @@ class FakeStep:
 
     index: int
     loss: float
-    values: Code
-    velocity: Code
+    values: Floats
+    velocity: Floats
+    has_detail: bool = False
     stopped_by: StopReason | None = None
 
     def image(self) -> Image.Image:
         return render(self.values)
 
     def code(self) -> Code:
-        return self.values.copy()
+        detail_CHW = np.full(DETAIL, self.index, np.float32) if self.has_detail else None
+        return Code(w_LD=self.values.copy(), detail_CHW=detail_CHW)
 
     def checkpoint(self) -> bytes:
         return np.stack([self.values, self.velocity, np.full_like(self.values, self.index)]).tobytes()
@@ -89,7 +96,7 @@ class FakePrepared:
     """An inversion_worker.backend.Prepared: momentum descent of a code towards the photo's own brightness."""
 
     options: JobOptions
-    target: Code
+    target: Floats
     aligned: Image.Image
     framing: Framing
     step_s: float
@@ -103,16 +110,27 @@ class FakePrepared:
     def optimizer(self) -> str:
         return self.options.optimizer or PACK.optimizers[0]
 
+    @property
+    def total_steps(self) -> int:
+        return self._num_steps + (self.options.detail_steps or 0)
+
+    @property
+    def _num_steps(self) -> int:
+        return 100 if self.options.steps is None else self.options.steps
+
     def steps(self, before: Before = NOTHING) -> Iterator[FakeStep]:
         began = time.monotonic() - before.seconds
         first, values, velocity = self._begin(before.checkpoint)
         fallen_index, fallen_loss = first, math.inf
-        for index in range(first, self.options.steps + 1):
+        for index in range(first, self.total_steps + 1):
             loss = self._loss(index, values)
             if loss < 0.999 * fallen_loss:
                 fallen_index, fallen_loss = index, loss
             reason = self._stopped_by(index, loss, time.monotonic() - began, index - fallen_index)
-            yield FakeStep(index=index, loss=loss, values=values, velocity=velocity, stopped_by=reason)
+            has_detail = bool(self.options.detail_steps) and index >= self._num_steps
+            yield FakeStep(
+                index=index, loss=loss, values=values, velocity=velocity, has_detail=has_detail, stopped_by=reason
+            )
             if reason is not None:
                 return
             time.sleep(self.step_s)
@@ -124,7 +142,7 @@ class FakePrepared:
         options = self.options
         if options.target_loss is not None and math.isfinite(loss) and loss <= options.target_loss:
             return StopReason.TARGET_LOSS
-        if index >= options.steps:
+        if index >= self.total_steps:
             return StopReason.STEPS
         if options.max_seconds is not None and seconds >= options.max_seconds:
             return StopReason.MAX_SECONDS
@@ -133,20 +151,20 @@ class FakePrepared:
         return None
 
     def render(self, code: Code) -> Image.Image:
-        return render(code)
+        return render(code.w_LD)
 
     def pasted(self, image: Image.Image) -> Image.Image | None:
         return image.resize(self.photo_size) if self.framing.face else None
 
-    def _begin(self, resume: bytes | None) -> tuple[int, Code, Code]:
+    def _begin(self, resume: bytes | None) -> tuple[int, Floats, Floats]:
         if resume is None:
             generator = np.random.default_rng(self.options.seed)
-            start = generator.random((LAYERS, WIDTH), dtype=np.float32) if self.start is None else self.start
+            start = generator.random((LAYERS, WIDTH), dtype=np.float32) if self.start is None else self.start.w_LD
             return 0, start, np.zeros_like(start)
         values, velocity, index = np.frombuffer(resume, np.float32).reshape(3, LAYERS, WIDTH)
         return int(index[0, 0]), values, velocity
 
-    def _loss(self, index: int, values: Code) -> float:
+    def _loss(self, index: int, values: Floats) -> float:
         if self.options.optimizer == "broken" and index == 3:
             raise RuntimeError("secret internals")
         if self.options.optimizer == "diverging" and index > 3:
@@ -195,7 +213,7 @@ class FakeBackend:
         render(code).resize((order.side or SIDE_PX, order.side or SIDE_PX)).save(buffer, order.format.value)
         return told, buffer.getvalue()
 
-    def _source(self, order: RenderOrder, materials: Materials) -> Code:
+    def _source(self, order: RenderOrder, materials: Materials) -> Floats:
         if order.source.get("sent"):
             return SourceCode.from_bytes(materials.sent).w_LD
         if "seed" in order.source:
@@ -247,7 +265,7 @@ def fake_face(left: float, width: float, height: float) -> FaceSeen:
     )
 
 
-def render(code: Code) -> Image.Image:
+def render(code: Floats) -> Image.Image:
     """The picture of a fake code: its values as grey tiles."""
     tiles = np.clip(code * 255, 0, 255).astype(np.uint8)
     return Image.fromarray(tiles).convert("RGB").resize((SIDE_PX, SIDE_PX), Image.Resampling.NEAREST)

@@ -228,7 +228,7 @@ def _picture(plan: Plan, told: Rendered, data: bytes, headers: dict[str, Any]) -
 
 def _code(data: bytes, told: Rendered, media_type: str) -> bytes:
     """The code after the edits as a file."""
-    w_LD = SourceCode.from_bytes(data).w_LD
+    code = SourceCode.from_bytes(data)
     if media_type == codes.NPY:
-        return codes.to_npy(w_LD)
-    return codes.to_safetensors(w_LD, PackName(name=told.pack, version=told.version, digest=told.digest or None))
+        return codes.to_npy(code.w_LD)
+    return codes.to_safetensors(code, PackName(name=told.pack, version=told.version, digest=told.digest or None))

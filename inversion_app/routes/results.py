@@ -20,7 +20,7 @@ from inversion_app.errors import ProblemError, responses
 from inversion_app.negotiation import chosen
 from inversion_app.schemas import Latents, Metrics, MetricsRow, PackName
 from inversion_app.settings import AppSettings
-from inversion_worker.client import Found, JobClient
+from inversion_worker.client import Code, Found, JobClient
 from inversion_worker.contract import ArtifactKey, JobRecord, JobStatus
 
 router = APIRouter(prefix="/v1/inversions/{inversion_id}", tags=["results"])
@@ -146,7 +146,8 @@ async def pasted(client: Client, settings: Settings, record: Record) -> Response
     responses={
         200: {
             "description": "The W+ code of the best step: (layers, dimensions), float32. Its pack is named in the "
-            "headers, in the safetensors metadata (`pack`, `version`, `digest`), and in JSON.",
+            "headers, in the safetensors metadata (`pack`, `version`, `digest`), and in JSON. Safetensors has the code "
+            "as `w_plus` and, where there is any, `detail`: (channels, height, width), float16, 4 MiB at most.",
             "headers": _PACK_HEADERS | _STEP_HEADERS,
             "content": {
                 codes.NPY: {"schema": {"type": "string", "format": "binary"}},
@@ -169,18 +170,19 @@ async def latents(
     accept: Accept = None,
 ) -> Response:
     """The W+ code. npy by default; choose another format by `Accept` or ?format=. Each can be sent as a start code.
+    Detail is in safetensors alone.
 
     While the inversion runs, or if it was canceled or failed, this is the best so far.
     """
-    w_LD, step = await _code(client, settings, record)
+    code, step = await _code(client, settings, record)
     media_type = _CODE_TYPES[format] if format else chosen(accept, list(_CODE_TYPES.values()))
     pack = _pack(record)
     if media_type == codes.JSON:
-        body, ending = codes.to_json(w_LD, pack, step), "json"
+        body, ending = codes.to_json(code.w_LD, pack, step), "json"
     elif media_type == codes.SAFETENSORS:
-        body, ending = codes.to_safetensors(w_LD, pack), "safetensors"
+        body, ending = codes.to_safetensors(code, pack), "safetensors"
     else:
-        body, ending = codes.to_npy(w_LD), "npy"
+        body, ending = codes.to_npy(code.w_LD), "npy"
     headers = named(record, f"latents.{ending}") | {"Vary": "Accept"} | _of_step(step)
     headers |= {"Inversion-Pack": pack.name, "Inversion-Pack-Version": pack.version}
     headers |= {"Inversion-Pack-Digest": pack.digest} if pack.digest else {}
@@ -238,13 +240,12 @@ def _pack(record: JobRecord) -> PackName:
     return PackName(name=record.pack_name, version=record.pack_version, digest=record.pack_digest)
 
 
-async def _code(client: JobClient, settings: AppSettings, record: JobRecord) -> tuple[codes.Floats, int | None]:
-    """The code, and the step that it is of. Raises: as `require`."""
+async def _code(client: JobClient, settings: AppSettings, record: JobRecord) -> tuple[Code, int | None]:
+    """The code with its detail, and the step that it is of. Raises: as `require`."""
     if record.status is JobStatus.SUCCEEDED:
-        data = require(await client.read(ArtifactKey.latents(record.id)), record, settings)
-        return codes.from_npy(data), record.best_step
+        return require(await client.code(record.id), record, settings), record.best_step
     found = require(await _found(client, record), record, settings)
-    return found.code, found.step
+    return Code(w_LD=found.code, detail_CHW=found.detail), found.step
 
 
 async def _image(client: JobClient, settings: AppSettings, record: JobRecord) -> tuple[bytes, int | None]:

@@ -101,6 +101,7 @@ async function poll(own) {
     const job = await api.look(own.id);
     if (own !== current) return;
     own.job = job;
+    chart.upTo(job.steps);
     own.failures = 0;
     if (FINAL.includes(job.status)) return await finish(own);
     if (job.step !== null) chart.add(job.step, job.loss);
@@ -156,7 +157,7 @@ function leave() {
 function headline(job) {
   switch (job.status) {
     case "queued": return job.queue_position ? `Waiting, ${job.queue_position} ahead` : "Waiting for a worker";
-    case "running": return job.step === null ? "Looking at the photo" : `Step ${job.step} of ${job.steps}`;
+    case "running": return job.step === null ? "Looking at the photo" : job.steps === null ? `Step ${job.step}` : `Step ${job.step} of ${job.steps}`;
     case "succeeded": return "Found it";
     case "failed": return "That did not work";
     default: return "Canceled";

@@ -93,7 +93,7 @@ export class BatchView {
 
 function word({ status, step, steps, error }) {
   if (error) return error.title;
-  return status === "running" && step !== null ? `Step ${step} of ${steps}` : WORDS[status];
+  return status === "running" && step !== null ? steps === null ? `Step ${step}` : `Step ${step} of ${steps}` : WORDS[status];
 }
 
 function tile(index) {

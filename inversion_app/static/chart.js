@@ -33,10 +33,18 @@ export class Chart {
     this.reset(1);
   }
 
+  /** `steps` may be null: nobody knows yet. */
   reset(steps) {
     this.losses = new Map();
-    this.steps = Math.max(1, steps);
+    this.steps = Math.max(1, steps ?? 1);
     this.marked = null;
+    this.render();
+  }
+
+  /** So many steps are to come in all, as a worker says when it starts. */
+  upTo(steps) {
+    if (!steps || steps === this.steps) return;
+    this.steps = steps;
     this.render();
   }
 
@@ -63,7 +71,7 @@ export class Chart {
     if (points.length === 0) return;
     const logs = points.map(([, loss]) => Math.log10(loss));
     const low = Math.min(...logs) - 0.05, high = Math.max(Math.max(...logs) + 0.05, low + 0.2);
-    const x = (step) => LEFT + (WIDTH - LEFT - RIGHT) * step / this.steps;
+    const x = (step) => LEFT + (WIDTH - LEFT - RIGHT) * step / Math.max(this.steps, ...this.losses.keys());
     const y = (log) => TOP + (HEIGHT - TOP - BOTTOM) * (high - log) / (high - low);
     this.axes(x, y, low, high);
     const path = points.map(([step, loss], i) => `${i ? "L" : "M"}${x(step).toFixed(1)} ${y(Math.log10(loss)).toFixed(1)}`);

@@ -171,6 +171,9 @@ export class UploadForm {
     const starts = (pack?.starts ?? []).map((kind) => [kind, STARTS[kind] ?? kind]);
     fill($("start-kind"), [...starts, [OWN, this.code ? `the code ${this.code.name}` : "a code of mine …"]], "the pack’s default");
     if (this.code) $("start-kind").value = OWN;
+    const detail = pack?.detail;
+    $("steps").placeholder = detail ? `the pack’s, ${detail.steps ? detail.after : 100}` : "the pack’s";
+    $("detail-steps").placeholder = detail ? `the pack’s, ${detail.steps}` : "the pack’s";
     $("focus").placeholder = pack ? `the pack’s, ${pack.focus ?? 0}` : "the pack’s";
     $("pack-note").textContent = pack
       ? `${pack.description.replace(/[^.!?]$/, "$&.")} Licence: ${pack.licence}.`

@@ -1,4 +1,4 @@
-"""The methods that are compared: the start alone, and each optimizer for so many steps.
+"""The methods that are compared: the start alone, and each optimizer for so many steps, with so many of detail after.
 
 Suffixes: B image, C channel, H W height and width.
 """
@@ -43,11 +43,13 @@ def start_name(pack: Pack) -> str:
     return "encoder" if pack.has_encoder else "mean"
 
 
-def method_names(pack: Pack, steps: Sequence[int], optimizers: Sequence[str] = (ADAM,)) -> list[str]:
-    """Names in the order in which `run_methods` yields.
+def method_names(
+    pack: Pack, steps: Sequence[int], optimizers: Sequence[str] = (ADAM,), detail_steps: Sequence[int] = (0,)
+) -> list[str]:
+    """Names in the order in which `run_methods` yields: NAME-N, and NAME-N-detail-M with M steps of detail.
 
     Raises:
-        OptionInvalid: the pack has no such optimizer, or `steps` are no numbers of updates.
+        OptionInvalid: the pack has no such optimizer, or `steps` or `detail_steps` are no numbers of updates.
     """
     if not steps or min(steps) < 1 or len(set(steps)) < len(steps):
         raise OptionInvalid(f"steps are {list(steps)}; they must be different numbers of at least 1, as in: 100 500")
@@ -55,7 +57,13 @@ def method_names(pack: Pack, steps: Sequence[int], optimizers: Sequence[str] = (
         raise OptionInvalid(f"optimizers are {list(optimizers)}; they must be different names, as in: adam learned")
     for optimizer in optimizers:
         make_optimizer(pack, InvertConfig(optimizer=optimizer))
-    return [start_name(pack), *(f"{name}-{count}" for name, count in itertools.product(optimizers, steps))]
+    if not detail_steps or min(detail_steps) < 0 or len(set(detail_steps)) < len(detail_steps):
+        raise OptionInvalid(f"detail steps are {list(detail_steps)}; they must be different numbers, as in: 0 5 10")
+    runs = itertools.product(optimizers, steps, detail_steps)
+    return [
+        start_name(pack),
+        *(f"{name}-{count}" + (f"-detail-{detail}" if detail else "") for name, count, detail in runs),
+    ]
 
 
 def run_methods(
@@ -67,6 +75,7 @@ def run_methods(
     keep: Sequence[int] = (),
     tick: Callable[[], object] = lambda: None,
     focus: float | None = None,
+    detail_steps: Sequence[int] = (0,),
 ) -> Iterator[Result]:
     """Invert a batch by each method in turn, each from the start: a schedule may depend on the number of steps.
 
@@ -77,13 +86,16 @@ def run_methods(
         keep: steps whose pictures are wanted in `frames`.
         tick: called after each Step of an optimizer, for a progress bar.
         focus: see InvertConfig.
+        detail_steps: numbers of updates of detail after those; each number of updates runs with each of them.
     """
-    _, *names = method_names(pack, steps, optimizers)
+    _, *names = method_names(pack, steps, optimizers, detail_steps)
     target_BCHW = target_BCHW.to(pack.device)
     yield _start(pack, target_BCHW)
-    for name, (optimizer, count) in zip(names, itertools.product(optimizers, steps), strict=True):
-        config = InvertConfig(num_steps=count, detail_steps=0, optimizer=optimizer, focus=focus)
-        yield _inverted(pack, target_BCHW, name, config, keep=keep, tick=tick)
+    runs = itertools.product(optimizers, steps, detail_steps)
+    for name, (optimizer, count, detail) in zip(names, runs, strict=True):
+        config = InvertConfig(num_steps=count, detail_steps=detail, optimizer=optimizer, focus=focus)
+        own = (count + detail,) if detail else keep  # on the way to detail a run is that without it
+        yield _inverted(pack, target_BCHW, name, config, keep=own, tick=tick)
 
 
 def _start(pack: Pack, target_BCHW: Tensor) -> Result:

@@ -39,6 +39,8 @@ class QualityConfig:
 
     steps: tuple[int, ...] = (100, 500)
     """Updates: a method for each number and optimizer."""
+    detail_steps: tuple[int, ...] = (0,)
+    """Updates of detail after those, each after each number."""
     optimizers: tuple[str, ...] = (ADAM,)
     """Those of the pack that are measured; the sheet shows the first one's pictures."""
     lpips: Path | None = None
@@ -89,7 +91,9 @@ def measure_quality(
     """
     config = config or QualityConfig()
     pack = load_pack(pack_name, device=config.device)
-    method_names(pack, config.steps, config.optimizers)  # a wrong option ends here, before any photograph
+    method_names(
+        pack, config.steps, config.optimizers, config.detail_steps
+    )  # a wrong option ends here, before any photograph
     instruments = Instruments(
         lpips=load_distance(config.lpips, pack),
         embed=IdentityNetwork(config.identity) if config.identity else None,
@@ -114,7 +118,8 @@ def measure_subjects(
     rows: list[Row] = []
     sheet: list[SheetRow] = []
     keep = sorted({*(step for step in SHEET_STEPS if step <= max(config.steps)), *config.steps})
-    total = len(subjects) * len(config.optimizers) * sum(count + 1 for count in config.steps)
+    runs = [count + detail + 1 for count in config.steps for detail in config.detail_steps]
+    total = len(subjects) * len(config.optimizers) * sum(runs)
     with progress(total=total, desc="inverting", unit="step") as bar:
         for start in range(0, len(subjects), config.batch):
             part = subjects[start : start + config.batch]
@@ -126,8 +131,9 @@ def measure_subjects(
                 bar.update(count)
 
             for result in run_methods(
-                pack, target_BCHW, config.steps, optimizers=config.optimizers, keep=keep, tick=tick, focus=config.focus
-            ):
+                pack, target_BCHW, config.steps, optimizers=config.optimizers, keep=keep, tick=tick,
+                focus=config.focus, detail_steps=config.detail_steps,
+            ):  # fmt: skip
                 rows += _measure(part, target_BCHW, result, truth, instruments)
                 if result.optimizer in (None, config.optimizers[0]):
                     frames = result.frames | frames  # of two runs that pass a step the shorter one counts

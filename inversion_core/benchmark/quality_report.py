@@ -28,7 +28,8 @@ DIGITS = {
 """Digits after the point in quality.md, and the order of its columns."""
 MEANING = """Mean (standard deviation over the photographs).
 
-- NAME-N: the best of N steps by the loss, which is the one that the service keeps; the first row is the start alone
+- NAME-N: the best of N steps by the loss, which is the one that the service keeps; NAME-N-detail-M: with M steps of
+  detail after them; the first row is the start alone
 - mse, psnr_signed_db: of pictures in [-1, 1], not rounded; the peak is the range, 2
 - psnr_db, ssim: of 8-bit pictures, peak 255; SSIM (Wang 2004) of the luma, 11 px Gaussian window
 - lpips: SqueezeNet, v0.1, at the pack's resolution

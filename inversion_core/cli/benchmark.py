@@ -54,6 +54,10 @@ def fill_quality(parser: argparse.ArgumentParser) -> None:
         "--steps", type=int, nargs="+", default=QualityConfig.steps, metavar="N",
         help="numbers of steps to compare (default: 100 500)",
     )  # fmt: skip
+    parser.add_argument(
+        "--detail-steps", type=int, nargs="+", default=QualityConfig.detail_steps, metavar="N",
+        help="numbers of steps of detail to compare, each after each number of steps (default: 0)",
+    )  # fmt: skip
     _add_optimizers(parser)
     parser.add_argument("--lpips", type=Path, metavar="FILE", help="LPIPS squeeze weights, safetensors")
     parser.add_argument(
@@ -136,7 +140,8 @@ def _run_speed(args: argparse.Namespace) -> int:
 def _run_quality(args: argparse.Namespace) -> int:
     use_threads(args.threads, args.device)
     config = QualityConfig(
-        steps=tuple(args.steps), optimizers=tuple(args.optimizers), lpips=args.lpips, identity=args.identity,
+        steps=tuple(args.steps), detail_steps=tuple(args.detail_steps), optimizers=tuple(args.optimizers),
+        lpips=args.lpips, identity=args.identity,
         descriptor=args.descriptor,
         align=not args.no_align, focus=args.focus, batch=args.batch, sheet_rows=args.sheet, limit=args.limit,
         device=args.device,

@@ -46,7 +46,7 @@ def begin(slots: Sequence[Slot]) -> None:
 
 def _first_details(slots: Sequence[Slot], base_BCHW: Tensor) -> list[Tensor | None]:
     """What each has already or starts from; `begin_detail` makes the others'."""
-    starts = [slot.request.start for slot in slots]
+    starts = [slot.request.start if slot.course.keeps_start else None for slot in slots]
     details = [
         slot.latent.detail_BCHW if start is None or slot.latent.detail_BCHW is not None else start.detail_BCHW
         for slot, start in zip(slots, starts, strict=True)

@@ -77,6 +77,7 @@ from inversion_worker.contract.options import (
     MAX_TTL_S,
     MAX_URL_LENGTH,
     MIN_TTL_S,
+    STEPS_WITHOUT_DETAIL,
     WEBHOOK_PATTERN,
     JobOptions,
     Priority,
@@ -103,7 +104,14 @@ from inversion_worker.contract.renders import (
     RenderOrder,
     pack_topic,
 )
-from inversion_worker.contract.workers import STEP_BUCKETS_S, DirectionInfo, PackInfo, WorkerFigures, WorkerInfo
+from inversion_worker.contract.workers import (
+    STEP_BUCKETS_S,
+    DetailInfo,
+    DirectionInfo,
+    PackInfo,
+    WorkerFigures,
+    WorkerInfo,
+)
 
 __all__ = [
     "CODE_ID_PATTERN",
@@ -133,11 +141,13 @@ __all__ = [
     "MIN_TTL_S",
     "QUAD_TEXT",
     "RENDERER",
+    "STEPS_WITHOUT_DETAIL",
     "STEP_BUCKETS_S",
     "WEBHOOK_PATTERN",
     "ArtifactKey",
     "BatchRecord",
     "CodeReference",
+    "DetailInfo",
     "DirectionInfo",
     "DirectionRecord",
     "Edit",

@@ -25,6 +25,11 @@ class ArtifactKey:
         return f"{job_id}/start.npy"
 
     @staticmethod
+    def start_latent(job_id: str) -> str:
+        """The same with its detail, `inversion_worker.code.Code`; only where it has some."""
+        return f"{job_id}/start.safetensors"
+
+    @staticmethod
     def metrics(job_id: str) -> str:
         """`worker.metrics.Metrics` of every step so far."""
         return f"{job_id}/metrics.npy"
@@ -48,7 +53,13 @@ class ArtifactKey:
 
     @staticmethod
     def latents(job_id: str) -> str:
+        """The W+ code, float32, (L, D)."""
         return f"{job_id}/latents.npy"
+
+    @staticmethod
+    def latent(job_id: str) -> str:
+        """The same with its detail, `inversion_worker.code.Code`; only where it has some."""
+        return f"{job_id}/latents.safetensors"
 
     @staticmethod
     def best(job_id: str) -> str:

@@ -36,6 +36,7 @@ class JobStarted(Message):
     kind: Literal["started"] = "started"
     attempt: int
     steps: int
+    """Of code and detail together."""
     aligned_key: str
 
 

@@ -15,6 +15,10 @@ HEAD_START_S = 600
 """By how much a job goes before those of the next lower priority."""
 MAX_STEPS = 1000
 """Most updates that one job may ask for."""
+STEPS_WITHOUT_DETAIL = 100
+"""Steps of the code where nobody says, and no detail follows; the library's."""
+MAX_DETAIL_PX = 1024
+"""Largest side of features that a job may ask to add detail to."""
 MAX_SECONDS = 3600
 """Most seconds of work that one job may ask for."""
 MAX_FOCUS = 100
@@ -82,7 +86,28 @@ class JobOptions(Message):
         "send; sending one implies it.",
         examples=["encoder"],
     )
-    steps: int = Field(100, ge=0, le=MAX_STEPS, description="Optimization steps; 0 returns the start code.")
+    steps: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_STEPS,
+        description="Steps of the code; 0 keeps the start code. Default: the pack's number before detail (`detail` of "
+        "the pack), or 100 without detail.",
+        examples=[8],
+    )
+    detail_steps: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_STEPS,
+        description="Steps of detail after those of the code; 0 switches detail off. Default: the pack's.",
+        examples=[10],
+    )
+    detail_px: int | None = Field(
+        None,
+        ge=4,
+        le=MAX_DETAIL_PX,
+        description="Side of the features that detail is added to, a power of two. Default: the pack's.",
+        examples=[64],
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the random start.")
     frame_every: int = Field(
         5, ge=1, le=MAX_STEPS, description="Write a frame every N steps, and for the first and last step."

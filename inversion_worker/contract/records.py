@@ -66,6 +66,7 @@ class JobRecord(Message):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     attempts: int = 0
+    steps: int | None = Field(None, description="Updates to come in all, of code and detail; the worker says so.")
     step: int | None = Field(None, description="Updates done so far; none before the start code.")
     loss: float | None = Field(None, description="Loss at `step`; the focus is part of it.")
     best_step: int | None = Field(None, description="The step whose code, loss and picture are the result.")
@@ -90,6 +91,12 @@ class JobRecord(Message):
     warnings: list[PhotoWarning] = Field(default_factory=list, description="What may be wrong with the photo.")
     seconds: float | None = Field(None, description="Seconds of work, without the time in the queue.")
     error: Problem | None = None
+
+    @property
+    def total_steps(self) -> int | None:
+        """Updates in all, of code and detail; None while nobody knows."""
+        own = (self.options.steps, self.options.detail_steps)
+        return self.steps if self.steps is not None or None in own else sum(each or 0 for each in own)
 
 
 class BatchRecord(Message):

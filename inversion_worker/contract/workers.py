@@ -24,6 +24,14 @@ class DirectionInfo(Message):
     )
 
 
+class DetailInfo(Message):
+    """How a pack finds detail where nobody says."""
+
+    px: int = Field(description="Side of the features that it is added to.")
+    after: int = Field(description="Steps of the code before it.")
+    steps: int = Field(description="Steps of detail; 0: none unless it is asked for.")
+
+
 class PackInfo(Message):
     """A pack that a running worker offers."""
 
@@ -43,6 +51,9 @@ class PackInfo(Message):
         "adam", description="Used if `optimizer` is not set. Older workers do not send it and use Adam."
     )
     focus: float = Field(0.0, description="Used if `focus` is not set. Older workers do not send it and have no focus.")
+    detail: DetailInfo | None = Field(
+        None, description="Used if `steps`, `detail_steps` and `detail_px` are not set. Older workers do not send it."
+    )
     directions: list[DirectionInfo] = Field(
         default_factory=list, description="Editing directions. Older workers do not send them."
     )

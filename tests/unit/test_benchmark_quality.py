@@ -66,6 +66,21 @@ def test_methods_are_each_optimizer_for_each_number() -> None:
     assert torch.equal(found[1].image_BCHW, last.image_BCHW)
 
 
+def test_methods_are_each_number_of_detail_after_each_of_the_code() -> None:
+    pack, target_BCHW = tiny_pack(), tiny_targets(2)
+    found = list(run_methods(pack, target_BCHW, [1, 3], keep=[1, 3], detail_steps=[0, 2]))
+    assert [result.method for result in found[1:]] == ["adam-1", "adam-1-detail-2", "adam-3", "adam-3-detail-2"]
+    assert [sorted(result.frames) for result in found[1:]] == [[1], [3], [1, 3], [5]]
+    config = InvertConfig(num_steps=3, detail_steps=2, optimizer="adam")
+    best = BestSteps()
+    for step in invert(pack, target_BCHW, config):
+        best.update(step)
+    assert torch.equal(found[4].image_BCHW, best.image_BCHW)
+    for wrong in ([], [-1], [2, 2]):
+        with pytest.raises(OptionInvalid, match="detail steps are"):
+            method_names(pack, [3], detail_steps=wrong)
+
+
 @pytest.mark.parametrize(
     ("names", "message"), [([], "as in: adam learned"), (["adam"] * 2, "different"), (["none"], "none")]
 )

@@ -150,6 +150,10 @@ def test_a_latent_with_detail_is_a_start() -> None:
     assert [step.index for step in on] == [0, 1, 2]
     assert torch.equal(on[0].w_BLD, end.w_BLD)
     torch.testing.assert_close(on[0].image_BCHW, end.image_BCHW)
+    assert all(step.latent.detail_BCHW is None for step in run(config(2, 0), start_BLD=end.latent))
+    anew = run(config(1, 1), start_BLD=end.latent)[1].latent.detail_BCHW
+    assert anew is not None
+    assert not anew.any(), "w has moved, and the detail belonged to the code"
     with pytest.raises(OptionInvalid, match="the start has detail at 8 px"):
         run(config(None, 2, detail_px=4), start_BLD=end.latent)
 

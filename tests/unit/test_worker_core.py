@@ -16,8 +16,9 @@ from tiny import rough_pack
 
 from inversion_core.faces import crop_mask
 from inversion_worker.backend import Before, Extras, Prepared
+from inversion_worker.code import Code
 from inversion_worker.contract import FaceInfo, JobOptions, StartKind
-from inversion_worker.core_backend import CoreBackend, CorePrepared, mask_tensor, start_code
+from inversion_worker.core_backend import CoreBackend, CorePrepared, mask_tensor, start_latent
 from inversion_worker.errors import JobRefused
 from inversion_worker.frames import png
 
@@ -45,12 +46,43 @@ def prepared(backend: CoreBackend, extras: Extras, **options: Any) -> Prepared:
 
 def test_a_job_begins_at_the_code_that_came_along(backend: CoreBackend) -> None:
     code = np.random.default_rng(0).normal(size=(6, 12)).astype(np.float32)
-    job = prepared(backend, Extras(start=code), start=StartKind.LATENTS)
+    job = prepared(backend, Extras(start=Code(w_LD=code)), start=StartKind.LATENTS)
     steps = list(job.steps())
-    np.testing.assert_allclose(steps[0].code(), code, rtol=1e-6)
+    np.testing.assert_allclose(steps[0].code().w_LD, code, rtol=1e-6)
     assert steps[3].loss < steps[0].loss
     resumed = list(job.steps(Before(checkpoint=steps[1].checkpoint())))
-    np.testing.assert_allclose(resumed[-1].code(), steps[3].code(), rtol=1e-5)
+    np.testing.assert_allclose(resumed[-1].code().w_LD, steps[3].code().w_LD, rtol=1e-5)
+
+
+def test_detail_comes_after_the_code_and_goes_on_as_a_start(backend: CoreBackend) -> None:
+    job = prepared(backend, Extras(), detail_steps=2, detail_px=8)
+    assert job.total_steps == 5
+    steps = list(job.steps())
+    assert [step.code().detail_CHW is not None for step in steps] == [False] * 3 + [True] * 3
+    assert [step.index for step in job.steps(Before(checkpoint=steps[4].checkpoint()))] == [4, 5]
+    end = steps[-1].code()
+    assert np.abs(np.int16(job.render(end)) - np.int16(steps[-1].image())).max() <= 1
+    options = JobOptions(align=False, detail_steps=1, start=StartKind.LATENTS)
+    on = backend.prepare(photo(), options, Extras(start=Code.from_bytes(end.to_bytes())))
+    assert on.total_steps == 1
+    first, _ = on.steps()
+    np.testing.assert_array_equal(first.code().w_LD, end.w_LD)
+    assert first.loss == pytest.approx(steps[-1].loss, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [({"detail_px": 64}, "this generator has 4, 8, 16"), ({"detail_px": 12}, "a power of two")]
+)
+def test_a_detail_that_cannot_be_is_refused(backend: CoreBackend, options: dict[str, int], words: str) -> None:
+    with pytest.raises(JobRefused, match=words) as caught:
+        prepared(backend, Extras(), detail_steps=1, **options)
+    assert caught.value.problem.type == "/problems/option-invalid"
+
+
+def test_a_detail_that_is_too_large_is_refused(backend: CoreBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inversion_worker.core_backend.MAX_DETAIL", 100)
+    with pytest.raises(JobRefused, match="choose a smaller detail_px"):
+        prepared(backend, Extras(), detail_steps=1, detail_px=8)
 
 
 def test_a_photo_without_a_face_is_refused_with_the_services_option(backend: CoreBackend) -> None:
@@ -64,9 +96,9 @@ def test_a_photo_without_a_face_is_refused_with_the_services_option(backend: Cor
 @pytest.mark.parametrize("shape", [(6, 11), (5, 12), (1, 6, 12), (72,)])
 def test_a_code_of_another_shape_is_refused(backend: CoreBackend, shape: tuple[int, ...]) -> None:
     with pytest.raises(JobRefused, match="shape") as caught:
-        prepared(backend, Extras(start=np.zeros(shape, np.float32)), start=StartKind.LATENTS)
+        prepared(backend, Extras(start=Code(w_LD=np.zeros(shape, np.float32))), start=StartKind.LATENTS)
     assert caught.value.problem.type == "/problems/option-invalid"
-    assert start_code(rough_pack(), None) is None
+    assert start_latent(rough_pack(), None) is None
 
 
 def test_only_what_is_white_must_agree(backend: CoreBackend) -> None:

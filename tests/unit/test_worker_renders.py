@@ -20,10 +20,11 @@ from inversion_core.latents import Latent, detail_shape
 from inversion_core.packs import Pack
 from inversion_core.pictures import to_image
 from inversion_worker.backend import Materials
+from inversion_worker.code import Code
 from inversion_worker.contract import ArtifactKey, PasteMode, PictureFormat, RenderAs, Rendered, RenderOrder
 from inversion_worker.errors import JobRefused
 from inversion_worker.found import Found
-from inversion_worker.frames import npy, png
+from inversion_worker.frames import png
 from inversion_worker.kept import Kept
 from inversion_worker.rendering import Renderer, code_of, fitting, latent_of, middle
 from inversion_worker.sources import SourceCode, stored_code
@@ -47,8 +48,8 @@ class Store:
     def __init__(self) -> None:
         self.files = {
             ArtifactKey.photo(JOB): png(Image.fromarray(PHOTO)),
-            ArtifactKey.latents(JOB): npy(CODE),
-            ArtifactKey.latents(OTHER): npy(-CODE),
+            ArtifactKey.latents(JOB): Code(w_LD=CODE).npy(),
+            ArtifactKey.latents(OTHER): Code(w_LD=-CODE).npy(),
         }
         self.seen: list[str] = []
 
@@ -124,7 +125,7 @@ class TestFace:
         _, data = asks(source={"sent": True}, sent=sent, kind=RenderAs.LATENTS)
         found = SourceCode.from_bytes(data)
         assert found.detail_CHW is not None
-        np.testing.assert_array_equal(found.detail_CHW, detail_CHW)
+        np.testing.assert_allclose(found.detail_CHW, detail_CHW, atol=2e-3)
 
     def test_the_best_so_far_is_read_anew_each_time(self, asks: Asks, store: Store) -> None:
         for step in (5, 6):
@@ -201,7 +202,7 @@ class TestPhoto:
     def test_the_next_one_reads_nothing_again(self, asks: Asks, store: Store) -> None:
         for strength in (0.5, 0.25, 0.75):
             asks(kind=RenderAs.PHOTO, edits=[{"truncate": strength}])
-        assert sorted(store.seen) == [ArtifactKey.latents(JOB), ArtifactKey.photo(JOB)]
+        assert sorted(store.seen) == sorted([ArtifactKey.latent(JOB), ArtifactKey.latents(JOB), ArtifactKey.photo(JOB)])
 
     def test_a_photo_that_is_gone(self, asks: Asks, store: Store) -> None:
         del store.files[ArtifactKey.photo(JOB)]
@@ -236,7 +237,7 @@ def test_codes_to_and_fro() -> None:
     assert again.detail_BCHW is not None
     assert latent.detail_BCHW is not None
     torch.testing.assert_close(again.w_BLD, latent.w_BLD)
-    torch.testing.assert_close(again.detail_BCHW, latent.detail_BCHW)
+    torch.testing.assert_close(again.detail_BCHW, latent.detail_BCHW, rtol=1e-3, atol=1e-3)  # half precision
     assert stored_code(lambda _: None, JOB, ended=True) is None
     assert stored_code(lambda _: None, JOB, ended=False) is None
 

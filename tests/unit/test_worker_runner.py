@@ -18,6 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from inversion_worker.attempt import Context
 from inversion_worker.backend import NO_EXTRAS, Extras, Prepared
+from inversion_worker.code import Code
 from inversion_worker.contract import (
     ArtifactKey,
     FrameReady,
@@ -32,7 +33,7 @@ from inversion_worker.contract import (
 )
 from inversion_worker.errors import LeaseLost, StorageFull
 from inversion_worker.found import Found
-from inversion_worker.frames import npy, png
+from inversion_worker.frames import png
 from inversion_worker.leases import LeaseKeeper
 from inversion_worker.metrics import Metrics
 from inversion_worker.runner import JobRunner
@@ -441,11 +442,34 @@ def test_stop_rules(options: JobOptions, steps: int | None, reason: StopReason) 
         assert house.record.best_step == rows[-1][0]
 
 
+def test_detail_is_kept_beside_the_code_and_taken_as_a_start() -> None:
+    house = House(JobOptions(steps=2, detail_steps=3, align=False))
+    house.run()
+    assert (house.record.steps, house.record.step) == (5, 5)
+    whole = Code.from_bytes(house.memory.files[ArtifactKey.latent(JOB)])
+    assert whole.detail_CHW is not None
+    assert (whole.detail_CHW == house.record.best_step).all()
+    np.testing.assert_array_equal(whole.w_LD, np.load(io.BytesIO(house.memory.files[ArtifactKey.latents(JOB)])))
+    plain = House(JobOptions(steps=2, align=False))
+    plain.run()
+    assert plain.record.steps == 2
+    assert ArtifactKey.latent(JOB) not in plain.memory.files
+    again = House(JobOptions(steps=0, align=False, start=StartKind.LATENTS))
+    again.memory.files |= {
+        ArtifactKey.start(JOB): Code(w_LD=np.zeros_like(whole.w_LD)).npy(),
+        ArtifactKey.start_latent(JOB): whole.to_bytes(),
+    }
+    again.run()
+    np.testing.assert_array_equal(
+        whole.w_LD, np.load(io.BytesIO(again.memory.files[ArtifactKey.latents(JOB)])), "the whole one counts"
+    )
+
+
 def test_a_code_and_a_mask_that_came_along_are_used() -> None:
     plain, extra = House(JobOptions(steps=0)), House(JobOptions(steps=0, start=StartKind.LATENTS))
     code = np.full((LAYERS, WIDTH), 0.25, np.float32)
     mask = Image.new("L", (64, 64), 0)
-    extra.memory.files |= {ArtifactKey.start(JOB): npy(code), ArtifactKey.mask(JOB): png(mask)}
+    extra.memory.files |= {ArtifactKey.start(JOB): Code(w_LD=code).npy(), ArtifactKey.mask(JOB): png(mask)}
     extra.memory.record = extra.record.model_copy(update={"masked": True})
     for house in (plain, extra):
         assert house.run()
@@ -459,7 +483,10 @@ def test_a_code_and_a_mask_that_came_along_are_used() -> None:
 def test_what_came_along_and_is_gone_fails_the_job(missing: str) -> None:
     house = House(JobOptions(steps=0, start=StartKind.LATENTS))
     code = np.zeros((LAYERS, WIDTH), np.float32)
-    house.memory.files |= {ArtifactKey.start(JOB): npy(code), ArtifactKey.mask(JOB): png(Image.new("L", (64, 64)))}
+    house.memory.files |= {
+        ArtifactKey.start(JOB): Code(w_LD=code).npy(),
+        ArtifactKey.mask(JOB): png(Image.new("L", (64, 64))),
+    }
     del house.memory.files[missing]
     house.memory.record = house.record.model_copy(update={"masked": True})
     assert house.run()

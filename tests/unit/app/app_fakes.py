@@ -15,6 +15,7 @@ from PIL import Image
 
 from inversion_worker.client import (
     Claim,
+    Code,
     Figures,
     Filters,
     Found,
@@ -409,6 +410,13 @@ class FakeJobClient:
         self.to_finish.add(job_id)
         return self.records.get(job_id)
 
+    async def code(self, job_id: str) -> Code | None:
+        self._fail_if_out()
+        if (whole := self.files.get(ArtifactKey.latent(job_id))) is not None:
+            return Code.from_bytes(whole)
+        data = self.files.get(ArtifactKey.latents(job_id))
+        return Code.from_npy(data) if data is not None else None
+
     async def found(self, job_id: str) -> Found | None:
         self._fail_if_out()
         data = self.files.get(ArtifactKey.best(job_id))
@@ -458,7 +466,9 @@ class FakeJobClient:
     def start(self, job_id: str) -> None:
         """A worker takes the job, finds a face and writes the crop."""
         self.files[ArtifactKey.aligned(job_id)] = picture_bytes(size=(64, 64))
-        event = JobStarted(attempt=1, steps=self.records[job_id].options.steps, aligned_key=ArtifactKey.aligned(job_id))
+        event = JobStarted(
+            attempt=1, steps=self.records[job_id].total_steps or 0, aligned_key=ArtifactKey.aligned(job_id)
+        )
         face = FaceInfo(found=2, quad=list(SEEN.faces[0].quad))
         self.change(
             job_id,
@@ -486,16 +496,19 @@ class FakeJobClient:
         frames = [*self.records[job_id].frames, step]
         self.change(job_id, FrameReady(step=step, loss=loss, frame_key=key), step=step, loss=loss, frames=frames)
 
-    def find(self, job_id: str, step: int) -> None:
+    def find(self, job_id: str, step: int, detail: np.ndarray[Any, Any] | None = None) -> None:
         """The best so far is of this step: its code has that number everywhere."""
         code = np.full((10, 128), step, np.float32)
-        found = Found(step=step, code=code, picture=picture_bytes(size=(64, 64)))
+        found = Found(step=step, code=code, picture=picture_bytes(size=(64, 64)), detail=detail)
         self.files[ArtifactKey.best(job_id)] = found.to_bytes()
         self.change(job_id, result_step=step, best_step=step, best_loss=0.25)
 
-    def succeed(self, job_id: str) -> None:
+    def succeed(self, job_id: str, detail: np.ndarray[Any, Any] | None = None) -> None:
         """The last Step is done, and the results are written."""
         record = self.records[job_id]
+        if detail is not None:
+            w_LD = np.arange(10 * 128, dtype=np.float32).reshape(10, 128)
+            self.files[ArtifactKey.latent(job_id)] = Code(w_LD=w_LD, detail_CHW=detail).to_bytes()
         self.files[ArtifactKey.latents(job_id)] = npy(np.arange(10 * 128, dtype=np.float32).reshape(10, 128))
         self.files[ArtifactKey.metrics(job_id)] = npy(np.array([[0, 0.5, 0.1], [5, np.nan, 0.2]]))
         self.files[ArtifactKey.image(job_id)] = picture_bytes(size=(64, 64))

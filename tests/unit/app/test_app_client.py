@@ -329,7 +329,7 @@ def test_safetensors_and_json_hold_the_same_code(client: AnyClient, service: Ser
     service.jobs.run(inversion.id)
     w_LD = client.code(inversion)
     assert w_LD.dtype == np.float32
-    np.testing.assert_array_equal(safetensors.load(client.download(inversion, "safetensors"))["latents"], w_LD)
+    np.testing.assert_array_equal(safetensors.load(client.download(inversion, "safetensors"))["w_plus"], w_LD)
     np.testing.assert_array_equal(json.loads(client.download(inversion, "json"))["latents"], w_LD)
     again = client.submit(picture_bytes(), latents=client.download(inversion, "safetensors"))
     np.testing.assert_array_equal(np.load(io.BytesIO(service.jobs.files[ArtifactKey.start(again.id)])), w_LD)

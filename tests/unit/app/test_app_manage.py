@@ -189,7 +189,7 @@ class TestCode:
             assert headers["inversion-pack-version"] == FACES.version
             assert headers["inversion-pack-digest"] == FACES.digest
         data = service.get(f"{url}?format=safetensors").content
-        np.testing.assert_array_equal(load(data)["latents"], expected)
+        np.testing.assert_array_equal(load(data)["w_plus"], expected)
         (tmp_path / "code").write_bytes(data)
         with safe_open(tmp_path / "code", "numpy") as file:
             assert file.metadata() == {"pack": FACES.name, "version": FACES.version, "digest": FACES.digest}

@@ -24,7 +24,7 @@ PHOTO = url_of(picture_bytes())
 class TestJson:
     def test_a_photo_and_every_option(self, service: Service) -> None:
         options: dict[str, Any] = {
-            "pack": "faces-64", "optimizer": "sgd", "start": "mean", "steps": 7, "seed": 5, "frame_every": 2,
+            "pack": "faces-64", "optimizer": "sgd", "start": "mean", "steps": 7, "detail_steps": 3, "detail_px": 32, "seed": 5, "frame_every": 2,
             "align": False, "target_loss": 0.01, "max_seconds": 2.5, "plateau_steps": 9, "focus": 4.5, "paste": False, "priority": "high", "ttl": 60,
             "webhook": "https://example.com/hook?x=1", "webhook_events": ["done", "frame"],
         }  # fmt: skip
@@ -38,11 +38,11 @@ class TestJson:
 
     def test_null_is_the_default(self, service: Service) -> None:
         nothing = dict.fromkeys(
-            ("pack", "optimizer", "start", "face", "quad", "focus", "target_loss", "max_seconds", "plateau_steps", "ttl", "webhook", "mask",
-             "latents")
+            ("pack", "optimizer", "start", "steps", "detail_steps", "detail_px", "face", "quad", "focus", "target_loss", "max_seconds", "plateau_steps", "ttl",
+             "webhook", "mask", "latents")
         )  # fmt: skip
         body = service.post(URL, json={"image": PHOTO, **nothing}).json()
-        assert service.jobs.records[body["id"]].options == JobOptions(optimizer="adam")
+        assert service.jobs.records[body["id"]].options == JobOptions(optimizer="adam", steps=100, detail_steps=0)
 
     def test_with_a_charset(self, service: Service) -> None:
         headers = {"Content-Type": "Application/JSON; charset=utf-8"}

@@ -65,12 +65,19 @@ class TestAccepted:
             pack="faces-64", optimizer="sgd", start="mean", steps="7", seed="5", frame_every="2", align="false"
         )
         assert service.jobs.records[job_id].options == JobOptions(
-            pack="faces-64", optimizer="sgd", start=StartKind.MEAN, steps=7, seed=5, frame_every=2, align=False
+            pack="faces-64",
+            optimizer="sgd",
+            start=StartKind.MEAN,
+            steps=7,
+            detail_steps=0,
+            seed=5,
+            frame_every=2,
+            align=False,
         )
 
     def test_empty_values_are_defaults(self, service: Service) -> None:
         job_id = service.submitted(pack="", start="", steps="")
-        assert service.jobs.records[job_id].options == JobOptions(optimizer="adam")
+        assert service.jobs.records[job_id].options == JobOptions(optimizer="adam", steps=100, detail_steps=0)
 
     def test_queued_while_no_worker_lives(self, service: Service) -> None:
         service.jobs.announced = []
@@ -129,7 +136,8 @@ class TestForm:
         detail = refused(service.upload(stepz="5"), 422, "option-unknown")
         assert "`stepz`" in detail
         assert (
-            "image, mask, latents, source, metadata, pack, optimizer, start, steps, seed, frame_every, align" in detail
+            "image, mask, latents, source, metadata, pack, optimizer, start, steps, detail_steps, detail_px, seed, frame_every, align"
+            in detail
         )
 
     @pytest.mark.parametrize("part", [(None, ""), ("", b""), ("a.png", b"x")], ids=["empty", "no file", "file"])
