@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from inversion_core.errors import PackInvalid
-from inversion_core.packs import PackManifest, change_pack, copy_pack, find_pack, make_extension, read_manifest
+from inversion_core.errors import OptionInvalid, PackInvalid
+from inversion_core.packs import (
+    DetailSpec,
+    PackManifest,
+    change_pack,
+    copy_pack,
+    find_pack,
+    make_extension,
+    read_manifest,
+)
 from inversion_core.training.detail_run import put_predictor
 from inversion_core.training.encoder_run import put_trained
 from inversion_core.training.features_run import put_features
 from inversion_core.training.optimizer_run import put_best
 
+DETAIL_FIELDS = {"after": int, "steps": int, "learning_rate": float, "beta1": float, "beta2": float}
+"""What `pack change --detail` takes, and its kind; size and network are those of a training run."""
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 
 
@@ -96,7 +108,7 @@ def _add_optimizer(kinds: Commands[argparse.ArgumentParser]) -> None:
 
 def _add_change(kinds: Commands[argparse.ArgumentParser]) -> None:
     parser = kinds.add_parser(
-        "change", help="change name, version, card, focus, default optimizer or optimizer settings of a pack"
+        "change", help="change name, version, card, focus, detail, default optimizer or optimizer settings of a pack"
     )
     parser.add_argument("pack", metavar="PACK", help="name or folder")
     parser.add_argument("--name", help="small letters, digits and dashes")
@@ -114,6 +126,10 @@ def _add_change(kinds: Commands[argparse.ArgumentParser]) -> None:
         "--focus", type=float, metavar="F",
         help="default focus: how much more the centre of the face counts than the border; 0: uniform",
     )  # fmt: skip
+    parser.add_argument(
+        "--detail", action="append", default=[], type=_number, metavar="FIELD=VALUE",
+        help=f"how detail is found, one of {', '.join(DETAIL_FIELDS)}: such as steps=10; repeatable",
+    )  # fmt: skip
     add_out(parser)
     parser.set_defaults(run=_run_change)
 
@@ -126,6 +142,23 @@ def _settings(text: str) -> tuple[str, Any]:
         return name, json.loads(settings)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{settings!r} is no JSON: {error}") from error
+
+
+def _number(text: str) -> tuple[str, float]:
+    name, sign, value = text.partition("=")
+    if not sign or name not in DETAIL_FIELDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE with FIELD one of {', '.join(DETAIL_FIELDS)}")
+    try:
+        return name, int(value) if DETAIL_FIELDS[name] is int else float(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {value!r} is no number for {name}") from error
+
+
+def _detail(spec: DetailSpec, changes: Sequence[tuple[str, float]]) -> DetailSpec:
+    try:
+        return dataclasses.replace(spec, **dict(changes))  # type: ignore[arg-type]
+    except ValueError as error:
+        raise OptionInvalid(f"--detail: {error}") from error
 
 
 def _told(args: argparse.Namespace, before: PackManifest) -> Path:
@@ -205,6 +238,8 @@ def _run_change(args: argparse.Namespace) -> int:
         raise PackInvalid(f"--card {args.card} cannot be read: {error.strerror or error}") from error
     source = find_pack(args.pack)
     before, settings = read_manifest(source), dict(args.optimizer)
+    if args.detail:
+        given["detail"] = _detail(before.detail_or_default, args.detail)
     manifest = change_pack(source, card=card, optimizers=settings, out=args.out, overwrite=args.overwrite, **given)
     print(f"{_told(args, before)}: {manifest.name} {manifest.version}")
     return 0

@@ -225,7 +225,8 @@ def change_pack(folder: str | Path, *, card: bytes | None = None,
         card: becomes README.md.
         optimizers: name -> settings, as pack.json has them; those of other optimizers stay.
         out, overwrite: as `put_directions`.
-        fields: name, version, description, licence, provenance, default_optimizer or focus.
+        fields: name, version, description, licence, provenance, default_optimizer, focus or detail (a DetailSpec with
+            the predictor that the pack has).
     Returns:
         the manifest as written.
     Raises:
@@ -234,7 +235,9 @@ def change_pack(folder: str | Path, *, card: bytes | None = None,
     """
     source = Path(folder).absolute()
     own = read_own(source)
-    if isinstance(own, ExtensionManifest) and (others := sorted({"default_optimizer", "focus"} & set(fields))):
+    if isinstance(own, ExtensionManifest) and (
+        others := sorted({"default_optimizer", "focus", "detail"} & set(fields))
+    ):
         raise OptionInvalid(
             f"{source} is an extension, whose {others[0]} is that of {own.extends}; change {own.extends}"
         )

@@ -239,3 +239,20 @@ def test_detail_begins_with_the_network_where_it_has_the_size(tmp_path: Path) ->
     other = next(step for step in invert(pack, target_BCHW, InvertConfig(num_steps=0, detail_steps=1, detail_px=16)))
     assert other.latent.detail_BCHW is not None
     assert not other.latent.detail_BCHW.any()
+
+
+def test_the_command_changes_how_detail_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "pack"
+    save_networks(folder, tiny_pack())
+    put_detail(folder, DetailSpec(px=8, predictor=SMALL), predictor())
+    change = ["pack", "change", str(folder), "--version", "2"]
+    assert main([*change, "--detail", "after=3", "--detail", "learning_rate=0.1"]) == 0
+    assert load_pack(folder).detail == DetailSpec(px=8, after=3, learning_rate=0.1, predictor=SMALL)
+    for wrong, said in (("px=4", "FIELD=VALUE"), ("steps=many", "no number"), ("after=-1", "from 0 to")):
+        capsys.readouterr()
+        if said == "from 0 to":
+            assert main([*change, "--detail", wrong]) != 0
+        else:
+            with pytest.raises(SystemExit):
+                main([*change, "--detail", wrong])
+        assert said in capsys.readouterr().err
