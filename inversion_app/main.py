@@ -31,6 +31,7 @@ from inversion_app.routes import (
     faces,
     frames,
     health,
+    interpolations,
     inversions,
     metrics,
     packs,
@@ -131,8 +132,8 @@ def create_app(
     app.state.upload_looks = UploadLooks(settings.upload_look_s)
     app.state.body_lock = asyncio.Lock()
     for module in (
-        inversions, batches, faces, frames, results, renders, edits, events, packs, directions, usage, session, health,
-        metrics,
+        inversions, batches, faces, frames, results, renders, interpolations, edits, events, packs, directions, usage,
+        session, health, metrics,
     ):  # fmt: skip
         app.include_router(module.router, dependencies=[Depends(check_asked)])
     app.include_router(page.router)  # an address that people pass on gains a parameter now and then

@@ -7,7 +7,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,7 @@ from inversion_worker.contract import (
     MAX_STRENGTH,
     RENDERER,
     ArtifactKey,
+    FilmOrder,
     InversionCode,
     JobRecord,
     JobStatus,
@@ -293,17 +295,29 @@ async def rendered(
     request: Request, client: JobClient, settings: AppSettings, tenant: str, plan: Plan, turn: Turn | None
 ) -> tuple[Rendered, bytes]:
     """What a worker makes of a plan. Raises: ProblemError, NobodyAnswers, JobRefused."""
+    async with _slot(request, client, settings.render_timeout_s, plan.order) as left_s:
+        return await client.render(plan.order, plan.sent, left_s, tenant=tenant, turn=turn)
+
+
+async def filmed(request: Request, client: JobClient, settings: AppSettings, tenant: str, order: FilmOrder) -> bytes:
+    """The film that a worker makes. Raises: as `rendered`."""
+    async with _slot(request, client, settings.film_timeout_s, order.first) as left_s:
+        return (await client.film(order, left_s, tenant=tenant))[1]
+
+
+@asynccontextmanager
+async def _slot(request: Request, client: JobClient, timeout_s: float, order: RenderOrder) -> AsyncGenerator[float]:
+    """One of the renders that may be under way at once; yields how many seconds are left for it."""
     slots: CapacityLimiter = request.app.state.render_slots
-    until_s = time.monotonic() + settings.render_timeout_s
-    with anyio.move_on_after(settings.render_timeout_s) as waited:
+    until_s = time.monotonic() + timeout_s
+    with anyio.move_on_after(timeout_s) as waited:
         await slots.acquire_on_behalf_of(request)
     if waited.cancelled_caught:
         raise NobodyAnswers("Too many renders wait.")
     try:
-        left_s = max(1.0, until_s - time.monotonic())
-        return await client.render(plan.order, plan.sent, left_s, tenant=tenant, turn=turn)
+        yield max(1.0, until_s - time.monotonic())
     except NobodyAnswers:
-        await _check_pack_is_loaded(client, plan.order)
+        await _check_pack_is_loaded(client, order)
         raise
     finally:
         slots.release_on_behalf_of(request)

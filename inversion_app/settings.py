@@ -35,6 +35,8 @@ class AppSettings(ClientSettings):
     """Longest time that a look at a photo (POST /v1/faces) may take, with the time until a worker is free."""
     look_slots: int = Field(8, ge=1)
     """Such looks at once; their photos are in memory. The others wait, within the same time."""
+    film_timeout_s: float = Field(30.0, gt=0, le=60)
+    """Longest time that a film (POST /v1/interpolations) may take, with the time until a worker is free."""
     render_timeout_s: float = Field(10.0, gt=0, le=30)
     """Longest time that a render may take, with the time until a worker is free."""
     render_slots: int = Field(16, ge=1)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 import httpx
 
@@ -17,7 +17,7 @@ from inversion_client.driver import Driver
 from inversion_client.managing import batch_path, inversion_path
 from inversion_client.models import Batch, Direction, Event, Faces, Frame, Inversion, Pack, Render, SavedEdit
 from inversion_client.plan import Plan, Retries
-from inversion_client.rendering import Edits, PictureFormat, RenderAs, RenderSource
+from inversion_client.rendering import Edits, FilmFormat, PictureFormat, RenderAs, RenderSource
 from inversion_client.uploading import Code, DirectionOptions, Options, Photo
 
 if TYPE_CHECKING:
@@ -329,6 +329,27 @@ class InversionClient:
     def packs(self) -> tuple[Pack, ...]:
         """The packs that running workers offer."""
         return self._run(managing.packs(self._retries))
+
+    def interpolate(
+        self,
+        source: RenderSource,
+        to: RenderSource | Edits,
+        *,
+        frames: int | None = None,
+        kind: Literal["linear", "spherical"] | None = None,
+        format: FilmFormat | None = None,
+        side: int | None = None,
+        fps: float | None = None,
+        there_and_back: bool = False,
+        pack: str | None = None,
+    ) -> bytes:
+        """A film of the way from a code to another, or to the same with edits: WebP, MP4 or GIF, up to 60 frames.
+
+        `to`: a source as `render` takes it, an edit list, or directions and strengths in short: `{"smile": 1.5}`.
+        """
+        options = {"frames": frames, "kind": kind, "format": format, "side": side, "fps": fps}
+        options |= {"there_and_back": there_and_back or None}
+        return self._run(rendering.interpolate(self._retries, source, to, options, pack=pack))
 
     # ---- directions
 

@@ -26,6 +26,9 @@ Edits: TypeAlias = "Sequence[Mapping[str, Any]] | Mapping[str, float]"
 """An edit list, or directions and strengths in short: `{"smile": 1.5}`."""
 RenderAs = Literal["face", "photo", "patch"]
 PictureFormat = Literal["png", "jpeg", "webp"]
+FilmFormat = Literal["webp", "mp4", "gif"]
+FILM_TIMEOUT_S = 60.0
+"""Longest silence before a film comes."""
 _NPY = "application/octet-stream"
 
 
@@ -56,6 +59,24 @@ def render_code(retries: Retries, source: RenderSource, edits: Edits, *, pack: s
     response = yield from send(_call(_order(source, edits, pack) | {"as": "latents"}, _NPY, None), retries)
     w_LD: Floats = np.load(io.BytesIO(response.content), allow_pickle=False)
     return w_LD
+
+
+def interpolate(
+    retries: Retries, source: RenderSource, to: RenderSource | Edits, options: Mapping[str, Any], *, pack: str | None
+) -> Plan[bytes]:
+    """A film of the way from a code to another, or to the same with edits."""
+    order = {"from": _source(source) | _given({"pack": pack}), "to": _target(to), **_given(options)}
+    timeout_s = FILM_TIMEOUT_S
+    call = Call(method="POST", path="/v1/interpolations", json=order, read_timeout_s=timeout_s)
+    return (yield from send(call, retries)).content
+
+
+def _target(to: RenderSource | Edits) -> dict[str, Any] | list[dict[str, Any]]:
+    if isinstance(to, list | tuple):
+        return _listed(to)
+    if isinstance(to, Mapping) and not {"inversion", "latents", "seed"} & to.keys():
+        return _listed(to)
+    return _source(to)
 
 
 def save_edit(

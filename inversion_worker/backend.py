@@ -12,7 +12,7 @@ from typing import Protocol
 from PIL import Image
 
 from inversion_worker.code import Code as Code
-from inversion_worker.contract import JobOptions, PackInfo, Rendered, RenderOrder, Seen, StopReason
+from inversion_worker.contract import FilmOrder, JobOptions, PackInfo, Rendered, RenderOrder, Seen, StopReason
 from inversion_worker.framing import Framing
 
 
@@ -143,6 +143,9 @@ class Backend(Protocol):
 
         Raises: JobRefused where the code, an edit or the photo is at fault, or nobody waits for it any more.
         """
+
+    def film(self, order: FilmOrder, materials: Materials) -> tuple[Rendered, bytes]:
+        """The way from one code to another as a film. Raises: as `render`."""
 
     def prepare(self, photo: bytes, options: JobOptions, extras: Extras = NO_EXTRAS) -> Prepared:
         """Decode, align, make the target. Raises: JobRefused when the photo, an option or an extra is at fault."""

@@ -34,6 +34,7 @@ from inversion_worker.contract import (
     ArtifactKey,
     BatchRecord,
     DirectionRecord,
+    FilmOrder,
     JobEvent,
     JobOptions,
     JobRecord,
@@ -359,6 +360,14 @@ class JobClient:
         params = order.model_dump(mode="json", exclude_defaults=True)
         topic = pack_topic(order.pack, order.digest)
         reply = await self._asker.ask(QuestionKind.RENDER, params, sent, timeout_s, topic=topic, turn=turn)
+        await usage.count(self._redis, tenant, "rendered")
+        return Rendered.model_validate(reply.result), reply.body
+
+    async def film(self, order: FilmOrder, timeout_s: float, *, tenant: str) -> tuple[Rendered, bytes]:
+        """A film that a worker makes beside its jobs; it counts as a render. Raises: as `render`."""
+        params = order.model_dump(mode="json", exclude_defaults=True)
+        topic = pack_topic(order.first.pack, order.first.digest)
+        reply = await self._asker.ask(QuestionKind.FILM, params, b"", timeout_s, topic=topic)
         await usage.count(self._redis, tenant, "rendered")
         return Rendered.model_validate(reply.result), reply.body
 

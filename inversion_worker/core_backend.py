@@ -32,6 +32,7 @@ from inversion_worker.contract import (
     DirectionInfo,
     FaceInfo,
     FaceSeen,
+    FilmOrder,
     JobOptions,
     PackInfo,
     PhotoSize,
@@ -141,6 +142,10 @@ class CoreBackend:
     def render(self, order: RenderOrder, materials: Materials) -> tuple[Rendered, bytes]:
         with refusing():
             return self._renderer.render(order, materials)
+
+    def film(self, order: FilmOrder, materials: Materials) -> tuple[Rendered, bytes]:
+        with refusing():
+            return self._renderer.film(order, materials)
 
     def warm_up(self) -> None:
         """An update of a grey picture: the first job does not wait for caches and kernels."""

@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from inversion_core.editing import Code, apply_edits, own_codes, parse_edits
+from inversion_core.editing import Code, Edit, apply_edits, own_codes, parse_edits
+from inversion_core.editing.apply import Resolve
+from inversion_core.editing.films import film as filmed
+from inversion_core.editing.interpolation import edit_path, path
 from inversion_core.faces import Mode, Patch, paste, patch
 from inversion_core.faces.one_thread import keep_to_one
 from inversion_core.latents import Latent
@@ -29,7 +32,7 @@ from inversion_core.packs.directions import Direction, DirectionSpec
 from inversion_core.pictures import load_photo, to_image
 from inversion_worker.backend import Materials
 from inversion_worker.code import Code as StoredCode
-from inversion_worker.contract import ArtifactKey, PasteMode, PictureFormat, RenderAs, Rendered, RenderOrder
+from inversion_worker.contract import ArtifactKey, FilmOrder, PasteMode, PictureFormat, RenderAs, Rendered, RenderOrder
 from inversion_worker.digests import digest_of
 from inversion_worker.errors import JobRefused
 from inversion_worker.kept import Kept
@@ -57,11 +60,28 @@ class Renderer:
 
     def render(self, order: RenderOrder, materials: Materials) -> tuple[Rendered, bytes]:
         """See `Backend.render`. Raises: JobRefused, InversionError."""
+        with self._ready():
+            return _Render(self._pack(order), order, materials, self._kept).run()
+
+    def film(self, order: FilmOrder, materials: Materials) -> tuple[Rendered, bytes]:
+        """See `Backend.film`. Raises: JobRefused, InversionError."""
+        with self._ready():
+            pack = self._pack(order.first)
+            first, last = (
+                None if each is None else _Render(pack, each, materials, self._kept)
+                for each in (order.first, order.last)
+            )
+            assert first is not None, "a film has a beginning"
+            return first.film(order, last)
+
+    @contextmanager
+    def _ready(self) -> Iterator[None]:
+        """This thread computes on one core, and for nobody's gradients."""
         if not getattr(self._threads, "is_one", False):
             keep_to_one()
             self._threads.is_one = True
         with torch.inference_mode(), serving(), _checking():
-            return _Render(self._pack(order), order, materials, self._kept).run()
+            yield
 
     def _pack(self, order: RenderOrder) -> Pack:
         """The pack of this name, or one of the same generator. Raises: JobRefused."""
@@ -107,10 +127,31 @@ class _Render:
             return self._encoded(source, found.image, found.offset)
         return self._encoded(source, self._in_photo(latent, edited))
 
+    def film(self, order: FilmOrder, last: _Render | None) -> tuple[Rendered, bytes]:
+        """From this code to that of `last`, or to this one with its edits."""
+        source = self._source()
+        latent = self._pack.check_latent(latent_of(source))
+        if last is not None:
+            ends = [self._edited(latent), last._edited(self._pack.check_latent(latent_of(last._source())))]
+            latents = path(self._pack, ends, order.frames, order.way.value)
+        else:
+            edits, resolve, directions = self._edits()
+            latents = edit_path(self._pack, latent, (), edits, order.frames, resolve, directions)
+        pictures = []
+        for each in latents:
+            if not self._materials.is_wanted():
+                raise JobRefused(SUPERSEDED)
+            pictures.append(resized(self._face(each), self._order.side))
+        data = filmed(pictures, order.format.value, order.fps, there_and_back=order.there_and_back)
+        size = {"width": pictures[0].width, "height": pictures[0].height}
+        return self._told(source).model_copy(update=size), data
+
     # ---- codes
 
     def _source(self) -> SourceCode:
         source = self._order.source
+        if (rows := source.get("latents")) is not None:
+            return SourceCode(w_LD=np.array(rows, np.float32))
         if source.get("sent"):
             return SourceCode.from_bytes(self._materials.sent)
         if (seed := source.get("seed")) is not None:
@@ -131,11 +172,15 @@ class _Render:
 
     def _edited(self, latent: Latent) -> Latent:
         """Raises: OptionInvalid, JobRefused."""
-        resolve = own_codes(self._pack, lambda job_id: latent_of(self._stored(job_id)))
-        own = {name: self._own_direction(name, key) for name, key in self._order.directions.items()}
-        edits, directions = parse_edits(self._order.edits), {**self._pack.directions, **own}
+        edits, resolve, directions = self._edits()
         before_BCHW = self._without_detail(latent) if edits and latent.detail_BCHW is not None else None
         return apply_edits(self._pack, latent, edits, resolve, directions=directions, before_BCHW=before_BCHW)
+
+    def _edits(self) -> tuple[tuple[Edit, ...], Resolve, dict[str, Direction]]:
+        """The edits, whose codes they may name, and the directions that they may name."""
+        resolve = own_codes(self._pack, lambda job_id: latent_of(self._stored(job_id)))
+        own = {name: self._own_direction(name, key) for name, key in self._order.directions.items()}
+        return parse_edits(self._order.edits), resolve, {**self._pack.directions, **own}
 
     def _own_direction(self, name: str, key: str) -> Direction:
         """A direction of a tenant's own. Raises: JobRefused where it is gone, ValueError."""

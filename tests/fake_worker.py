@@ -30,6 +30,7 @@ from inversion_worker.code import Floats
 from inversion_worker.contract import (
     DetailInfo,
     FaceSeen,
+    FilmOrder,
     JobOptions,
     PackInfo,
     PhotoSize,
@@ -212,6 +213,10 @@ class FakeBackend:
         buffer = io.BytesIO()
         render(code).resize((order.side or SIDE_PX, order.side or SIDE_PX)).save(buffer, order.format.value)
         return told, buffer.getvalue()
+
+    def film(self, order: FilmOrder, materials: Materials) -> tuple[Rendered, bytes]:
+        """No film: the picture of its beginning."""
+        return self.render(order.first, materials)
 
     def _source(self, order: RenderOrder, materials: Materials) -> Floats:
         if order.source.get("sent"):

@@ -5,7 +5,7 @@ Suffixes: B image, L style layer, D latent w.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -19,6 +19,7 @@ from inversion_core.editing.follow import gathered
 from inversion_core.errors import OptionInvalid
 from inversion_core.latents import Latent
 from inversion_core.packs import Pack
+from inversion_core.packs.directions import Direction
 
 Way = Literal["linear", "spherical"]
 WAYS = get_args(Way)
@@ -95,7 +96,8 @@ def between_edits(one: Sequence[Edit], other: Sequence[Edit], share: float) -> t
 
 
 def edit_path(pack: Pack, latent: Latent, one: Sequence[Edit], other: Sequence[Edit], frames: int,
-              resolve: Resolve | None = None) -> Iterator[Latent]:  # fmt: skip
+              resolve: Resolve | None = None, directions: Mapping[str, Direction] | None = None,
+              ) -> Iterator[Latent]:  # fmt: skip
     """`frames` latents, from the edits `one` to the edits `other`.
 
     Raises:
@@ -103,7 +105,8 @@ def edit_path(pack: Pack, latent: Latent, one: Sequence[Edit], other: Sequence[E
     """
     check_frames(frames, least=2)
     for index in range(frames):
-        yield apply_edits(pack, latent, between_edits(one, other, index / (frames - 1)), resolve)
+        edits = between_edits(one, other, index / (frames - 1))
+        yield apply_edits(pack, latent, edits, resolve, directions=directions)
 
 
 def _same_but_for_strength(one: Edit, other: Edit) -> bool:

@@ -61,6 +61,7 @@ from inversion_worker.contract.faces import (
     Quad,
     Seen,
 )
+from inversion_worker.contract.films import MAX_FILM_SIDE, MAX_FRAMES, FilmFormat, FilmOrder, Way
 from inversion_worker.contract.limits import (
     MAX_ATTEMPTS,
     MAX_BATCH,
@@ -126,6 +127,8 @@ __all__ = [
     "MAX_DIRECTIONS",
     "MAX_EDITS",
     "MAX_FACE_SIDE",
+    "MAX_FILM_SIDE",
+    "MAX_FRAMES",
     "MAX_METADATA_BYTES",
     "MAX_NAME_LENGTH",
     "MAX_SAVED_BYTES",
@@ -156,6 +159,8 @@ __all__ = [
     "EventKind",
     "FaceInfo",
     "FaceSeen",
+    "FilmFormat",
+    "FilmOrder",
     "FrameReady",
     "InversionCode",
     "JobCanceled",
@@ -198,6 +203,7 @@ __all__ = [
     "StopReason",
     "TruncateEdit",
     "UsageDay",
+    "Way",
     "WorkerFigures",
     "WorkerInfo",
     "pack_topic",

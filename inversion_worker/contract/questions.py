@@ -22,6 +22,8 @@ class QuestionKind(StrEnum):
     """Which faces are in this photo? The bytes are the photo, the result is a `Seen`."""
     RENDER = "render"
     """What does this code look like, with these edits? The question is a `RenderOrder`, the result a `Rendered`."""
+    FILM = "film"
+    """What lies between two codes? The question is a `FilmOrder`, the result a `Rendered` with the film."""
 
 
 class QuestionHead(BaseModel):

@@ -37,6 +37,7 @@ from inversion_worker.contract import (
     DirectionInfo,
     DirectionRecord,
     FaceInfo,
+    FilmOrder,
     FrameReady,
     JobCanceled,
     JobDeleted,
@@ -148,6 +149,7 @@ class FakeJobClient:
         """Photos that were looked at, and for which tenant that counts."""
         self.renders: list[tuple[RenderOrder, bytes, str]] = []
         """What was rendered, and for which tenant that counts."""
+        self.films: list[FilmOrder] = []
         self.refusal: Exception | None = None
         """Raised by every render while it is set."""
         self.sessions: list[str] = []
@@ -310,6 +312,14 @@ class FakeJobClient:
         if order.kind is RenderAs.LATENTS:
             return told, SourceCode(w_LD=np.ones((10, 128), np.float32)).to_bytes()
         return told, picture_bytes(order.format.name, (64, 64))
+
+    async def film(self, order: FilmOrder, timeout_s: float, *, tenant: str) -> tuple[Rendered, bytes]:
+        self._fail_if_out()
+        self.films.append(order)
+        if self.refusal is not None:
+            raise self.refusal
+        told = Rendered(pack=FACES.name, version=FACES.version, digest=FACES.digest, width=64, height=64)
+        return told, b"film"
 
     async def save_edit(self, job_id: str, name: str, edits: list[dict[str, Any]], parent: str | None) -> SavedEdit:
         self._fail_if_out()
