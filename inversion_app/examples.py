@@ -63,6 +63,7 @@ INVERSION: dict[str, Any] = {
     "seconds": 4.012,
     "options": JobOptions.model_construct().model_dump(mode="json"),
     "masked": False,
+    "diffusion": None,
     "source": {"inversion": SOURCE_ID},
     "metadata": METADATA,
     "pack": _PACK,
@@ -96,6 +97,12 @@ BATCH = {
         None,
     ],
     "links": {"self": f"/v1/batches/{BATCH_ID}"},
+}
+DIFFUSION: dict[str, Any] = {
+    "face": {"inversion": ID},
+    "context": {"inversion": SOURCE_ID},
+    "weight": 0.5,
+    "options": {"steps": 50},
 }
 FRAMES = {"frames": [{"step": step, "url": f"{_OWN}/frames/{step}"} for step in (0, 5)]}
 METRICS = {"metrics": [{"step": 0, "loss": 0.0621, "seconds": 0.04}, {"step": 1, "loss": 0.0583, "seconds": 0.08}]}

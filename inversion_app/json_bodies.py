@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _SMALL_BYTES = 16_384
 """A body of so many is read at once; a larger one in a thread."""
-_CHOICES = ("source", "mix", "mask")
+_CHOICES = ("source", "mix", "mask", "from", "to", "context")
 """Fields whose value is one of several models."""
 PROBLEMS = ("not-json", "json-invalid", "body-too-large", "option-invalid")
 """Kinds of problems of such a body."""
@@ -50,12 +51,30 @@ def _model(model: type[Model], data: bytes, limits: Limits) -> Model:
     if not isinstance(found, dict):
         raise ProblemError("json-invalid", "It holds no object.")
     try:
-        return model.model_validate_json(data, strict=True)
+        return _validated(model, data, found)
     except ValidationError as error:
         if unknown := [each for each in error.errors() if each["type"] == "extra_forbidden"]:
             raise ProblemError("option-unknown", f"`{_place(unknown[0]['loc'])}` is no field here.") from error
         told = [{**each, "loc": (_place(each["loc"]),)} for each in error.errors(include_url=False)]
         raise ProblemError("option-invalid", explain(told[:3])) from error
+
+
+def _validated(model: type[Model], data: bytes, found: Any) -> Model:
+    """To JSON 5.0 and 5 are the same number, and so they are to JSON Schema. Raises: ValidationError."""
+    try:
+        return model.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        if not any(each["type"].startswith("int_") for each in error.errors()):
+            raise
+        return model.model_validate_json(json.dumps(_whole(found)), strict=True)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _whole(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _place(loc: tuple[int | str, ...]) -> str:

@@ -25,6 +25,7 @@ from inversion_app.middleware import Envelope
 from inversion_app.openapi import operation_id, use_problem_documents
 from inversion_app.routes import (
     batches,
+    diffusions,
     directions,
     edits,
     events,
@@ -132,8 +133,8 @@ def create_app(
     app.state.upload_looks = UploadLooks(settings.upload_look_s)
     app.state.body_lock = asyncio.Lock()
     for module in (
-        inversions, batches, faces, frames, results, renders, interpolations, edits, events, packs, directions, usage,
-        session, health, metrics,
+        inversions, batches, diffusions, faces, frames, results, renders, interpolations, edits, events, packs,
+        directions, usage, session, health, metrics,
     ):  # fmt: skip
         app.include_router(module.router, dependencies=[Depends(check_asked)])
     app.include_router(page.router)  # an address that people pass on gains a parameter now and then

@@ -31,7 +31,9 @@ SECURITY_HEADERS = {
 }
 HTTPS_ALONE = "max-age=31536000"
 """Strict-Transport-Security, where the service is reached over TLS."""
-PERSONAL = ("/v1/inversions", "/v1/batches", "/v1/faces", "/v1/renders", "/v1/interpolations", "/v1/usage")
+PERSONAL = (
+    "/v1/inversions", "/v1/batches", "/v1/diffusions", "/v1/faces", "/v1/renders", "/v1/interpolations", "/v1/usage",
+)  # fmt: skip
 """Everything below is someone's photo, or made of it: no cache may keep it, unless a route lets the browser's own one
 keep a picture, and ask each time whether it may be shown still."""
 KEPT_BY_BROWSER = "private, no-cache"

@@ -72,6 +72,11 @@ class Origin:
     def mask(self) -> Stored | None:
         return Stored(ArtifactKey.mask(self.record.id)) if self.record.masked else None
 
+    @property
+    def face(self) -> Stored | None:
+        """Of a diffusion: the photo of the face."""
+        return Stored(ArtifactKey.face(self.record.id)) if self.record.diffusion is not None else None
+
     def completed(self, options: JobOptions, chosen: Iterable[str]) -> JobOptions:
         """The options, with this inversion's pack and crop where the request has `chosen` none."""
         names = {*chosen}

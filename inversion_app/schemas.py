@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from inversion_app import examples
 from inversion_worker.contract import (
     BatchRecord,
+    DiffusionRecord,
     FaceInfo,
     FaceSeen,
     JobOptions,
@@ -123,6 +124,9 @@ class Inversion(Answer):
     seconds: float | None = Field(None, description="Processing time in seconds, without the time in the queue.")
     options: JobOptions = Field(description="The options, with defaults filled in.")
     masked: bool = Field(False, description="Whether a mask was sent.")
+    diffusion: DiffusionRecord | None = Field(
+        None, description="How the face of another photo was put into this one; null for a plain inversion."
+    )
     source: SourceName | None = Field(None, description="The inversion that this one goes on from.")
     metadata: dict[str, JsonValue] | None = Field(None, description="The `metadata` that you sent.")
     pack: PackName | None = Field(None, description="Known once a worker has started.")

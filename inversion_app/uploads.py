@@ -82,6 +82,8 @@ async def _check_next(
         mask=origin.mask if mask is None else mask,
         start=code.npy() if code else None,
         start_latent=code.latent() if code else None,
+        diffusion=origin.record.diffusion,
+        face=origin.face,
         source=origin.record.id,
         metadata=upload.metadata,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -93,6 +93,29 @@ class AsyncInversionClient:
     ) -> Batch:
         """Queue up to 64 photos with the same options: all of them, or none where one is refused."""
         plan = submitting.submit_batch(self._retries, photos, options, idempotency_key=idempotency_key)
+        return await self._run(plan)
+
+    async def diffuse(
+        self,
+        face: Photo | Inversion,
+        context: Photo | Inversion,
+        /,
+        *,
+        mask: Mapping[str, Any] | None = None,
+        weight: float | None = None,
+        ring: float | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[Options],
+    ) -> Inversion:
+        """Put a face into the hair, light and background of another photo; returns an inversion.
+
+        `face`, `context`: photos, or inversions with their crops.
+        `mask`: where the result must be the face, such as `{"ellipse": [0.5, 0.58, 0.24, 0.28]}`.
+        `weight`: how much the context counts, 0 to 1. `ring`: width of the free ring between both.
+        """
+        plan = submitting.diffuse(
+            self._retries, face, context, options, mask=mask, weight=weight, ring=ring, idempotency_key=idempotency_key
+        )
         return await self._run(plan)
 
     # ---- follow

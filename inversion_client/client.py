@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -104,6 +104,29 @@ class InversionClient:
     ) -> Batch:
         """Queue up to 64 photos with the same options. If one is refused, none is queued."""
         plan = submitting.submit_batch(self._retries, photos, options, idempotency_key=idempotency_key)
+        return self._run(plan)
+
+    def diffuse(
+        self,
+        face: Photo | Inversion,
+        context: Photo | Inversion,
+        /,
+        *,
+        mask: Mapping[str, Any] | None = None,
+        weight: float | None = None,
+        ring: float | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[Options],
+    ) -> Inversion:
+        """Put a face into the hair, light and background of another photo; returns an inversion.
+
+        `face`, `context`: photos, or inversions with their crops.
+        `mask`: where the result must be the face, such as `{"ellipse": [0.5, 0.58, 0.24, 0.28]}`.
+        `weight`: how much the context counts, 0 to 1. `ring`: width of the free ring between both.
+        """
+        plan = submitting.diffuse(
+            self._retries, face, context, options, mask=mask, weight=weight, ring=ring, idempotency_key=idempotency_key
+        )
         return self._run(plan)
 
     # ---- follow

@@ -142,6 +142,8 @@ class Inversion:
     """Processing time in seconds, without the time in the queue."""
     options: Mapping[str, Any] = field(default_factory=dict)
     masked: bool = False
+    diffusion: Mapping[str, Any] | None = None
+    """How the face of another photo was put into this one; None for a plain inversion."""
     source: Source | None = None
     """The inversion that this one goes on from."""
     metadata: Mapping[str, Any] | None = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,6 +50,41 @@ def submit(
         read_timeout_s=None if wait_s is None else wait_s + WAIT_MARGIN_S,
     )
     return (yield from send_and_read(Inversion, call, retries))
+
+
+def diffuse(
+    retries: Retries,
+    face: Photo | Inversion,
+    context: Photo | Inversion,
+    options: Mapping[str, Any],
+    *,
+    mask: Mapping[str, Any] | None,
+    weight: float | None,
+    ring: float | None,
+    idempotency_key: str | None,
+) -> Plan[Inversion]:
+    """Queue a face for a context."""
+    chosen = {name: value for name, value in options.items() if value is not None}
+    join = {"mask": mask, "weight": weight, "ring": ring, "metadata": chosen.pop("metadata", None)}
+    order = {
+        "face": (yield Do(lambda: _photo_or_inversion(face))),
+        "context": (yield Do(lambda: _photo_or_inversion(context))),
+        "options": chosen,
+        **{name: value for name, value in join.items() if value is not None},
+    }
+    call = Call(method="POST", path="/v1/diffusions", headers=under_key(idempotency_key), json=order)
+    return (yield from send_and_read(Inversion, call, retries))
+
+
+_AN_ID = re.compile("[0-9a-f]{32}")
+
+
+def _photo_or_inversion(photo: Photo | Inversion) -> dict[str, Any]:
+    """An inversion, its id, or a photo as `load` takes it."""
+    if isinstance(photo, Inversion) or (isinstance(photo, str) and _AN_ID.fullmatch(photo)):
+        return {"inversion": id_of(photo)}
+    _, data = load(photo)
+    return {"image": f"data:application/octet-stream;base64,{base64.b64encode(data).decode()}"}
 
 
 def faces(retries: Retries, photo: Photo) -> Plan[Faces]:

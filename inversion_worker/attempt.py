@@ -151,7 +151,8 @@ class Attempt:
         if self._record.masked:
             mask = Image.open(io.BytesIO(self._required(ArtifactKey.mask)), formats=["PNG"])
             mask.load()
-        return Extras(start=start, mask=mask)
+        face = self._required(ArtifactKey.face) if self._record.diffusion is not None else None
+        return Extras(start=start, mask=mask, diffusion=self._record.diffusion, face=face)
 
     def _required(self, key: Callable[[str], str]) -> bytes:
         if (data := self._read(key)) is None:

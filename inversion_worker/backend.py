@@ -12,7 +12,16 @@ from typing import Protocol
 from PIL import Image
 
 from inversion_worker.code import Code as Code
-from inversion_worker.contract import FilmOrder, JobOptions, PackInfo, Rendered, RenderOrder, Seen, StopReason
+from inversion_worker.contract import (
+    DiffusionRecord,
+    FilmOrder,
+    JobOptions,
+    PackInfo,
+    Rendered,
+    RenderOrder,
+    Seen,
+    StopReason,
+)
 from inversion_worker.framing import Framing
 
 
@@ -24,6 +33,10 @@ class Extras:
     """The code to start from, for `StartKind.LATENTS`."""
     mask: Image.Image | None = None
     """8-bit grey, as large as the upright photo: white where the pictures must agree, black where anything goes."""
+    diffusion: DiffusionRecord | None = None
+    """How the face of another photo is put into this one."""
+    face: bytes | None = None
+    """The photo of that face."""
 
 
 NO_EXTRAS = Extras()

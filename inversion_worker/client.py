@@ -221,6 +221,7 @@ class JobClient:
             status=JobStatus.QUEUED,
             options=submission.options,
             masked=submission.mask is not None,
+            diffusion=submission.diffusion,
             source=submission.source,
             metadata=None if submission.metadata is None else dict(submission.metadata),
             request_id=logs.current("request_id"),
@@ -302,8 +303,10 @@ class JobClient:
 
         A final state stays final: those who were told of it, by an event or a webhook, were told the truth.
         """
-        keys = (ArtifactKey.photo, ArtifactKey.mask, ArtifactKey.start, ArtifactKey.start_latent)
-        photo, mask, start, start_latent = [await self.read(key(record.id)) for key in keys]
+        names = (
+            ArtifactKey.photo, ArtifactKey.mask, ArtifactKey.start, ArtifactKey.start_latent, ArtifactKey.face,
+        )  # fmt: skip
+        photo, mask, start, start_latent, face = [await self.read(key(record.id)) for key in names]
         if photo is None:
             return None
         submission = Submission(
@@ -312,6 +315,8 @@ class JobClient:
             mask=mask,
             start=start,
             start_latent=start_latent,
+            diffusion=record.diffusion,
+            face=face,
             source=record.source,
             metadata=record.metadata,
         )

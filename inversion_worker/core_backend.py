@@ -17,6 +17,8 @@ from torch import Tensor
 
 from inversion_core import Checkpoint, InversionError, InvertConfig
 from inversion_core.course import course_of
+from inversion_core.editing.diffusion import FACE, Diffusion, mixed
+from inversion_core.editing.shapes import parse_mask
 from inversion_core.engine import Engine, EngineConfig, ImageStep, Precision, Request, StopRules
 from inversion_core.engine.capacity import default_slots, thread_counts
 from inversion_core.errors import NoFaceFound, OptionInvalid
@@ -29,6 +31,7 @@ from inversion_worker.backend import NO_EXTRAS, NOTHING, Before, Code, Extras, M
 from inversion_worker.code import MAX_DETAIL
 from inversion_worker.contract import (
     DetailInfo,
+    DiffusionRecord,
     DirectionInfo,
     FaceInfo,
     FaceSeen,
@@ -121,18 +124,34 @@ class CoreBackend:
             pack = self._pack(options.pack)
             upright = load_photo(photo)
             framed = self._framing(upright, options)
+            aligned = _cut_out(upright, framed, pack.resolution)
+            mask_HW = mask_tensor(extras.mask, upright, framed.face, pack.resolution)
+            if extras.diffusion is not None and extras.face is not None:
+                aligned, mask_HW = self._with_face(pack, aligned, extras.face, extras.diffusion)
             prepared = CorePrepared(
                 pack=pack,
                 options=options,
                 photo=photo,
-                aligned=_cut_out(upright, framed, pack.resolution),
+                aligned=aligned,
                 framing=framed,
                 engine=self._engine,
                 start=start_latent(pack, extras.start),
-                mask_HW=mask_tensor(extras.mask, upright, framed.face, pack.resolution),
+                mask_HW=mask_HW,
             )
             prepared.check_detail()
             return prepared
+
+    def _with_face(
+        self, pack: Pack, context: Image.Image, photo: bytes, asked: DiffusionRecord
+    ) -> tuple[Image.Image, Tensor]:
+        """An aligned picture with the face of another photo in it, and how much each pixel counts."""
+        crop = {"align": asked.face_align, "face": asked.face_index, "quad": asked.face_quad}
+        upright = load_photo(photo)
+        face = _cut_out(upright, self._framing(upright, JobOptions(**crop)), pack.resolution)
+        mask = FACE if asked.mask is None else parse_mask("mask", asked.mask.model_dump(mode="json", exclude_none=True))
+        diffusion = Diffusion(mask=mask, context=asked.weight, ring=asked.ring)
+        mix_BCHW, weight_HW = mixed(pack, to_tensor(face), to_tensor(context), diffusion)
+        return to_image(mix_BCHW[0]), weight_HW.cpu()
 
     def look(self, photo: bytes) -> Seen:
         with refusing():

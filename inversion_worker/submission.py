@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from inversion_worker.contract import ArtifactKey, JobOptions
+from inversion_worker.contract import ArtifactKey, DiffusionRecord, JobOptions
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class Submission:
     """npy, float32, (L, D): the code to start from; given when `options.start` is `latents`."""
     start_latent: bytes | None = None
     """The same with its detail, `inversion_worker.code.Code`; given when it has some."""
+    diffusion: DiffusionRecord | None = None
+    face: bytes | Stored | None = None
+    """Of a diffusion: the photo of the face."""
     source: str | None = None
     """Id of the job that this one goes on from."""
     metadata: Mapping[str, Any] | None = None
@@ -42,6 +45,8 @@ class Submission:
         found: dict[str, bytes | Stored] = {ArtifactKey.photo(job_id): self.photo}
         if self.mask is not None:
             found[ArtifactKey.mask(job_id)] = self.mask
+        if self.face is not None:
+            found[ArtifactKey.face(job_id)] = self.face
         if self.start is not None:
             found[ArtifactKey.start(job_id)] = self.start
         if self.start_latent is not None:

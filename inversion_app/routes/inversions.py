@@ -102,10 +102,10 @@ async def submit(
                     record = await client.submit_one(submission, tenant=tenant, once=claim)
                 except SourceGone as error:
                     raise ProblemError("inversion-not-found", "It went while its photo was copied.") from error
-    return await _submitted(request, client, tenant, settings, record, replayed=isinstance(claim, Replayed))
+    return await submitted(request, client, tenant, settings, record, replayed=isinstance(claim, Replayed))
 
 
-async def _submitted(
+async def submitted(
     request: Request, client: JobClient, tenant: str, settings: AppSettings, record: JobRecord, *, replayed: bool
 ) -> JSONResponse:
     """The answer to a submission, after as long a wait as it prefers."""
@@ -267,7 +267,7 @@ async def retry(
             again = made
         else:
             raise ProblemError("inversion-not-found")
-    return await _submitted(request, client, tenant, settings, again, replayed=isinstance(claim, Replayed))
+    return await submitted(request, client, tenant, settings, again, replayed=isinstance(claim, Replayed))
 
 
 @router.delete(

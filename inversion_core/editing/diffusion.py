@@ -60,7 +60,15 @@ def diffuse(pack: Pack, face_BCHW: Tensor, context_BCHW: Tensor, config: InvertC
         OptionInvalid: the mask covers nothing, or the pack does not support `config`.
         ValueError: a picture has the wrong shape.
     """
-    diffusion = diffusion or Diffusion()
+    mix_BCHW, weight_HW = mixed(pack, face_BCHW, context_BCHW, diffusion or Diffusion())
+    return invert(pack, mix_BCHW, config, mask_B1HW=weight_HW[None, None])
+
+
+def mixed(pack: Pack, face_BCHW: Tensor, context_BCHW: Tensor, diffusion: Diffusion) -> tuple[Tensor, Tensor]:
+    """The faces in their contexts (B, 3, H, W), which are inverted, and how much each pixel counts (H, W), 0 to 1.
+
+    Raises: as `diffuse`.
+    """
     face_BCHW, context_BCHW = pack.check_targets(face_BCHW), pack.check_targets(context_BCHW)
     if len(context_BCHW) not in (1, len(face_BCHW)):
         raise ValueError(f"there are {len(face_BCHW)} faces and {len(context_BCHW)} contexts; give as many, or one")
@@ -69,7 +77,7 @@ def diffuse(pack: Pack, face_BCHW: Tensor, context_BCHW: Tensor, config: InvertC
         raise OptionInvalid("the mask covers no pixel of the picture; make it larger, or move it")
     mix_BCHW = context_BCHW + mask_HW * (face_BCHW - context_BCHW)
     weight_HW = mask_HW + diffusion.context * _beyond(mask_HW, diffusion.ring)
-    return invert(pack, mix_BCHW, config, mask_B1HW=weight_HW[None, None])
+    return mix_BCHW, weight_HW
 
 
 def _beyond(mask_HW: Tensor, ring: float) -> Tensor:

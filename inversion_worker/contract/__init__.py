@@ -13,6 +13,7 @@ Import from here; which file a name lies in is nobody's business.
 from __future__ import annotations
 
 from inversion_worker.contract.artifacts import ArtifactKey
+from inversion_worker.contract.diffusions import Diffusion, DiffusionRecord
 from inversion_worker.contract.directions import DIRECTION_NAME, MAX_DIRECTIONS, DirectionRecord
 from inversion_worker.contract.edits import (
     CODE_ID_PATTERN,
@@ -72,6 +73,7 @@ from inversion_worker.contract.limits import (
 from inversion_worker.contract.message import Message, Problem
 from inversion_worker.contract.options import (
     HEAD_START_S,
+    MAX_FACE,
     MAX_NAME_LENGTH,
     MAX_SECONDS,
     MAX_STEPS,
@@ -126,6 +128,7 @@ __all__ = [
     "MAX_BATCH",
     "MAX_DIRECTIONS",
     "MAX_EDITS",
+    "MAX_FACE",
     "MAX_FACE_SIDE",
     "MAX_FILM_SIDE",
     "MAX_FRAMES",
@@ -151,6 +154,8 @@ __all__ = [
     "BatchRecord",
     "CodeReference",
     "DetailInfo",
+    "Diffusion",
+    "DiffusionRecord",
     "DirectionInfo",
     "DirectionRecord",
     "Edit",

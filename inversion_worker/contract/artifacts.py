@@ -15,6 +15,11 @@ class ArtifactKey:
         return f"{job_id}/photo"
 
     @staticmethod
+    def face(job_id: str) -> str:
+        """Of a diffusion: the photo of the face; the job's own photo is the context."""
+        return f"{job_id}/face"
+
+    @staticmethod
     def mask(job_id: str) -> str:
         """As large as the upright photo, 8-bit grey: white where the pictures must agree."""
         return f"{job_id}/mask.png"

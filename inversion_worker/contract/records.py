@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field, JsonValue
 
+from inversion_worker.contract.diffusions import DiffusionRecord
 from inversion_worker.contract.faces import FaceInfo, FaceSeen, PhotoSize, PhotoWarning
 from inversion_worker.contract.message import Message, Problem
 from inversion_worker.contract.options import JobOptions
@@ -57,6 +58,7 @@ class JobRecord(Message):
     masked: bool = Field(False, description="A mask came with the photo.")
     batch: str | None = Field(None, description="Id of the batch that it came in.")
     retry_of: str | None = Field(None, description="Id of the inversion that this one repeats.")
+    diffusion: DiffusionRecord | None = Field(None, description="Set where a face is put into the photo's context.")
     source: str | None = Field(None, description="Id of the inversion that this one goes on from.")
     metadata: dict[str, JsonValue] | None = Field(None, description="What its sender said, for its sender alone.")
     request_id: str = Field("", description="X-Request-ID of the request that made it.")

@@ -189,6 +189,7 @@ class FakeJobClient:
             status=JobStatus.QUEUED,
             options=submission.options,
             masked=submission.mask is not None,
+            diffusion=submission.diffusion,
             source=submission.source,
             metadata=None if submission.metadata is None else dict(submission.metadata),
             batch=batch,

@@ -165,7 +165,7 @@ class TestKeeping:
         refused(service.request("DELETE", f"{URL}/smirk"), 404, "direction-not-found")
 
     def test_for_how_long(self, service: Service) -> None:
-        self.made(service, ttl=60)
+        self.made(service, ttl=60.0)
         record = service.jobs.own_directions[0]
         assert (record.expires_at - record.created_at).total_seconds() == 60
 

@@ -206,7 +206,9 @@ def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool
     cursor = problem["type"] == "/problems/option-invalid" and "`cursor`: it is no cursor" in problem["detail"]
     start = "`start` is" in problem["detail"]  # a start that contradicts the code that came along, or lacks one
     crop = "of them" in problem["detail"]  # two of `face`, `quad` and `align` contradict each other
-    lists = "needs either `direction`" in problem["detail"]  # or the two lists
+    # A step or two lists, a range of zero, two ends of different packs, or a crop where two photos have one each.
+    pairs = ("needs either `direction`", "`low`: and `high`", "`to`: it is of", "`options`: ")
+    lists = any(words in problem["detail"] for words in pairs)
     metadata = "`metadata`" in problem["detail"]  # too long or too deep
     # Kinds of pictures, sides and sources that do not go together, and inversions that a mix names.
     render = any(f"`{name}`" in problem["detail"] for name in ("format", "side", "as", "mix", "paste"))
