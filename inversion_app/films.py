@@ -114,7 +114,7 @@ async def _plan(
         return await renders.of_seed(client, tenant, renders.pack_for(packs, name), source.seed, wanted)
     code = renders.code_of(source.latents)
     plan = await renders.of_code(client, tenant, renders.pack_for(packs, name, code), code, wanted)
-    return Plan(order=plan.order.model_copy(update={"source": {"latents": code.w_LD.tolist()}}))
+    return Plan(order=plan.order.model_copy(update={"source": {"code": renders.in_base64(plan.sent)}}))
 
 
 EXAMPLE = {"from": {"inversion": examples.ID}, "to": {"seed": 8}, "frames": 25, "kind": "spherical", "side": 256}

@@ -7,6 +7,7 @@ Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 
 from __future__ import annotations
 
+import base64
 import io
 import threading
 from collections.abc import Iterator, Mapping
@@ -150,8 +151,8 @@ class _Render:
 
     def _source(self) -> SourceCode:
         source = self._order.source
-        if (rows := source.get("latents")) is not None:
-            return SourceCode(w_LD=np.array(rows, np.float32))
+        if (text := source.get("code")) is not None:
+            return SourceCode.from_bytes(base64.b64decode(text))
         if source.get("sent"):
             return SourceCode.from_bytes(self._materials.sent)
         if (seed := source.get("seed")) is not None:

@@ -35,7 +35,7 @@ class FilmFormat(StrEnum):
 class FilmOrder(BaseModel):
     """The question `film`; the bytes of the reply are the film. Fields that a worker does not know are ignored.
 
-    A source here may be `{"latents": ROWS}` too, since a question has the bytes of one code at most.
+    A source here is never `{"sent": true}`, and may be `{"code": TEXT}`: a code as safetensors, in base64.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,10 +16,13 @@ from inversion_worker.backend import Materials
 from inversion_worker.contract import FilmFormat, FilmOrder, RenderOrder, Way
 from inversion_worker.core_backend import CoreBackend
 from inversion_worker.errors import JobRefused
+from inversion_worker.sources import SourceCode
 
 pytestmark = pytest.mark.unit
 
-ROWS = np.random.default_rng(0).normal(size=(6, 12)).astype(np.float32).tolist()
+W = np.random.default_rng(0).normal(size=(6, 12)).astype(np.float32)
+CODE = {"code": base64.b64encode(SourceCode(w_LD=W).to_bytes()).decode()}
+WRONG = {"code": base64.b64encode(SourceCode(w_LD=W[:1]).to_bytes()).decode()}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +51,7 @@ def frames(data: bytes) -> list[np.ndarray]:  # type: ignore[type-arg]
 
 @pytest.mark.parametrize("way", list(Way))
 def test_from_one_code_to_another(backend: CoreBackend, way: Way) -> None:
-    first, last = order({"latents": ROWS}, side=32), order({"seed": 3})
+    first, last = order(CODE, side=32), order({"seed": 3})
     told, data = backend.film(FilmOrder(first=first, last=last, frames=5, way=way), materials())
     found = frames(data)
     assert (len(found), told.width, told.pack) == (5, 32, "tiny")
@@ -60,12 +64,12 @@ def test_from_one_code_to_another(backend: CoreBackend, way: Way) -> None:
 
 
 def test_from_a_face_to_its_edit_and_back(backend: CoreBackend) -> None:
-    edited = order({"latents": ROWS}, edits=[{"truncate": -1.0}], side=32)
+    edited = order(CODE, edits=[{"truncate": -1.0}], side=32)
     asked = FilmOrder(first=edited, frames=4, fps=10, there_and_back=True, format=FilmFormat.GIF)
     _, data = backend.film(asked, materials())
     found = frames(data)
     assert len(found) == 6
-    assert np.abs(found[0] - face(backend, order({"latents": ROWS}, side=32))).mean() < 12
+    assert np.abs(found[0] - face(backend, order(CODE, side=32))).mean() < 12
     assert np.abs(found[3] - face(backend, edited)).mean() < 12
 
 
@@ -93,7 +97,7 @@ def test_it_stops_when_nobody_waits(backend: CoreBackend) -> None:
     [
         ({"inversion": "a" * 32}, {"seed": 1}),
         ({"seed": 1}, {"inversion": "a" * 32}),
-        ({"latents": [[1.0]]}, {"seed": 1}),
+        (WRONG, {"seed": 1}),
     ],
 )
 def test_what_cannot_be_had_is_refused(backend: CoreBackend, first: dict[str, Any], last: dict[str, Any]) -> None:

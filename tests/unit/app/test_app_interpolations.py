@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ from app_fakes import npy
 from app_service import Service, refused, url_of
 
 from inversion_client import AsyncInversionClient, InversionClient
-from inversion_worker.client import NobodyAnswers
+from inversion_worker.client import NobodyAnswers, SourceCode
 from inversion_worker.contract import ArtifactKey, FilmFormat, FilmOrder, Way
 
 pytestmark = pytest.mark.unit
@@ -47,7 +48,8 @@ def test_from_code_to_code(service: Service, done: str) -> None:
     for code in (CODE.tolist(), url_of(npy(CODE))):
         order = filmed(service, {"latents": code}, {"latents": code})
         assert order.last is not None
-        assert np.allclose(order.last.source["latents"], CODE)
+        code_ = SourceCode.from_bytes(base64.b64decode(order.last.source["code"]))
+        assert np.allclose(code_.w_LD, CODE)
 
 
 def test_to_edits(service: Service, done: str) -> None:
