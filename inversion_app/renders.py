@@ -156,7 +156,7 @@ async def of_code(client: JobClient, tenant: str, pack: PackInfo, code: Code, wa
         raise ProblemError(
             "latents-invalid", f"Its shape is {code.w_LD.shape}, and pack {pack.name} has {(pack.layers, pack.w_dim)}."
         )
-    sent = SourceCode(w_LD=code.w_LD).to_bytes()
+    sent = SourceCode(w_LD=code.w_LD, detail_CHW=code.detail_CHW).to_bytes()
     return await _without_inversion(client, tenant, pack, {"sent": True}, wanted, sent)
 
 

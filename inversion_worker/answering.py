@@ -12,14 +12,14 @@ from typing import Any, cast
 from redis import Redis
 from redis.exceptions import RedisError
 
-from inversion_worker import logs, questions, tracing
+from inversion_worker import logs, questions, scripts, tracing
 from inversion_worker.artifacts import ArtifactStore
 from inversion_worker.backend import Backend
 from inversion_worker.connection import connect
-from inversion_worker.contract import Problem, QuestionHead, ReplyHead
-from inversion_worker.errors import JobRefused
+from inversion_worker.contract import ArtifactKey, Problem, QuestionHead, ReplyHead
+from inversion_worker.errors import JobRefused, StorageFull
 from inversion_worker.meters import Meters
-from inversion_worker.problems import INTERNAL
+from inversion_worker.problems import INTERNAL, STORAGE_FULL
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +165,7 @@ class Answerer:
             began = time.monotonic()
             answer = self._answer(question_id, kind, handler, head, body, until_s)
             self._meters.answered(kind, time.monotonic() - began)
-            self._reply(question_id, answer, until_s)
+            self._reply(kind, question_id, answer, until_s)
 
     def _take(self, question_id: str) -> tuple[bytes, int] | None:
         taken: Any = self._redis.execute_command(  # type: ignore[no-untyped-call]
@@ -175,7 +175,7 @@ class Answerer:
 
     def _answer(
         self, question_id: str, kind: str, handler: Handler, head: QuestionHead, body: bytes, until_s: float
-    ) -> bytes:
+    ) -> Answer | Problem:
         def is_wanted() -> bool:
             return time.monotonic() < until_s and not self._redis.exists(questions.dropped_key(question_id))
 
@@ -188,23 +188,41 @@ class Answerer:
             )
             answer = handler.answer(self._backend, asked)
         except JobRefused as error:
-            return self._refusal(kind, error.problem)
+            return error.problem
         except Exception:
             log.exception("failed kind=%s", kind)
-            return self._refusal(kind, INTERNAL)
+            return INTERNAL
         log.info("answered kind=%s %.0f ms", kind, 1000 * (time.monotonic() - began))
-        return questions.pack(ReplyHead(result=answer.result), answer.body)
+        return answer
 
-    def _refusal(self, kind: str, problem: Problem) -> bytes:
-        log.info("refused kind=%s problem=%s", kind, problem.type)
-        return questions.pack(ReplyHead(error=problem), b"")
+    def _reply(self, kind: str, question_id: str, answer: Answer | Problem, until_s: float) -> None:
+        """Say it, unless that would come too late, or nobody wants to know."""
+        if time.monotonic() >= until_s:
+            return
+        head, body = ReplyHead(), b""
+        if isinstance(answer, Answer):
+            try:
+                stored = self._store(question_id, answer.body)
+                head, body = ReplyHead(result=answer.result, stored=stored), b"" if stored else answer.body
+            except StorageFull:
+                answer = STORAGE_FULL
+        if isinstance(answer, Problem):
+            log.info("refused kind=%s problem=%s", kind, answer.type)
+            head = ReplyHead(error=answer)
+        left_ms = max(1, int(1000 * (until_s - time.monotonic())))
+        keys = (questions.reply_key(question_id), questions.dropped_key(question_id))
+        is_said = self._redis.eval(questions.REPLY, len(keys), *keys, questions.pack(head, body), left_ms)
+        if head.stored is not None and not is_said:
+            self._artifacts.delete(head.stored)
 
-    def _reply(self, question_id: str, value: bytes, until_s: float) -> None:
-        """Say it, unless that would come too late."""
-        left_ms = int(1000 * (until_s - time.monotonic()))
-        if left_ms > 0:
-            keys = (questions.reply_key(question_id), questions.dropped_key(question_id))
-            self._redis.eval(questions.REPLY, len(keys), *keys, value, left_ms)
+    def _store(self, question_id: str, body: bytes) -> str | None:
+        """Key of the artifact that holds the bytes of a reply, where they are many. Raises: StorageFull."""
+        if len(body) <= questions.INLINE_BYTES:
+            return None
+        self._redis.eval(questions.HOLD, 1, scripts.EXPIRY, question_id, questions.SWEPT_AFTER_S)
+        key = ArtifactKey.reply(question_id)
+        self._artifacts.write(key, body)
+        return key
 
 
 def _alive(threads: Iterable[Thread]) -> list[Thread]:

@@ -28,9 +28,9 @@ class Bounds:
 
     most_waiting: int = 64
     """Questions of a kind that wait at a time; one more is not asked."""
-    inline_bytes: int = 1024 * 1024
+    inline_bytes: int = questions.INLINE_BYTES
     """Most bytes that go with a question through Redis; more go through the artifact store."""
-    swept_after_s: float = 60.0
+    swept_after_s: float = questions.SWEPT_AFTER_S
     """When a sweep takes the artifact of a question whose asker has died."""
 
 
@@ -158,8 +158,21 @@ class Asker:
                 "BLPOP", key, wait_s, **questions.AS_BYTES
             )
             if found:
-                return _read(found[1])
+                return await self._read(question_id, found[1])
         raise _late(name)
+
+    async def _read(self, question_id: str, value: bytes) -> Reply:
+        text, body = questions.unpack(value)
+        head = ReplyHead.model_validate_json(text)
+        if head.error is not None:
+            raise JobRefused(head.error)
+        if head.stored is not None:
+            try:
+                stored = await asyncio.to_thread(self._artifacts.read, head.stored)
+                body = stored if stored is not None else b""
+            finally:
+                await asyncio.shield(self._unstore(question_id))
+        return Reply(result=head.result, body=body)
 
     async def _forget(self, name: str, question_id: str, turn: Turn | None) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -172,11 +185,3 @@ class Asker:
 
 def _late(name: str) -> NobodyAnswers:
     return NobodyAnswers(f"No worker has answered {name!r} in time.")
-
-
-def _read(value: bytes) -> Reply:
-    text, body = questions.unpack(value)
-    head = ReplyHead.model_validate_json(text)
-    if head.error is not None:
-        raise JobRefused(head.error)
-    return Reply(result=head.result, body=body)

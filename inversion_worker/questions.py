@@ -23,6 +23,10 @@ from redis.client import NEVER_DECODE
 
 AS_BYTES = {NEVER_DECODE: True}
 """To redis.execute_command: the answer holds a picture, and is no text."""
+INLINE_BYTES = 1024 * 1024
+"""Most bytes that go with a question or a reply through Redis; more go through the artifact store."""
+SWEPT_AFTER_S = 60.0
+"""When a sweep takes the artifact of a question or a reply that nobody has deleted."""
 _KEPT_MS = 60_000
 """How long ids wait of themselves after the last question; longer than any of them may take."""
 
@@ -82,10 +86,11 @@ return {redis.call('GETDEL', KEYS[1]), left_ms}
 
 # KEYS: reply, dropped. ARGV: the reply, for how long it is kept (ms). Nothing is said where nobody wants it any more.
 REPLY = """
-if redis.call('EXISTS', KEYS[2]) == 1 then return end
+if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 redis.set_repl(redis.REPL_NONE)
 redis.call('RPUSH', KEYS[1], ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1
 """
 
 # KEYS: answering, of each kind. ARGV: worker id, for how long that holds (ms).

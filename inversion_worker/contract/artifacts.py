@@ -81,6 +81,11 @@ class ArtifactKey:
         return f"{direction_id}/direction.npy"
 
     @staticmethod
+    def reply(question_id: str) -> str:
+        """The bytes of a reply that has many; they are there until it is read."""
+        return f"{question_id}/reply"
+
+    @staticmethod
     def question(question_id: str) -> str:
         """The bytes of a short question that has many; they are there until it is answered."""
         return f"{question_id}/question"

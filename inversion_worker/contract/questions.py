@@ -46,5 +46,7 @@ class ReplyHead(BaseModel):
 
     result: Mapping[str, Any] = Field(default_factory=dict)
     """Of the kind."""
+    stored: str | None = None
+    """Key of the artifact that holds the bytes, where they are many; none: they follow."""
     error: Problem | None = None
     """Why there is no result."""

@@ -181,9 +181,24 @@ class TestRealWorker:
             )
         ]
         assert codes[0] == codes[1]
+        detailed = submitted(http, buffer.getvalue(), steps=2, detail_steps=3)
+        with_detail = opened(http.get(f"/v1/inversions/{detailed}/render"))
+        found = Image.open(io.BytesIO(http.get(f"/v1/inversions/{detailed}/image").content))
+        assert np.abs(np.asarray(with_detail, int) - np.asarray(found, int)).max() <= 2  # it is kept in half precision
+        data = http.get(f"/v1/inversions/{detailed}/latents", params={"format": "safetensors"}).content
+        sent = {"latents": "data:;base64," + base64.b64encode(data).decode()}
+        again = opened(http.post("/v1/renders", json={"source": sent}, headers={"Accept": "image/png"}))
+        assert np.array_equal(np.asarray(again), np.asarray(with_detail))
+        edited = [
+            http.post("/v1/renders", json={"source": source, "edits": [{"direction": "smile", "strength": 2}]},
+                      headers={"Accept": "image/png"}).content
+            for source in (sent, {"inversion": detailed}, {"inversion": detailed})
+        ]  # fmt: skip
+        assert edited[0] == edited[1] == edited[2]
         refused = http.get(f"/v1/inversions/{job}/render", params={"edit": "wings:1"})
         assert (refused.status_code, refused.json()["type"]) == (422, "/problems/option-invalid")
         assert "smile" in refused.json()["detail"]
+        http.delete(f"/v1/inversions/{detailed}")
         assert stored_in(artifacts_dir) == before
         http.delete(f"/v1/inversions/{job}")
         assert http.get(f"/v1/inversions/{job}/render").status_code == 404

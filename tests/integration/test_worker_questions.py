@@ -86,7 +86,7 @@ async def test_a_question_is_answered_and_nothing_is_left(
 ) -> None:
     answering({LOOK: Handler(answer=echo)})
     body = bytes(range(10)) * (size // 10) + b"\n" * (size % 10)
-    reply = await asker.ask(LOOK, {"a": [1, None]}, body, 5)
+    reply = await asker.ask(LOOK, {"a": [1, None]}, body, 5)  # and what echoes is as large
     assert reply.result == {"params": {"a": [1, None]}, "bytes": size}
     assert reply.body == body[::-1]
     assert left_in(redis, artifacts_dir) == []
