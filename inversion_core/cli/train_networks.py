@@ -228,10 +228,11 @@ def _of_pack(pack: str, size: int, discriminator: DiscriminatorConfig) -> Archit
             f"a run on pictures of {size} px cannot begin with pack {manifest.name}: it is for {manifest.resolution} px"
             f"{'' if manifest.encoder else ', and has no encoder'}"
         )
-    if not isinstance(manifest.generator, GeneratorConfig):
+    if not isinstance(manifest.generator, GeneratorConfig) or not isinstance(manifest.encoder, EncoderConfig):
         raise OptionInvalid(
-            f"a run trains generators of the kind {GeneratorConfig.kind}; that of pack {manifest.name} is of the kind "
-            f"{manifest.generator.kind}, from which none can begin. Leave --start-from out"
+            f"a run trains {GeneratorConfig.kind} generators with {EncoderConfig.kind} encoders; "
+            f"those of pack {manifest.name} are {manifest.generator.kind} and {manifest.encoder.kind}, from which none "
+            f"can begin. Leave --start-from out"
         )
     return Architectures(generator=manifest.generator, encoder=manifest.encoder, discriminator=discriminator)
 

@@ -9,12 +9,14 @@ import dataclasses
 import itertools
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inversion_core.models.convolution import convolve
+from inversion_core.models.encoders.base import PictureEncoder
 from inversion_core.models.layers import leaky_relu, resolutions
 from inversion_core.models.serving import linear
 
@@ -22,6 +24,8 @@ from inversion_core.models.serving import linear
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
     """Architecture of an encoder; the defaults are IDInvert's at 256 px."""
+
+    kind: ClassVar[str] = "in-domain"
 
     resolution: int = 256
     """Side of the picture in pixels, a power of two from 8 to 1024."""
@@ -130,12 +134,12 @@ class Head(nn.Module):
         return y
 
 
-class Encoder(nn.Module):
+class Encoder(PictureEncoder):
     """E: picture (B, 3, H, W) in [-1, 1] to W+ code (B, L, D)."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
-        self.config = config
+        self.config: EncoderConfig = config
         widths, norm = config.widths, config.batch_norm
         self.stem = ConvUnit(3, widths[0], 3, bias=not norm, batch_norm=norm)
         self.blocks = stages(config)

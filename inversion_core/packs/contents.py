@@ -17,8 +17,8 @@ from inversion_core.packs.checkpoint import (
 )
 from inversion_core.packs.unpickle import _Tensor
 
-PREFERRED = ("G_ema", "g_ema", "Gs", "generator_smooth", "generator_ema", "decoder")
-"""Where averaged generators lie, which make the best pictures; then any other place."""
+PREFERRED = ("G_ema", "g_ema", "Gs", "generator_smooth", "generator_ema")
+"""Where averaged generators lie, which make the best pictures; then any other place but that of a decoder."""
 MOST_DEPTH = 4
 MOST_PARTS = 200
 MEANS = ("latent_avg", "dlatent_avg", "w_avg")
@@ -50,6 +50,8 @@ class Part:
     handles: Mapping[str, _Tensor | Array]
     mean: _Tensor | Array | None = None
     """The mean w that lies beside it."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """"opts" of the file."""
     conv_clamp: float = 0.0
     fault: str = ""
     """Why it cannot be used, whatever its keys."""
@@ -60,20 +62,22 @@ class Part:
     def rank(self) -> int:
         """How much it is to be preferred among generators of one file; the smallest is the best."""
         last = self.place.rpartition(".")[2]
+        if last == "decoder":  # of an encoder's file; who gives a generator beside it means that one
+            return len(PREFERRED) + 1
         return PREFERRED.index(last) if last in PREFERRED else len(PREFERRED)
 
 
 def parts_of(checkpoint: Checkpoint) -> list[Part]:
     """Every state dict of a file, and with it those of parts of a model ("encoder.", "decoder.")."""
     found: list[Part] = []
-    for part in _walk(checkpoint.top, "", None, 0):
+    for part in _walk(checkpoint.top, "", (None, {}), 0):
         found += _split(part)
         if len(found) > MOST_PARTS:
             break
     return found
 
 
-def _walk(each: object, place: str, mean: Any, depth: int) -> Iterator[Part]:
+def _walk(each: object, place: str, beside: tuple[Any, Mapping[str, object]], depth: int) -> Iterator[Part]:
     if isinstance(each, Module):
         yield _of_module(each, place)
     elif isinstance(each, TensorFlowNetwork):
@@ -82,15 +86,17 @@ def _walk(each: object, place: str, mean: Any, depth: int) -> Iterator[Part]:
         names = TENSORFLOW_NAMES if len(each) == 3 else tuple(map(str, range(len(each))))
         if len(each) <= MOST_DEPTH:
             for name, value in zip(names, each, strict=True):
-                yield from _walk(value, _joined(place, name), mean, depth + 1)
+                yield from _walk(value, _joined(place, name), beside, depth + 1)
     elif isinstance(each, dict) and depth < MOST_DEPTH:
         tensors = {key: value for key, value in each.items() if isinstance(key, str) and isinstance(value, _Tensor)}
-        mean = next((tensors[key] for key in MEANS if key in tensors), mean)
+        opts = each.get("opts")
+        mean = next((tensors[key] for key in MEANS if key in tensors), beside[0])
+        options = {str(key): value for key, value in opts.items()} if isinstance(opts, dict) else beside[1]
         if len(tensors) > 1 or (tensors and not any(key in MEANS for key in tensors)):
-            yield Part(place=place, handles=tensors, mean=mean)
+            yield Part(place=place, handles=tensors, mean=mean, options=options)
         for key, value in each.items():
             if isinstance(key, str) and isinstance(value, dict | Module | TensorFlowNetwork):
-                yield from _walk(value, _joined(place, key), mean, depth + 1)
+                yield from _walk(value, _joined(place, key), (mean, options), depth + 1)
 
 
 def _joined(place: str, name: str) -> str:
@@ -105,7 +111,7 @@ def _split(part: Part) -> list[Part]:
         if dot and rest:
             groups.setdefault(head, {})[rest] = value
     inner = [
-        Part(place=_joined(part.place, head), handles=groups[head], mean=part.mean)
+        Part(place=_joined(part.place, head), handles=groups[head], mean=part.mean, options=part.options)
         for head in ("module", "generator_ema", "generator", "decoder", "encoder", "hypernet", "discriminator", "g_ema")
         if head in groups
     ]

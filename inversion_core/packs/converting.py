@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from inversion_core.errors import OptionInvalid, PackInvalid
 from inversion_core.models import GeneratorConfig, VGG16Features
+from inversion_core.models.encoders.base import PictureEncoder
+from inversion_core.models.encoders.published import read_encoder
+from inversion_core.models.encoders.published import recognised as recognised_encoder
 from inversion_core.models.generators import ARCHITECTURES, Beside, Found
 from inversion_core.models.perceptual import IMAGENET_MEAN_BGR
 from inversion_core.models.source import Source
@@ -32,11 +35,11 @@ LICENCE = (
     "non-commercial use alone (NVIDIA Source Code License)."
 )
 TORCHVISION_VGG = r"features\.\d+\.(weight|bias)$"
-ENCODER_KINDS = (
-    (r"input_layer\.|body\.\d+\.|styles\.\d+\.|latlayer\d", "an encoder of pSp, e4e or ReStyle"),
-    (r"hypernet\.|refinement_blocks\.", "a hypernetwork of HyperStyle"),
+UNUSED = (
+    (r"output_layer\.\d+\.|input_layer\.|body\.\d+\.", "a network of face recognition or another encoder"),
+    (r"(hypernet|refinement_blocks|w_encoder)\.", "a hypernetwork of HyperStyle"),
 )
-"""What is known and not used yet."""
+"""What is known and not used."""
 MOST_NAMED = 6
 
 Say = Callable[[str], object]
@@ -49,13 +52,19 @@ class _Piece:
     checkpoint: Checkpoint
     part: Part
     kind: str
-    """ "generator", "encoder", "vgg", "torchvision" or "" for what is not used."""
+    """ "generator", "encoder", "pyramid", "vgg", "torchvision" or "" for what is not used."""
     what: str
 
     @property
     def name(self) -> str:
         """Where it lies, for people."""
         return f"{self.checkpoint.path}{f' [{self.part.place}]' if self.part.place else ''}"
+
+    def mean(self) -> Tensor | None:
+        """The mean w that lies beside it."""
+        if self.part.mean is None:
+            return None
+        return self.checkpoint.tensors({"mean": self.part.mean})["mean"]
 
     def source(self) -> Source:
         return Source(Path(self.name), self.checkpoint.tensors(self.part.handles))
@@ -90,10 +99,15 @@ def convert_files(
     if found.ignored:
         say(f"  constants, not needed: {_some(found.ignored)}")
     used = [chosen]
-    encoder, perceptual, spec = None, None, NO_PERCEPTUAL
+    encoder: PictureEncoder | None = None
+    perceptual, spec = None, NO_PERCEPTUAL
     for piece in pieces:
+        what = piece.what
         if piece.kind == "encoder" and isinstance(config, GeneratorConfig) and encoder is None:
             encoder = convert_encoder(piece.source(), config)
+        elif piece.kind == "pyramid" and encoder is None:
+            read = read_encoder(piece.source(), piece.part.options, piece.mean(), config)
+            encoder, what = read.encoder, read.what
         elif piece.kind in ("vgg", "torchvision") and perceptual is None:
             perceptual, spec = _perceptual(piece)
         else:
@@ -101,7 +115,7 @@ def convert_files(
                 say(f"{piece.name}: {piece.what}; ignored")
             continue
         used.append(piece)
-        say(f"{piece.name}: {piece.what}; used")
+        say(f"{piece.name}: {what}; used")
     if perceptual is None:
         say("no perceptual network: before you invert, give the pack one with `inversion pack use-imagenet-vgg`")
     manifest = PackManifest(
@@ -150,9 +164,11 @@ def _recognised(part: Part) -> tuple[str, str]:
             return kind, what
     if any(re.match(TORCHVISION_VGG, key) for key in keys):
         return "torchvision", "torchvision's VGG-16"
-    for mark, what in ENCODER_KINDS:
+    if recognised_encoder(keys):
+        return "pyramid", "an encoder of pSp, e4e or ReStyle"
+    for mark, what in UNUSED:
         if any(re.match(mark, key) for key in keys):
-            return "", f"{what}, which is not used yet"
+            return "", f"{what}, which is not used"
     return "", f"{len(keys)} tensors that are no generator ({_some(keys, 3)})"
 
 
@@ -175,10 +191,7 @@ def _generator_of(pieces: Sequence[_Piece]) -> _Piece:
 def _read(piece: _Piece, label: int) -> Found:
     if piece.part.fault:
         raise PackInvalid(f"{piece.name} {piece.part.fault}.")
-    mean: Tensor | None = None
-    if piece.part.mean is not None:
-        mean = piece.checkpoint.tensors({"mean": piece.part.mean})["mean"]
-    beside = Beside(mean_D=mean, conv_clamp=piece.part.conv_clamp, label=label)
+    beside = Beside(mean_D=piece.mean(), conv_clamp=piece.part.conv_clamp, label=label)
     source = piece.source()
     found = next(each for room in ARCHITECTURES.values() if (each := room.read(source, beside)) is not None)
     if label and not getattr(found.generator.config, "labels", 0):

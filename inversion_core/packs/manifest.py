@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 from inversion_core.errors import PackInvalid
 from inversion_core.latents import detail_shape
 from inversion_core.loss import PERCEPTUAL_WEIGHT
-from inversion_core.models import Architecture, EncoderConfig
+from inversion_core.models import Architecture
+from inversion_core.models.encoders.base import EncoderArchitecture
+from inversion_core.models.encoders.kinds import DEFAULT_ENCODER, ENCODERS
 from inversion_core.models.generators import ARCHITECTURES, DEFAULT_KIND
 from inversion_core.optimizers import CLASSIC, OPTIMIZERS, build_optimizer
 from inversion_core.optimizers.designs import DESIGNS
@@ -73,7 +75,7 @@ class PackManifest:
     version: str
     generator: Architecture
     perceptual: PerceptualSpec
-    encoder: EncoderConfig | None = None
+    encoder: EncoderArchitecture | None = None
     description: str = ""
     licence: str = ""
     """Under which terms the weights may be used."""
@@ -119,6 +121,10 @@ class PackManifest:
             raise ValueError(
                 f"encoder makes codes of width {self.encoder.w_dim} from {self.encoder.resolution} px, "
                 f"and the generator needs {self.w_dim} and {self.resolution} px"
+            )
+        if self.encoder is not None and self.encoder.num_layers != self.num_layers:
+            raise ValueError(
+                f"encoder makes codes of {self.encoder.num_layers} rows, and the generator takes {self.num_layers}"
             )
         names = [spec.name for spec in self.directions]
         if len(set(names)) != len(names):
@@ -207,8 +213,11 @@ class PackManifest:
             fields["generator"] = {"kind": self.generator.kind} | fields["generator"]
         if self.detail is not None and self.detail.predictor is None:
             del fields["detail"]["predictor"]
-        if self.encoder is not None and self.encoder.blocks_per_size == 1:  # programs of before do not know the key
-            del fields["encoder"]["blocks_per_size"]
+        if self.encoder is not None:
+            if self.encoder.kind != DEFAULT_ENCODER:
+                fields["encoder"] = {"kind": self.encoder.kind} | fields["encoder"]
+            if fields["encoder"].get("blocks_per_size") == 1:  # programs of before do not know the key
+                del fields["encoder"]["blocks_per_size"]
         head = {"format": FORMAT} | {key: fields.pop(key) for key in order}
         return json.dumps(head | shape | fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -297,7 +306,7 @@ def _build(reader: Reader) -> PackManifest:
         for key in ("name", "version", "description", "licence", "provenance", "default_optimizer")
     }
     parts["generator"] = _generator(reader.section("generator"))
-    parts["encoder"] = _config(reader.section("encoder"), EncoderConfig) if reader.has("encoder") else None
+    parts["encoder"] = _encoder(reader.section("encoder")) if reader.has("encoder") else None
     parts["perceptual"] = _perceptual(reader.section("perceptual"))
     parts["optimizers"] = read_optimizers(reader)
     parts["shared_weights"] = read_shared(reader)
@@ -319,6 +328,14 @@ def _generator(reader: Reader) -> Architecture:
     if kind not in ARCHITECTURES:
         raise reader.fault("kind", f"is {kind!r}; this program knows {', '.join(ARCHITECTURES)}")
     config: Architecture = _config(reader, ARCHITECTURES[kind].config)
+    return config
+
+
+def _encoder(reader: Reader) -> EncoderArchitecture:
+    kind = reader.text("kind") if reader.states("kind") else DEFAULT_ENCODER
+    if kind not in ENCODERS:
+        raise reader.fault("kind", f"is {kind!r}; this program knows {', '.join(ENCODERS)}")
+    config: EncoderArchitecture = _config(reader, ENCODERS[kind].config)
     return config
 
 

@@ -17,10 +17,10 @@ from inversion_core.models import (
     DetailPredictor,
     DiscriminatorConfig,
     DiscriminatorFeatures,
-    Encoder,
     VGG16Features,
     build_generator,
 )
+from inversion_core.models.encoders.kinds import build_encoder
 from inversion_core.packs.directions import DIRECTIONS_FILE, direction_shapes
 from inversion_core.packs.learned import Variant, build_learned
 from inversion_core.packs.manifest import MANIFEST_FILE, PackManifest
@@ -43,7 +43,7 @@ def build_network(manifest: PackManifest, network: str) -> nn.Module:
         return build_generator(manifest.generator)
     if network == "encoder":
         assert manifest.encoder is not None
-        return Encoder(manifest.encoder)
+        return build_encoder(manifest.encoder)
     if network == "detail_predictor":
         return build_predictor(manifest)
     args = manifest.perceptual.args

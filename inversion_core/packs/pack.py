@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from inversion_core.errors import OptionInvalid
 from inversion_core.latents import Latent, as_latent, base_features, detail_shape, synthesize
 from inversion_core.loss import InversionLoss
-from inversion_core.models import DetailPredictor, DiscriminatorFeatures, Encoder, Generator, NoFeatures
+from inversion_core.models import DetailPredictor, DiscriminatorFeatures, Generator, NoFeatures
+from inversion_core.models.encoders.base import PictureEncoder
 from inversion_core.packs.by_start import settings_for
 from inversion_core.packs.detail import DetailSpec
 from inversion_core.packs.directions import Direction, check_steps
@@ -43,7 +44,7 @@ class Pack:
     """
 
     def __init__(self, manifest: PackManifest, *, generator: Generator, perceptual: nn.Module | None = None,
-                 encoder: Encoder | None = None, direction_steps: Mapping[str, Tensor] | None = None,
+                 encoder: PictureEncoder | None = None, direction_steps: Mapping[str, Tensor] | None = None,
                  learned: Mapping[Variant, nn.Module] | None = None,
                  detail_predictor: DetailPredictor | None = None,
                  device: str | torch.device = "cpu"):  # fmt: skip
@@ -60,7 +61,7 @@ class Pack:
         self.manifest = manifest
         self.device = torch.device(device)
         self.generator: Generator = self._freeze(generator).freeze()
-        self.encoder: Encoder | None = None if encoder is None else self._freeze(encoder)
+        self.encoder: PictureEncoder | None = None if encoder is None else self._freeze(encoder)
         self.perceptual: nn.Module = self._freeze(NoFeatures() if perceptual is None else perceptual)
         if isinstance(perceptual, DiscriminatorFeatures):
             perceptual.fold()
@@ -170,8 +171,7 @@ class Pack:
         """
         if self.encoder is None:
             raise OptionInvalid(f"pack {self.name} has no encoder; start from 'mean' or 'random'")
-        w_BLD: Tensor = self.encoder(self.check_pictures(image_BCHW))
-        return w_BLD
+        return self.encoder.encode(self.check_pictures(image_BCHW), self.generator)
 
     def features(self, image_BCHW: Tensor) -> Tensor:
         """F of equation 1: feature maps (B, C, h, w) of pictures.

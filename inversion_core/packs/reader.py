@@ -10,7 +10,7 @@ from inversion_core.errors import PackInvalid
 
 MAX_WIDTH = 2**16
 """Widest layer that is believed; a larger number is a damaged file."""
-DEPTHS = ("mapping_layers", "blocks_per_size", "depth")
+DEPTHS = ("mapping_layers", "blocks_per_size", "depth", "num_layers")
 """Fields that count layers."""
 MAX_DEPTH = 64
 """Most of them that are believed: a network's layers are built one by one to be compared with its file."""

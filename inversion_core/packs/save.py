@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from inversion_core.errors import OptionInvalid, PackInvalid
-from inversion_core.models import DetailPredictor, Encoder, Generator, NoFeatures
+from inversion_core.models import DetailPredictor, Generator, NoFeatures
+from inversion_core.models.encoders.base import PictureEncoder
 from inversion_core.packs.detail import DetailSpec
 from inversion_core.packs.digests import check_digests, digest
 from inversion_core.packs.directions import DIRECTIONS_FILE, Direction, check_steps
@@ -34,7 +35,7 @@ NOTHING_WRITTEN = "Nothing was written; give a value that the pack can have."
 
 
 def save_pack(folder: str | Path, manifest: PackManifest, *, generator: Generator, perceptual: nn.Module | None = None,
-              encoder: Encoder | None = None, direction_steps: Mapping[str, Tensor] | None = None,
+              encoder: PictureEncoder | None = None, direction_steps: Mapping[str, Tensor] | None = None,
               learned: Mapping[Variant, nn.Module] | None = None,
               detail_predictor: DetailPredictor | None = None, half: bool = False,
               extra_files: Mapping[str, bytes | Path] | None = None,
@@ -112,7 +113,7 @@ def put_directions(folder: str | Path, directions: Sequence[Direction], *, out: 
     return _put(source, change, out, overwrite)
 
 
-def put_encoder(folder: str | Path, encoder: Encoder, *, out: str | Path | None = None,
+def put_encoder(folder: str | Path, encoder: PictureEncoder, *, out: str | Path | None = None,
                 overwrite: bool = False) -> PackManifest:  # fmt: skip
     """Give a pack folder an encoder, in place of its own, stored in float32 or float16 as its generator is.
 

@@ -73,7 +73,7 @@ class EncoderTrainer(BaseTrainer[EncoderTraining]):
         super().__init__(config, pictures, held_out, folder, lpips=lpips, identity=identity, device=pack.device)
         self.pack = pack
         self.e = Encoder(config.encoder).to(self.device)
-        if pack.encoder is not None and is_deepened(config.encoder, pack.encoder.config):
+        if isinstance(pack.encoder, Encoder) and is_deepened(config.encoder, pack.encoder.config):
             self.e.take_over(pack.encoder)
         self.e_ema = copy.deepcopy(self.e).requires_grad_(False).eval()
         self.optimizer = torch.optim.Adam(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from inversion_core.errors import OptionInvalid, PackInvalid
+from inversion_core.models import Encoder
 from inversion_core.optimizers.basis import Basis
 from inversion_core.optimizers.designs import DESIGNS
 from inversion_core.optimizers.looking import ResidualNetwork, trunk_widths
@@ -59,7 +60,7 @@ def make_trainer(
         settings = {**given.settings, **settings}
     if "feature_channels" in DESIGNS[design].setting_types:
         sizes = {"feature_channels": pack.features(real_BCHW[:1].to(pack.device)).shape[1]}
-        if pack.encoder is not None:
+        if isinstance(pack.encoder, Encoder):
             sizes |= trunk_widths(pack.encoder)
         settings = {**sizes, **settings}
     kept = DESIGNS[design].complete(settings)
@@ -77,7 +78,8 @@ def make_trainer(
         network = DESIGNS[design].build(kept, **size)
     if given is not None:
         _take_weights(network, given)
-    seeing = network if isinstance(network, ResidualNetwork) and network.can_begin_as(pack.encoder) else None
+    encoder = pack.encoder if isinstance(pack.encoder, Encoder) else None
+    seeing = network if isinstance(network, ResidualNetwork) and network.can_begin_as(encoder) else None
     mixture = None
     if config.targets != "mapped":
         if pictures is None:
@@ -87,8 +89,8 @@ def make_trainer(
         mixture = mixture_of(pack, pictures, with_pictures=config.targets == "pictures")
         if given is None and read_facts(out / CHECKPOINT) is None:
             _fit_bases(network, pack, mixture, config.seed)
-            if seeing is not None and pack.encoder is not None:
-                seeing.begin_as(pack.encoder, mixture.codes_NLD)
+            if seeing is not None and encoder is not None:
+                seeing.begin_as(encoder, mixture.codes_NLD)
     return OptimizerTrainer(
         config, pack, network, DESIGNS[design].optimizer, real_BCHW, RunFolder(out), mixture=mixture,
         begun=() if seeing is None else seeing.begun, facts=facts,
