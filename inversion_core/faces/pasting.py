@@ -157,7 +157,7 @@ class _Changed:
         pixels_HWC = region_HWC.copy()
         cells = _Cells.of(change, quad - start, region_HWC.shape[:2])
         way = _Resampling.of(quad)
-        for box, field in cells.tiles():
+        for box, field in cells.tiles(way.margin):
             pixels_HWC[box] = _tile(region_HWC, box, field, way)
         return cls(pixels_HWC=pixels_HWC, offset=(x, y), cells=cells)
 
@@ -228,6 +228,11 @@ class _Resampling:
     fine_px: int
     """What is larger than a square of this side is not fine."""
 
+    @property
+    def margin(self) -> int:
+        """Pixels around a place that count for it."""
+        return WINDOW_PX + self.fine_px // 2
+
     @classmethod
     def of(cls, quad: Floats) -> _Resampling:
         face_px = side(quad)
@@ -277,12 +282,12 @@ class _Cells:
             shape=shape,
         )
 
-    def tiles(self) -> Iterator[tuple[Box, _Field]]:
-        """The tiles in which something changes."""
+    def tiles(self, margin: int) -> Iterator[tuple[Box, _Field]]:
+        """The tiles in which something changes; `margin`: pixels around those it comes from that count too."""
         for top in range(0, self.shape[0], TILE_PX):
             for left in range(0, self.shape[1], TILE_PX):
                 box = slice(top, min(top + TILE_PX, self.shape[0])), slice(left, min(left + TILE_PX, self.shape[1]))
-                if (field := self._field(box)) is not None:
+                if (field := self._field(box, margin)) is not None:
                     yield box, field
 
     def touched(self) -> npt.NDArray[np.bool_]:
@@ -293,14 +298,14 @@ class _Cells:
         pixels_HW: npt.NDArray[np.bool_] = near_HW[1:-1, 1:-1].repeat(self.px, axis=0).repeat(self.px, axis=1)
         return pixels_HW[: self.shape[0], : self.shape[1]]
 
-    def _field(self, box: Box) -> _Field | None:
+    def _field(self, box: Box, margin: int) -> _Field | None:
         here = self._cells_of(box)
         add_HWC, less_HW = self.add_HWC[here], self.less_HW[here]
         x_HW, y_HW = (flow_HW[here] for flow_HW in self.flow_HW_x2)
         moves = bool(x_HW.any() or y_HW.any())
         if not (moves or add_HWC.any() or less_HW.any()):
             return None
-        window = self._window(box, x_HW, y_HW) if moves else box
+        window = self._window(box, x_HW, y_HW, margin) if moves else box
         return _Field(
             add_HWC=self._enlarged(add_HWC, box),
             less_HW=self._enlarged(less_HW, box) if less_HW.any() else None,
@@ -314,11 +319,11 @@ class _Cells:
         rows, columns = (slice(each.start // self.px, -(-each.stop // self.px) + 2) for each in box)
         return rows, columns
 
-    def _window(self, box: Box, x_HW: Pixels, y_HW: Pixels) -> Box:
+    def _window(self, box: Box, x_HW: Pixels, y_HW: Pixels, margin: int) -> Box:
         """What a tile comes from; it begins with a cell."""
         found = []
         for each, flow_HW, length in zip(box, (y_HW, x_HW), self.shape, strict=True):
-            reach = int(np.ceil(np.abs(flow_HW).max())) + WINDOW_PX
+            reach = int(np.ceil(np.abs(flow_HW).max())) + margin
             start = max(each.start - reach, 0) // self.px * self.px
             found.append(slice(start, min(each.stop + reach, length)))
         return found[0], found[1]
