@@ -6,6 +6,7 @@ The key tables are written out here once more, in one place and without the pack
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -129,6 +130,20 @@ def _styled(found: State, ours: str, parts: list[str], value: Tensor) -> None:
         found[f"{ours}.conv.modulation.{parts[1]}"] = value
     else:
         found[f"{ours}.conv.weight"] = value[None]
+
+
+def mmgeneration(state: Mapping[str, Tensor]) -> State:
+    """Of a generator; a checkpoint has it under generator_ema. in its state_dict."""
+    found: State = {}
+    for key, value in rosinality(state).items():
+        key = re.sub(r"^style\.(\d+)\.weight$", r"style_mapping.\1.linear.weight_orig", key)
+        key = re.sub(r"^style\.(\d+)\.bias$", r"style_mapping.\1.bias", key)
+        key = key.replace("modulation.weight", "style_modulation.linear.weight_orig")
+        key = key.replace("modulation.bias", "style_modulation.bias").replace("conv.weight", "conv.weight_orig")
+        key = key.replace("noises.noise_", "injected_noise_").replace("noise.weight", "noise_injector.weight")
+        key = key.replace("input.input", "constant_input.input").replace("style_style_", "style_")
+        found[key] = value
+    return found
 
 
 def genforce(state: Mapping[str, Tensor]) -> State:

@@ -28,11 +28,11 @@ TENSORFLOW_VERSION = 4
 TENSORFLOW_KNOWN = {
     "architecture", "components", "conditioning", "conv_clamp", "dlatent_avg_beta", "dlatent_size", "dtype",
     "fmap_base", "fmap_decay", "fmap_max", "fmap_min", "func_name", "fused_modconv", "impl", "is_training",
-    "is_validation",
+    "is_validation", "label_fmaps",
     "label_size", "latent_size", "mapping_dtype", "mapping_fmaps", "mapping_func", "mapping_layers", "mapping_lrmul",
     "mapping_nonlinearity", "nonlinearity", "normalize_latents", "num_channels", "num_fp16_res", "randomize_noise",
     "resample_kernel", "resolution", "return_dlatents", "structure", "style_mixing_prob", "synthesis_func",
-    "truncation_cutoff", "truncation_cutoff_val", "truncation_psi", "truncation_psi_val", "use_noise",
+    "truncation_cutoff", "truncation_cutoff_val", "truncation_psi", "truncation_psi_val", "use_noise", "w_avg_beta",
 }  # fmt: skip
 TENSORFLOW_ONLY: Mapping[str, tuple[Any, ...]] = {
     "architecture": ("skip",), "resample_kernel": ([1, 3, 3, 1], (1, 3, 3, 1)), "mapping_lrmul": (0.01,),

@@ -9,11 +9,16 @@ import torch
 
 from inversion_core.cli import main
 from inversion_core.errors import OptionInvalid, PackInvalid
+from inversion_core.inverter import InvertConfig, invert
+from inversion_core.models.perceptual import VGG16_PLAN
 from inversion_core.packs import load_pack, verify_pack
+from inversion_core.packs.convert import convert_idinvert
 from inversion_core.packs.converting import convert_files
+from inversion_core.packs.imagenet import use_imagenet_vgg
 from inversion_core.packs.pack import Pack
 from tests import stylegan2_files as files
 from tests import stylegan2_pickles as pickles
+from tests.published import Architecture, layout, recipe
 
 RECIPE = files.TINY
 
@@ -39,6 +44,12 @@ def write(kind: str, file: Path) -> Path:
             torch.save({"g": files.rosinality(files.nvidia(files.SMALL)), "g_ema": theirs, "latent_avg": mean}, file)
         case "rosinality, older":
             torch.save({"g_ema": theirs, "latent_avg": mean}, file, _use_new_zipfile_serialization=False)
+        case "mmgeneration":
+            ours = files.mmgeneration(state)
+            twice = {f"generator.{key}": 2 * value for key, value in ours.items()}
+            averaged = {f"generator_ema.{key}": value for key, value in ours.items()}
+            critic = {"discriminator.convs.0.conv.weight": torch.zeros(3)}
+            torch.save({"meta": {"iter": 3}, "state_dict": {**twice, **critic, **averaged}}, file)
         case "genforce":
             ours = files.genforce(state)
             torch.save({"generator": {k: 2 * v for k, v in ours.items()}, "generator_smooth": ours}, file)
@@ -60,7 +71,7 @@ def write(kind: str, file: Path) -> Path:
 
 
 KINDS = (
-    "rosinality", "rosinality, older", "genforce", "e4e", "nvidia", "nvidia, flat", "whole module",
+    "rosinality", "rosinality, older", "genforce", "mmgeneration", "e4e", "nvidia", "nvidia, flat", "whole module",
     "whole module, older", "tensorflow", "tensorflow, protocol 2",
 )  # fmt: skip
 
@@ -73,7 +84,10 @@ def test_every_file_makes_a_pack_with_the_same_pictures(kind: str, expected: tor
     assert not file.with_suffix(".canary").exists()
     assert (manifest.name, manifest.licence, manifest.generator.kind) == ("some-net", "for tests", "stylegan2")
     assert (manifest.num_layers, manifest.z_dim, manifest.w_dim) == (6, 32, 32)
-    found = picture(load_pack(tmp_path / "pack"))
+    pack = load_pack(tmp_path / "pack")
+    if kind == "mmgeneration":  # which has no mean
+        pack.generator.w_avg_D.copy_(files.nvidia(RECIPE)["mapping.w_avg"])
+    found = picture(pack)
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert "layout" in said[0]
     assert "used" in said[0]
@@ -96,6 +110,28 @@ def test_a_generator_alone_says_what_is_missing_when_it_is_asked_for(tmp_path: P
     with pytest.raises(OptionInvalid, match=r"no perceptual network.*use-imagenet-vgg"):
         pack.loss(image_BCHW, image_BCHW)
     assert pack.changed(version="2").synthesize(pack.mean_codes()).shape == (1, 3, 16, 16)
+
+
+def test_with_a_perceptual_network_it_inverts(tmp_path: Path) -> None:
+    convert_files([write("rosinality", tmp_path / "g.pt")], tmp_path / "pack")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights = {}
+        layer, channels = 0, 3
+        for width in VGG16_PLAN:
+            if isinstance(width, int):
+                weights[f"features.{layer}.weight"] = torch.randn(width, channels, 3, 3) / (3 * channels**0.5)
+                weights[f"features.{layer}.bias"] = torch.zeros(width)
+                channels = width
+            layer += 2 if isinstance(width, int) else 1
+    use_imagenet_vgg(tmp_path / "pack", source=lambda: weights)
+    torch.save(weights, tmp_path / "vgg16-397923af.pth")
+    convert_files([tmp_path / "vgg16-397923af.pth", tmp_path / "g.pt"], tmp_path / "both")
+    for folder in ("pack", "both"):
+        pack = load_pack(tmp_path / folder)
+        target = pack.synthesize(pack.map(torch.full((1, 32), 0.5))).clamp(-1, 1)
+        losses = [step.loss_B.item() for step in invert(pack, target, InvertConfig(num_steps=5))]
+        assert losses[-1] < losses[0]
 
 
 def test_the_clamp_of_a_network_of_nvidia_is_kept(tmp_path: Path) -> None:
@@ -148,3 +184,17 @@ def test_the_command_says_what_it_found(tmp_path: Path, capsys: pytest.CaptureFi
     assert "net.pkl [G_ema]: NVIDIA's PyTorch layout" in told.err
     assert "net.pkl [G]: NVIDIA's PyTorch layout" in told.err
     assert "use-imagenet-vgg" in told.err
+
+
+def test_idinvert_files_in_any_order(tmp_path: Path) -> None:
+    arch = Architecture(channels=(4, 4, 4))
+    shapes = layout(arch)
+    paths = []
+    for name in ("vgg16", "encoder", "generator"):
+        torch.save(recipe(name, shapes[name]), tmp_path / f"{name}.pth")
+        paths.append(tmp_path / f"{name}.pth")
+    manifest = convert_files(paths, tmp_path / "pack")
+    convert_idinvert(paths[2], paths[0], tmp_path / "as before", encoder_file=paths[1])
+    assert manifest.generator.kind == "stylegan1"
+    new, old = load_pack(tmp_path / "pack"), load_pack(tmp_path / "as before")
+    assert (new.manifest.files, new.manifest.encoder) == (old.manifest.files, old.manifest.encoder)

@@ -71,10 +71,10 @@ def test_golden_values(golden: Golden) -> None:
 
 
 @pytest.mark.parametrize("recipe", [files.TINY, files.SMALL], ids=["tiny16", "small64"])
-@pytest.mark.parametrize("layout", ["rosinality", "genforce", "tensorflow"])
+@pytest.mark.parametrize("layout", ["rosinality", "mmgeneration", "genforce", "tensorflow"])
 def test_every_layout_gives_the_same_pictures(layout: str, recipe: files.Recipe) -> None:
     state = files.nvidia(recipe)
-    mean_D = state["mapping.w_avg"] if layout == "rosinality" else None
+    mean_D = state["mapping.w_avg"] if layout in ("rosinality", "mmgeneration") else None
     theirs = getattr(files, layout)(state)
     other = read({key: torch.as_tensor(value) for key, value in theirs.items()}, mean_D=mean_D)
     first, second = (network.synthesis(network.map(files.latents(recipe))) for network in (generator(recipe), other))

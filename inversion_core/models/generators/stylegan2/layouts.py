@@ -79,7 +79,7 @@ class Layout:
     style_bias: Form = SAME
     rgb_bias: Form = SAME
     names: Mapping[str, str]
-    """Of the parts "weight", "style.weight", "style.bias", "bias", "noise_strength" and "rgb.bias" below a prefix."""
+    """Of the parts below a prefix, where they have other names; "plain" ones are those of fully connected layers."""
     separator: str = "."
     mean: str
     """Key of the mean w; "" where it lies beside the state dict."""
@@ -137,7 +137,7 @@ MMGENERATION = Layout(
     mapping=lambda i: f"style_mapping.{i + 1}",
     convolution=ROSINALITY.convolution,
     rgb=ROSINALITY.rgb,
-    const=("constant_input.const", SAME),
+    const=("constant_input.input", SAME),
     noise=(lambda px, which: f"injected_noise_{2 * _log2(px) - 5 + which}", FRAMED_TWICE),
     kernel=FRAMED,
     up_kernel=FRAMED,
@@ -145,12 +145,12 @@ MMGENERATION = Layout(
     strength=ONE_NUMBER,
     rgb_bias=CHANNELS,
     names={
-        "weight": "conv.weight", "style.weight": "conv.style_modulation.weight",
-        "style.bias": "conv.style_modulation.bias", "bias": "activate.bias", "noise_strength": "injector.weight",
-        "rgb.bias": "bias",
+        "plain weight": "linear.weight_orig", "weight": "conv.weight_orig",
+        "style.weight": "conv.style_modulation.linear.weight_orig", "style.bias": "conv.style_modulation.bias",
+        "bias": "activate.bias", "plain bias": "bias", "noise_strength": "noise_injector.weight", "rgb.bias": "bias",
     },
     mean="",
-    filters=r"(convs\.\d+\.conv\.blur|to_rgbs\.\d+\.upsample|.*)\.kernel",
+    filters=r"(convs\.\d+\.conv\.blur|to_rgbs\.\d+\.upsample)\.kernel",
 )  # fmt: skip
 GENFORCE = Layout(
     what="genforce's layout",
