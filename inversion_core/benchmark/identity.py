@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from inversion_core.errors import OptionInvalid, PackInvalid
 from inversion_core.faces.alignment import OVERSAMPLING
 from inversion_core.faces.frame import Floats
 from inversion_core.faces.mapping import Map
+
+if TYPE_CHECKING:
+    from inversion_core.benchmark.photos import Subject
 
 INPUT_PX = 112
 TEMPLATE = np.array(
@@ -95,6 +98,17 @@ def identity_crop(image: Image.Image, landmarks: Floats) -> Image.Image:
         Image.Resampling.BICUBIC,
     )
     return warped.resize((INPUT_PX, INPUT_PX), Image.Resampling.LANCZOS)
+
+
+def embeddings(subjects: Sequence[Subject], images: Sequence[Image.Image], embed: Embed) -> Tensor:
+    """Pictures in the subjects' frames, all warped by the landmarks of the portrait: (B, D)."""
+    rows = []
+    for subject, image in zip(subjects, images, strict=True):
+        enlarged = image.resize(subject.portrait.size, Image.Resampling.BICUBIC)
+        landmarks = subject.landmarks
+        rows.append(torch.tensor([torch.nan]) if landmarks is None else embed([identity_crop(enlarged, landmarks)])[0])
+    width = max(len(row) for row in rows)
+    return torch.stack([row.expand(width) for row in rows])
 
 
 def similarity(source: Floats, target: Floats) -> Map:

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from inversion_core.benchmark import metrics
 from inversion_core.benchmark.descriptor import Describe, DlibDescriptor
-from inversion_core.benchmark.identity import Embed, IdentityNetwork, identity_crop
+from inversion_core.benchmark.identity import Embed, IdentityNetwork, embeddings
 from inversion_core.benchmark.methods import ADAM, Result, method_names, run_methods
 from inversion_core.benchmark.photos import Subject, find_photos, load_subjects
 from inversion_core.benchmark.quality_report import Row, SheetRow, write_report
@@ -171,20 +170,9 @@ class _Truth:
         if embed is None:
             return None
         return cls(
-            aligned_BD=_embeddings(subjects, [subject.aligned for subject in subjects], embed),
-            photo_BD=_embeddings(subjects, [subject.portrait for subject in subjects], embed),
+            aligned_BD=embeddings(subjects, [subject.aligned for subject in subjects], embed),
+            photo_BD=embeddings(subjects, [subject.portrait for subject in subjects], embed),
         )
-
-
-def _embeddings(subjects: Sequence[Subject], images: Sequence[Image.Image], embed: Embed) -> Tensor:
-    """Pictures in the subjects' frames, all warped by the landmarks of the portrait: (B, D)."""
-    rows = []
-    for subject, image in zip(subjects, images, strict=True):
-        enlarged = image.resize(subject.portrait.size, Image.Resampling.BICUBIC)
-        landmarks = subject.landmarks
-        rows.append(torch.tensor([torch.nan]) if landmarks is None else embed([identity_crop(enlarged, landmarks)])[0])
-    width = max(len(row) for row in rows)
-    return torch.stack([row.expand(width) for row in rows])
 
 
 def _measure(
@@ -197,7 +185,7 @@ def _measure(
     image_BCHW = result.image_BCHW
     columns = picture_measures(image_BCHW, target_BCHW, instruments.lpips)
     if truth is not None and instruments.embed is not None:
-        drawn_BD = _embeddings(subjects, [to_image(image) for image in image_BCHW], instruments.embed)
+        drawn_BD = embeddings(subjects, [to_image(image) for image in image_BCHW], instruments.embed)
         columns["identity"] = metrics.cosine(drawn_BD, truth.aligned_BD).tolist()
         columns["identity_photo"] = metrics.cosine(drawn_BD, truth.photo_BD).tolist()
     if instruments.describe is not None:

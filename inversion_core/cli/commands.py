@@ -78,6 +78,7 @@ COMMANDS: Mapping[str, Command | Group] = {
             ),
             "export": Command("turn a generator run into a pack", "train:fill_export"),
             "directions": Command("find editing directions for a pack from ratings of images", "directions:fill"),
+            "judge": Command("fit a judge of faces to ratings of images", "train_judge:fill"),
             "optimizer": Command(
                 "train a learned optimizer for a pack; resumes an earlier run",
                 "train_optimizer:fill",
@@ -92,6 +93,7 @@ COMMANDS: Mapping[str, Command | Group] = {
                 "benchmark:fill_speed",
             ),
             "quality": Command("how well a pack reconstructs photographs", "benchmark:fill_quality"),
+            "edits": Command("what a pack's directions do to inverted photographs", "benchmark_edits:fill"),
             "groups": Command(
                 "reconstruction quality by group of people, by ratings of held-out images",
                 "benchmark:fill_groups",
