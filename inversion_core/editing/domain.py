@@ -41,8 +41,9 @@ def centre(pack: Pack) -> Tensor:
     """The mean code (1, L, D), computed once for each pack; w_avg where there is no encoder."""
     found = _centres.get(pack)
     if found is None:
-        codes_NLD = random_codes(pack, CENTRE_FACES) if pack.has_encoder else pack.mean_codes()
-        found = _centres[pack] = codes_NLD.mean(0, keepdim=True).to(pack.device)
+        with torch.inference_mode(False):  # the result is kept, and a gradient may be asked for later
+            codes_NLD = random_codes(pack, CENTRE_FACES) if pack.has_encoder else pack.mean_codes()
+            found = _centres[pack] = codes_NLD.mean(0, keepdim=True).to(pack.device)
     return found
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,9 @@ from inversion_core.errors import OptionInvalid
 from inversion_core.flow import GREY, flow_between
 from inversion_core.latents import Latent
 from inversion_core.packs import Pack
+
+REMAPPED = 4
+"""Channels that OpenCV warps at once."""
 
 
 @torch.no_grad()
@@ -47,7 +51,8 @@ def follow(pack: Pack, latent: Latent, edited_BLD: Tensor, *, before_BCHW: Tenso
     after_BCHW = _pictures(pack, edited_BLD)
     flow_B2HW = flows(before_BCHW, after_BCHW, latent.detail_BCHW.shape[-1])
     same_B = (edited_BLD == latent.w_BLD).flatten(1).all(1)
-    detail_BCHW = torch.where(same_B[:, None, None, None], latent.detail_BCHW, warp(latent.detail_BCHW, flow_B2HW))
+    moved_BCHW = warp_sharply(latent.detail_BCHW, flow_B2HW)
+    detail_BCHW = torch.where(same_B[:, None, None, None], latent.detail_BCHW, moved_BCHW)
     return Latent(w_BLD=edited_BLD, detail_BCHW=detail_BCHW)
 
 
@@ -85,7 +90,7 @@ def flows(before_BCHW: Tensor, after_BCHW: Tensor, px: int) -> Tensor:
 
 
 def warp(x_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
-    """`x_BCHW` fetched from where the flow points, bicubically; what lies beyond the rim is the rim."""
+    """`x_BCHW` fetched from where the flow points, bicubically and differentiably; beyond the rim is the rim."""
     height, width = x_BCHW.shape[-2:]
     y_HW, x_HW = torch.meshgrid(
         torch.arange(height, device=x_BCHW.device), torch.arange(width, device=x_BCHW.device), indexing="ij"
@@ -94,6 +99,22 @@ def warp(x_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
     size_211 = torch.tensor([width, height], device=x_BCHW.device)[:, None, None]
     grid_BHW2 = ((2 * at_B2HW + 1) / size_211 - 1).movedim(1, -1)
     return F.grid_sample(x_BCHW, grid_BHW2, mode="bicubic", padding_mode="border", align_corners=False)
+
+
+def warp_sharply(x_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
+    """As `warp`, by Lanczos and without a gradient. Softer sampling softens skin, which makes a face younger."""
+    rows = zip(x_BCHW.cpu().numpy(), flow_B2HW.cpu().numpy(), strict=True)
+    return torch.stack([torch.from_numpy(_warped(x_CHW, flow_2HW)) for x_CHW, flow_2HW in rows]).to(x_BCHW)
+
+
+def _warped(x_CHW: NDArray[np.float32], flow_2HW: NDArray[np.float32]) -> NDArray[np.float32]:
+    y_HW, x_HW = np.indices(x_CHW.shape[1:], dtype=np.float32)
+    at = x_HW + flow_2HW[0], y_HW + flow_2HW[1]
+    x_HWC = x_CHW.transpose(1, 2, 0)
+    groups = [np.ascontiguousarray(x_HWC[..., c : c + REMAPPED]) for c in range(0, x_HWC.shape[2], REMAPPED)]
+    found = [cv2.remap(each, *at, cv2.INTER_LANCZOS4, None, cv2.BORDER_REPLICATE) for each in groups]
+    x_HWC = np.concatenate([each if each.ndim == 3 else each[..., None] for each in found], axis=2)
+    return np.ascontiguousarray(x_HWC.transpose(2, 0, 1), dtype=np.float32)
 
 
 def _grey(image_BCHW: Tensor) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inversion_core.editing.follow import flows, follow, warp
+from inversion_core.editing.follow import flows, follow, warp, warp_sharply
 from inversion_core.editing.masks import draw
 from inversion_core.editing.shapes import parse_mask
 from inversion_core.latents import Latent
@@ -87,15 +87,15 @@ def test_the_flow_of_a_moved_picture_is_the_move(shift: tuple[int, int]) -> None
     torch.testing.assert_close(flow.mean((1, 2)), torch.tensor([-x / 2, -y / 2]), atol=0.15, rtol=0)
 
 
-@given(st.integers(-3, 3), st.integers(-3, 3))
+@given(st.integers(-3, 3), st.integers(-3, 3), st.integers(1, 9))
 @settings(deadline=None, max_examples=20)
-def test_a_warp_by_whole_pixels_moves_them(x: int, y: int) -> None:
-    picture = torch.randn(1, 2, 16, 16, generator=torch.Generator().manual_seed(0))
-    flow = torch.tensor([float(x), float(y)])[None, :, None, None].expand(1, 2, 16, 16)
-    moved = warp(picture, flow)
-    torch.testing.assert_close(
-        moved[..., 4:-4, 4:-4], picture[..., 4 + y : 12 + y, 4 + x : 12 + x], atol=1e-5, rtol=1e-5
-    )
+def test_a_warp_by_whole_pixels_moves_them(x: int, y: int, channels: int) -> None:
+    picture = torch.randn(2, channels, 16, 16, generator=torch.Generator().manual_seed(0))
+    flow = torch.tensor([float(x), float(y)])[None, :, None, None].expand(2, 2, 16, 16)
+    for way in (warp, warp_sharply):
+        moved = way(picture, flow)
+        expected = picture[..., 4 + y : 12 + y, 4 + x : 12 + x]
+        torch.testing.assert_close(moved[..., 4:-4, 4:-4], expected, atol=1e-5, rtol=1e-5)
 
 
 # -- masks ---------------------------------------------------------------------------------------------------

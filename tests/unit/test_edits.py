@@ -252,6 +252,15 @@ def test_the_centre_is_the_mean_of_random_faces() -> None:
     assert centre(bare) is centre(bare)
 
 
+def test_a_centre_found_while_rendering_serves_gradients_too() -> None:
+    pack = tiny_pack()
+    with torch.inference_mode():
+        centre(pack)
+    w_BLD = codes(1).requires_grad_()
+    ((w_BLD - centre(pack)) * centre(pack)).sum().backward()
+    assert w_BLD.grad is not None
+
+
 def test_truncation_ends_at_the_average() -> None:
     torch.testing.assert_close(applied([{"truncate": 0}]).w_BLD, centre(PACK).expand(2, -1, -1))
 
