@@ -38,7 +38,7 @@ def far_pictures(pack: Pack) -> Tensor:
 def lowest(pack: Pack, target_BCHW: Tensor, name: str) -> list[float]:
     """The lowest loss so far at every tenth step, flat: pictures in turn."""
     best, found = BestSteps(), []
-    for step in invert(pack, target_BCHW, InvertConfig(num_steps=STEPS, optimizer=name)):
+    for step in invert(pack, target_BCHW, InvertConfig(num_steps=STEPS, detail_steps=0, optimizer=name)):
         best.update(step)
         if step.index and step.index % 10 == 0:
             found += best.loss_B.tolist()
