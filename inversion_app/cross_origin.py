@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-_ASKED = (
-    "Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Prefer", "X-Request-ID",
-    "traceparent",
+ASKED = (
+    "Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Prefer",
+    "X-Render-Session", "X-Request-ID", "traceparent",
 )  # fmt: skip
-_TOLD = (
-    "Content-Disposition", "ETag", "Idempotent-Replayed", "Inversion-Pack", "Inversion-Pack-Digest",
-    "Inversion-Pack-Version", "Link", "Location", "Preference-Applied", "RateLimit", "RateLimit-Policy", "Retry-After",
-    "X-Request-ID",
+TOLD = (
+    "Content-Disposition", "ETag", "Idempotent-Replayed", "Inversion-Offset", "Inversion-Pack",
+    "Inversion-Pack-Digest", "Inversion-Pack-Version", "Inversion-Step", "Link", "Location", "Preference-Applied",
+    "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID",
 )  # fmt: skip
 _FRESH_S = 600
 
@@ -26,8 +26,8 @@ def allow(app: FastAPI, origins: Sequence[str]) -> None:
             CORSMiddleware,
             allow_origins=origins,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=_ASKED,
-            expose_headers=_TOLD,
+            allow_headers=ASKED,
+            expose_headers=TOLD,
             allow_credentials=False,
             max_age=_FRESH_S,
         )

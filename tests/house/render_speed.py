@@ -1,6 +1,6 @@
 """How long a render takes over HTTP; run by hand, on a machine with nothing else to do.
 
-    python tests/house/render_speed.py [--renders 100] [--photos 15] [--inversions 4]
+    python tests/house/render_speed.py [--renders 100] [--photos 15] [--inversions 4] [--detail-steps N]
 
 Prints JSON: seconds from the request to the last byte, the median and the 95th percentile, of a face with one edit and
 of a 12-megapixel photo with one. Each request has another strength, so none is answered from what was rendered before.
@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--renders", type=int, default=100)
     parser.add_argument("--photos", type=int, default=15)
     parser.add_argument("--inversions", type=int, default=4, help="that run meanwhile, the second time")
+    parser.add_argument("--detail-steps", type=int, help="of the inversion that is rendered; none: the pack's")
     args = parser.parse_args()
     os.environ["INVERSION_SLOTS"] = str(args.inversions)
     port = free_port()
@@ -87,7 +88,8 @@ def main() -> None:
         Thread(target=lambda: list(process.stdout or ()), daemon=True).start()  # a full pipe would stop the service
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
             data, headers = photo(), {"Prefer": "wait=60"}
-            answer = client.post("/v1/inversions", files={"image": data}, data={"steps": 8}, headers=headers).json()
+            options = {"steps": 8} | ({} if args.detail_steps is None else {"detail_steps": args.detail_steps})
+            answer = client.post("/v1/inversions", files={"image": data}, data=options, headers=headers).json()
             assert answer["status"] == "succeeded", answer
             job = answer["id"]
             seconds(client, job, 10)

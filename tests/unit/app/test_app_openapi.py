@@ -12,7 +12,7 @@ import jsonschema_rs
 import pytest
 from fastapi import FastAPI
 
-from inversion_app import examples, told
+from inversion_app import cross_origin, examples, told
 from inversion_app.main import TAGS, create_app
 from inversion_app.settings import AppSettings
 from inversion_app.webhooks import next_message
@@ -36,6 +36,8 @@ from inversion_worker.contract import (
 pytestmark = pytest.mark.unit
 
 JSON = "application/json"
+SAFE = {"accept"}
+"""A page may always send these (Fetch standard, CORS-safelisted request-header)."""
 Node = dict[str, Any]
 
 
@@ -118,6 +120,14 @@ def test_every_body_is_shown(document: Node) -> None:
                 assert file or field in whole.get("required", ()) or "default" in schema, (name, field)
                 assert "examples" not in schema, (name, field)  # the reference would send them along
             assert "curl -F" in operation["description"], name
+
+
+def test_pages_of_other_origins_may_send_and_read_every_header(document: Node) -> None:
+    for name, operation in operations({**document, "webhooks": {}}):
+        sent = {each["name"].lower() for each in operation.get("parameters", ()) if each["in"] == "header"}
+        told = {each for answer in operation["responses"].values() for each in answer.get("headers", ())}
+        assert sent - SAFE <= {each.lower() for each in cross_origin.ASKED}, name
+        assert told - {"WWW-Authenticate"} <= set(cross_origin.TOLD), name
 
 
 def test_every_field_is_described(document: Node) -> None:
