@@ -233,7 +233,7 @@ async def test_usage(client: JobClient, store: JobStore) -> None:
     days = await client.usage("t", 3)
     assert [day.date for day in days] == sorted(day.date for day in days)
     assert days[-1].model_dump(exclude={"date"}) == {
-        "submitted": 4, "succeeded": 1, "failed": 1, "canceled": 1, "looked": 0, "seconds": 2.5,
+        "submitted": 4, "succeeded": 1, "failed": 1, "canceled": 1, "looked": 0, "rendered": 0, "seconds": 2.5,
     }  # fmt: skip
     assert days[0].submitted == 0
 

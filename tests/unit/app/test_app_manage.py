@@ -165,7 +165,7 @@ class TestUsage:
         finished(service)
         service.jobs.fail(service.submitted())
         body = service.get("/v1/usage?days=3").json()
-        counts = {"submitted": 2, "succeeded": 1, "failed": 1, "canceled": 0, "looked": 0}
+        counts = {"submitted": 2, "succeeded": 1, "failed": 1, "canceled": 0, "looked": 0, "rendered": 0}
         assert body["total"] == {**counts, "seconds": 1.5}
         assert len(body["days"]) == 3
         assert body["days"][-1]["submitted"] == 2
