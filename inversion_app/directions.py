@@ -67,6 +67,11 @@ class PackDirection(Answer):
         description="R^2 of the linear model of its attribute on pictures that it has not seen; null if it was not "
         "measured.",
     )
+    side_effects: dict[str, float] = Field(
+        default_factory=dict,
+        description="What a strength of 1 does to the attributes of other directions, in their units; only what was "
+        "measured on pictures.",
+    )
     own: bool = Field(description="Whether it is yours; otherwise it belongs to the pack.")
     created_at: datetime | None = Field(None, description="Of one of yours: when it was made.")
     expires_at: datetime | None = Field(None, description="Of one of yours: when it will be deleted.")

@@ -156,6 +156,7 @@ _SMILE = {
     "unit": "one standard deviation of the mean ratings, as the linear model reads it",
     "source": "ratings 'happy' of 908 pictures; held fixed: age, gender, weight",
     "held_out_r2": 0.813,
+    "side_effects": {"age": -0.12, "gender": 0.05},
 }
 _DIRECTIONS = "/v1/packs/faces-128/directions"
 DIRECTION = {
@@ -173,6 +174,7 @@ OWN_DIRECTION = {
     "unit": "the difference between the means of 12 and 15 inversions",
     "source": "12 inversions less 15",
     "held_out_r2": None,
+    "side_effects": {},
     "own": True,
     "created_at": TIME,
     "expires_at": "2027-02-20T13:00:00Z",

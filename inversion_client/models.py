@@ -251,6 +251,8 @@ class Direction:
     """What it was made of, and how."""
     held_out_r2: float | None = None
     """R^2 of the linear model of its attribute on pictures that it has not seen."""
+    side_effects: Mapping[str, float] = field(default_factory=dict)
+    """What a strength of 1 does to the attributes of other directions, in their units."""
     own: bool = False
     """Whether it is yours; otherwise it belongs to the pack."""
     created_at: datetime | None = None

@@ -370,6 +370,7 @@ def _info(pack: Pack, *, default: bool) -> PackInfo:
                 unit=spec.unit,
                 source=spec.source,
                 held_out_r2=spec.held_out_r2,
+                side_effects=dict(spec.side_effects),
             )
             for spec in pack.manifest.directions
         ],

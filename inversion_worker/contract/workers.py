@@ -22,6 +22,11 @@ class DirectionInfo(Message):
         description="R^2 of the linear model of its attribute on pictures that it has not seen; null if it was not "
         "measured.",
     )
+    side_effects: dict[str, float] = Field(
+        default_factory=dict,
+        description="What a strength of 1 does to the attributes of other directions, in their units; only what was "
+        "measured on pictures.",
+    )
 
 
 class DetailInfo(Message):

@@ -75,7 +75,14 @@ FACES = PackInfo(
     default_optimizer="adam",
     directions=[
         DirectionInfo(
-            name="smile", label="Happier", low=-3, high=2.5, unit="a rating", source="ratings", held_out_r2=0.75
+            name="smile",
+            label="Happier",
+            low=-3,
+            high=2.5,
+            unit="a rating",
+            source="ratings",
+            held_out_r2=0.75,
+            side_effects={"age": -0.5},
         )
     ],
     licence="Apache-2.0",

@@ -49,7 +49,7 @@ class TestThoseOfAPack:
         (smile,) = answer.json()["directions"]
         assert smile == {
             "name": "smile", "label": "Happier", "low": -3.0, "high": 2.5, "unit": "a rating", "source": "ratings",
-            "held_out_r2": 0.75, "own": False, "created_at": None, "expires_at": None,
+            "held_out_r2": 0.75, "side_effects": {"age": -0.5}, "own": False, "created_at": None, "expires_at": None,
             "links": {"self": f"{URL}/smile", "strip": f"{URL}/smile/strip"},
         }  # fmt: skip
         assert service.get(f"{URL}/smile").json() == smile
@@ -258,6 +258,7 @@ def test_both_python_clients(service: Service, portal: BlockingPortal) -> None:
         with InversionClient(transport=BlockingLine(portal, line), **options) as client:
             (pack, _) = client.packs()
             (smile,) = client.directions(pack)
+            assert smile.side_effects == {"age": -0.5}
             assert (smile.name, smile.unit, smile.own, smile.held_out_r2) == ("smile", "a rating", False, 0.75)
             made = client.make_direction(pack, "smirk", plus=[plus], minus=[minus], high=2, ttl=60)
             assert (made.own, made.high, made.links["self"]) == (True, 2, f"{URL}/smirk")
