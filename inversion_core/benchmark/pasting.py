@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from inversion_core.faces import align
-from inversion_core.faces.change import FACE
+from inversion_core.faces.area import FACE
 from inversion_core.faces.frame import Floats
 from inversion_core.faces.mapping import side, through, to_quad
 from inversion_core.faces.person import person_in

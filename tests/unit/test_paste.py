@@ -16,8 +16,9 @@ from PIL import Image
 from told import SECRET, assert_bare
 
 from inversion_core.errors import OptionInvalid
-from inversion_core.faces import align, paste, pasting, patch
-from inversion_core.faces.change import change_between, rim
+from inversion_core.faces import align, paste, pasting, patch, tiling
+from inversion_core.faces.area import rim
+from inversion_core.faces.change import change_between
 from inversion_core.faces.mapping import side, through, to_quad
 from inversion_core.faces.person import person_in
 from inversion_core.pictures import encoded
@@ -103,7 +104,7 @@ def test_the_size_of_the_tiles_changes_no_byte(quad: Any, tile: int, seed: int) 
     before, after = render(seed), render(seed + 1)
     whole = paste(photo, quad * 3, before, after)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(pasting, "TILE_PX", tile)
+        patched.setattr(tiling, "TILE_PX", tile)
         assert paste(photo, quad * 3, before, after).tobytes() == whole.tobytes()
 
 
@@ -234,3 +235,28 @@ def test_people_are_seen() -> None:
     assert person_HW[80:130, 80:120].min() > 0.9
     assert person_HW[:10].max() < 0.1
     assert 0 <= person_HW.min() <= person_HW.max() <= 1
+
+
+def test_what_an_edit_uncovers_is_background_without_a_ghost() -> None:
+    """The head gets smaller: where its outline was, there is nothing."""
+    size = (512, 512)
+    photo, smaller = draw_face(size, head_px=420), draw_face(size, head_px=360)
+    before, after = (align(each, SQUARE_512, 128).image for each in (photo, smaller))
+    found = pixels(paste(photo, SQUARE_512, before, after))
+    ring = np.abs(pixels(photo) - pixels(smaller)).max(axis=-1)[:256] > 60
+    ring &= np.abs(pixels(smaller) - pixels(smaller)[5, 5]).max(axis=-1)[:256] < 20  # no longer the head
+    assert ring.sum() > 1000
+    left = np.abs(found[:256][ring] - pixels(photo)[5, 5]).max(axis=-1)
+    assert np.mean(left < 25) > 0.8
+
+
+def test_a_callers_mask_takes_background_too() -> None:
+    photo = draw_face((256, 256), head_px=200)
+    before = np.asarray(align(photo, np.array(SQUARE_512) / 2, 64).image, dtype=np.float32)
+    after = before * np.float32(0.7)
+    corner = np.zeros((64, 64), np.float32)
+    corner[8:20, 8:20] = 1
+    found = paste(photo, np.array(SQUARE_512) / 2, before, after, mask_HW=corner)
+    was, now = (pixels(each)[56, 56].sum() for each in (photo, found))
+    assert now < 0.8 * was
+    assert paste(photo, np.array(SQUARE_512) / 2, before, after).getpixel((56, 56)) == photo.getpixel((56, 56))
