@@ -77,8 +77,8 @@ class Core:
         """New requests, and those that gave their place up for a while."""
         self._batches: dict[Hashable, Batch] = {}
         self._parts: dict[Hashable, Parts] = {}
-        self._precisions: dict[int, Precision] = {}
-        """Pack -> what was chosen for it."""
+        self._precisions: dict[tuple[int, int | None], Precision] = {}
+        """Pack, and the size of the detail that moves, if it is detail -> what was chosen for it."""
         self._governors: dict[Hashable, ThreadGovernor] = {}
         """Batch -> who says how many threads its steps get; none where torch's own number stays."""
         self._held: list[Slot] = []
@@ -216,18 +216,18 @@ class Core:
         if key not in self._parts:
             request = batch.slots[0].request
             buckets = self._config.buckets or default_buckets(self._config.slots, request.pack)
-            precision = self._precision_of(request.pack)
+            precision = self._precision_of(request.pack, batch.slots[0].detail_px)
             make, weight = self._config.make_step, request.config.regulariser_weight
             exact = None if precision is Precision.FLOAT32 else make(request.pack, weight, Precision.FLOAT32)
             self._parts[key] = Parts(make(request.pack, weight, precision), buckets, exact)
         return self._parts[key]
 
-    def _precision_of(self, pack: Pack) -> Precision:
+    def _precision_of(self, pack: Pack, px: int | None) -> Precision:
         if self._config.precision is not None:
             return self._config.precision
-        if id(pack) not in self._precisions:
-            self._precisions[id(pack)] = choose_precision(pack)[0]
-        return self._precisions[id(pack)]
+        if (id(pack), px) not in self._precisions:
+            self._precisions[id(pack), px] = choose_precision(pack, px)[0]
+        return self._precisions[id(pack), px]
 
     def _evaluated(self, key: Hashable, parts: Parts, batch: Batch) -> Outcome | None:
         try:
@@ -335,8 +335,7 @@ def _end_failed(batch: Batch, failed: Iterable[tuple[Slot, Exception]]) -> None:
 
 def _batch_key(slot: Slot) -> Hashable:
     """Equal for slots that are evaluated together."""
-    px = None if slot.base_1CHW is None else slot.base_1CHW.shape[-1]
-    return id(slot.request.pack), slot.request.config.regulariser_weight, px
+    return id(slot.request.pack), slot.request.config.regulariser_weight, slot.detail_px
 
 
 def _judge(slot: Slot, loss: float, now_s: float) -> StopReason | None:

@@ -22,9 +22,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from inversion_core.detail import DetailStage, Render
 from inversion_core.engine.capacity import default_slots
 from inversion_core.inverter import BestSteps, InvertConfig, iterate, make_optimizer, start_codes
-from inversion_core.latents import Latent, synthesize
+from inversion_core.latents import Latent, base_features, detail_layer, detail_shape, synthesize
 from inversion_core.loss import InversionLoss
 from inversion_core.models.serving import serving
 from inversion_core.packs import Pack
@@ -85,11 +86,15 @@ class Bfloat16Networks:
         return self._pack.perceptual_weight
 
     def synthesize(self, code: Latent | Tensor, base_BCHW: Tensor | None = None) -> Tensor:
-        latent = self._pack.check_latent(code)
-        if latent.detail_BCHW is not None:
-            latent = Latent(w_BLD=latent.w_BLD, detail_BCHW=latent.detail_BCHW.bfloat16())
-        base_BCHW = None if base_BCHW is None else base_BCHW.bfloat16()
-        return synthesize(self._generator, latent, base_BCHW).float()
+        latent, synthesis = self._pack.check_latent(code), self._generator.synthesis
+        if latent.detail_BCHW is None:
+            return synthesize(self._generator, latent).float()
+        px = latent.detail_BCHW.shape[-1]
+        if base_BCHW is None:
+            base_BCHW = base_features(self._generator, latent.w_BLD, px)
+        x_BCHW = synthesis.with_detail(base_BCHW.float(), latent.detail_BCHW).bfloat16()  # rounded once, not thrice
+        first = detail_layer(self._generator.config, px) + 1
+        return synthesis.rgb(synthesis.features(latent.w_BLD, x_BCHW=x_BCHW, start=first)).float()
 
     def features(self, image_BCHW: Tensor) -> Tensor:
         features_BCHW: Tensor = self._perceptual(self._pack.check_pictures(image_BCHW).bfloat16())
@@ -136,55 +141,64 @@ class Trial:
     is_allowed: bool = False
 
 
-def choose_precision(pack: Pack) -> tuple[Precision, list[Trial]]:
-    """The fastest precision that is allowed for a pack on its device, and what was found about each. Raises nothing."""
+def choose_precision(pack: Pack, px: int | None = None) -> tuple[Precision, list[Trial]]:
+    """The fastest precision that is allowed for a pack on its device, and what was found about each. Raises nothing.
+
+    Args:
+        px: size of the detail whose steps it is for; None: steps of w.
+    """
     others = (Precision.TF32, Precision.BFLOAT16) if pack.device.type == "cuda" else (Precision.BFLOAT16,)
-    trials = [_tried_safely(pack, precision) for precision in others]
+    trials = [_tried_safely(pack, px, precision) for precision in others]
     allowed = [(trial.step_part or 1.0, trial.precision) for trial in trials if trial.is_allowed]
     chosen = min(allowed)[1] if allowed else Precision.FLOAT32
     said = "; ".join(f"{trial.precision}: {trial.verdict}" for trial in trials)
-    log.info("precision=%s pack=%s %s", chosen, pack.name, said)
+    log.info("precision=%s pack=%s detail_px=%s %s", chosen, pack.name, px, said)
     return chosen, trials
 
 
-def _tried_safely(pack: Pack, precision: Precision) -> Trial:
+def _tried_safely(pack: Pack, px: int | None, precision: Precision) -> Trial:
     try:
-        return _tried(pack, precision)
+        return _tried(pack, px, precision)
     except Exception as error:  # no memory for it, or a kernel that is not there: a job has done nothing wrong
         log.warning("precision not tried precision=%s pack=%s error=%r", precision, pack.name, error)
         return Trial(precision=precision, verdict=f"trying it failed with {type(error).__name__}")
 
 
-def _tried(pack: Pack, precision: Precision) -> Trial:
+def _tried(pack: Pack, px: int | None, precision: Precision) -> Trial:
     """From what is cheap to find out to what is dear, as far as it takes."""
     if precision is Precision.BFLOAT16 and faster_precision(pack.device)[0] != "bfloat16":
         return Trial(precision=precision, verdict="its convolutions are not faster here")
     networks = networks_in(pack, precision)
-    found = _Bench(pack, 1).compared(networks, precision)
+    found = _Bench(pack, px, 1).compared(networks, precision)
     if found.verdict:
         return found
     most = PICTURES_ON_CUDA if pack.device.type == "cuda" else PICTURES
-    return _Bench(pack, min(most, default_slots([pack], pack.device))).judged(found, networks)
+    return _Bench(pack, px, min(most, default_slots([pack], pack.device))).judged(found, networks)
 
 
 class _Bench:
     """Some of a pack's own pictures, and the same starts for every precision."""
 
-    def __init__(self, pack: Pack, count: int) -> None:
+    def __init__(self, pack: Pack, px: int | None, count: int) -> None:
         self._pack = pack
         draw = torch.Generator().manual_seed(0)
         with torch.no_grad(), serving(), arithmetic(Precision.FLOAT32, pack.device):
             z_BZ = torch.randn(count, pack.z_dim, generator=draw)
             self._target_BCHW = pack.synthesize(pack.map(z_BZ.to(pack.device)))
             self._features_BCHW = pack.features(self._target_BCHW)
-            self._start_BLD = start_codes(pack, self._target_BCHW, InvertConfig())
+            self._start = Latent(w_BLD=start_codes(pack, self._target_BCHW, InvertConfig()))
+            self._base_BCHW = None
+            if px is not None:
+                self._base_BCHW = pack.base_features(self._start.w_BLD, px)
+                nothing_BCHW = self._target_BCHW.new_zeros(count, *detail_shape(pack.manifest.generator, px))
+                self._start = replace(self._start, detail_BCHW=nothing_BCHW)
 
     def compared(self, networks: Networks, precision: Precision) -> Trial:
         """Loss and gradient at the starts; a verdict where they differ too much already."""
-        loss_B, grad_BLD = self._evaluated(networks, precision)
-        exact_B, exact_BLD = self._evaluated(self._pack, Precision.FLOAT32)
+        loss_B, grad = self._evaluated(networks, precision)
+        exact_B, exact = self._evaluated(self._pack, Precision.FLOAT32)
         loss = float(((loss_B - exact_B) / exact_B).abs().max())
-        gradient = float((grad_BLD - exact_BLD).norm() / exact_BLD.norm())
+        gradient = float((grad - exact).norm() / exact.norm())
         verdict = ""
         if not gradient <= ALLOWED:
             verdict = f"the gradient is off by {gradient:.1%}"
@@ -215,18 +229,25 @@ class _Bench:
         """The lowest loss of each picture, as float32 judges the code that this precision takes for its best."""
         optimizer = make_optimizer(self._pack, InvertConfig(num_steps=steps, detail_steps=0))
         best = BestSteps()
+        detail = None if self._base_BCHW is None else self._detail(networks, steps)
         with serving(), arithmetic(precision, self._pack.device):
-            for step in iterate(self._start_BLD, synthesize=networks.synthesize, loss=self._loss(networks),
-                                optimizer=optimizer, num_steps=steps):  # fmt: skip
+            for step in iterate(self._start.w_BLD, synthesize=networks.synthesize, loss=self._loss(networks),
+                                optimizer=optimizer, num_steps=0 if detail else steps, detail=detail):  # fmt: skip
                 best.update(step)
         with torch.no_grad(), serving(), arithmetic(Precision.FLOAT32, self._pack.device):
-            return self._loss(self._pack)(self._pack.synthesize(best.w_BLD))
+            return self._loss(self._pack)(self._pack.synthesize(best.latent, self._base_BCHW))
+
+    def _detail(self, networks: Networks, steps: int) -> DetailStage:
+        def enter(_: Latent) -> tuple[Latent, Render]:
+            return self._start, lambda latent: networks.synthesize(latent, self._base_BCHW)
+
+        return DetailStage(num_steps=steps, optimizer=self._pack.detail.adam(), enter=enter)
 
     def _evaluated(self, networks: Networks, precision: Precision) -> tuple[Tensor, Tensor]:
         with torch.enable_grad(), serving(), arithmetic(precision, self._pack.device):
-            w_BLD = self._start_BLD.detach().requires_grad_()
-            loss_B = self._loss(networks)(networks.synthesize(w_BLD))
-            return loss_B.detach(), torch.autograd.grad(loss_B.sum(), w_BLD)[0]
+            free = self._start.free.detach().requires_grad_()
+            loss_B = self._loss(networks)(networks.synthesize(self._start.with_free(free), self._base_BCHW))
+            return loss_B.detach(), torch.autograd.grad(loss_B.sum(), free)[0]
 
     def _loss(self, networks: Networks) -> InversionLoss:
         return InversionLoss(self._target_BCHW, features=networks.features, target_features_BCHW=self._features_BCHW,

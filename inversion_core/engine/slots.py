@@ -54,6 +54,11 @@ class Slot:
     """Steps since it last got a place, for taking turns."""
 
     @property
+    def detail_px(self) -> int | None:
+        """Size of the detail that moves; None: w moves."""
+        return None if self.base_1CHW is None else self.base_1CHW.shape[-1]
+
+    @property
     def expects_detail(self) -> bool:
         """Whether it is still to begin."""
         return self.course.detail_px is not None and self.detail_from is None

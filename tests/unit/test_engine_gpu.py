@@ -12,7 +12,7 @@ from inversion_core.engine import Engine, EngineConfig, ImageStep, Precision, Re
 from inversion_core.engine.graphs import GraphedStep
 from inversion_core.engine.precision import ALLOWED, arithmetic
 from inversion_core.engine.step import Inputs, PackStep, Want
-from inversion_core.latents import Latent
+from inversion_core.latents import Latent, detail_shape
 from inversion_core.packs import Pack
 from tests.tiny import rough_pack, tiny_targets
 
@@ -61,6 +61,24 @@ def test_float32_is_float32_within_and_as_it_was_after() -> None:
         with arithmetic(precision, device):
             assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is is_tf32
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
+
+
+def test_a_replayed_step_of_detail_is_the_step() -> None:
+    pack, targets = on_cuda(), tiny_targets(4).cuda()
+    w_BLD = pack.encode(targets)
+    base_BCHW = pack.base_features(w_BLD, 8)
+    inputs = Inputs(
+        target_BCHW=targets, target_features_BCHW=pack.features(targets), mask_B1HW=None, base_BCHW=base_BCHW
+    )
+    plain = PackStep(pack, 0.0)
+    graphed = GraphedStep(plain)
+    for seed in range(3):
+        shape = detail_shape(pack.manifest.generator, 8)
+        detail_BCHW = torch.randn(4, *shape, generator=torch.Generator().manual_seed(seed)).cuda()
+        latent = Latent(w_BLD=w_BLD, detail_BCHW=detail_BCHW)
+        expected, found = plain(latent, inputs, Want.GRADIENT), graphed(latent, inputs, Want.GRADIENT)
+        torch.testing.assert_close(found.loss_B, expected.loss_B)
+        torch.testing.assert_close(found.grad, expected.grad)
 
 
 def test_a_replayed_step_is_the_step() -> None:

@@ -112,6 +112,44 @@ def test_the_last_step_is_judged_in_float32_whatever_the_others_are(num_steps: i
             assert step.loss == pytest.approx(loss, rel=0.05)
 
 
+def test_detail_is_found_in_bfloat16_too() -> None:
+    targets, config = tiny_targets(3), replace(RUN, num_steps=2, detail_steps=4)
+    found = []
+    for which in (Precision.FLOAT32, Precision.BFLOAT16):
+        with Engine(EngineConfig(slots=3, precision=which)) as engine:
+            tickets = [engine.submit(Request(pack=PACK, target_CHW=target, config=config)) for target in targets]
+            found.append([list(ticket)[-1] for ticket in tickets])
+    for exact, ours, target in zip(*found, targets, strict=True):
+        judged = float(PACK.loss(PACK.synthesize(ours.latent), target[None]))
+        assert ours.loss == pytest.approx(judged, rel=1e-4), "the last Step is judged in float32"
+        assert ours.loss == pytest.approx(exact.loss, rel=0.1)
+
+
+@pytest.mark.usefixtures("fast_bfloat16")
+def test_steps_of_detail_are_tried_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "ALLOWED", 0.5)
+    _, (trial,) = choose_precision(PACK, 8)
+    assert trial.verdict.startswith("a step takes 0.50 of float32's time"), trial.verdict
+    assert trial.final_difference is not None
+    assert abs(trial.final_difference) < 0.1
+    _, (of_w,) = choose_precision(PACK)
+    assert of_w.final_difference != trial.final_difference
+
+
+def test_each_stage_has_a_precision_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int | None] = []
+
+    def choose(pack: Pack, px: int | None) -> tuple[Precision, list[Trial]]:
+        asked.append(px)
+        return (Precision.FLOAT32 if px else Precision.BFLOAT16), []
+
+    monkeypatch.setattr("inversion_core.engine.core.choose_precision", choose)
+    config = replace(RUN, num_steps=1, detail_steps=1, detail_px=8)
+    with Engine(EngineConfig(precision=None)) as engine:
+        assert len(list(engine.submit(Request(pack=PACK, target_CHW=tiny_targets(1)[0], config=config)))) == 3
+    assert asked == [None, 8]
+
+
 def test_a_float32_that_fails_costs_no_request() -> None:
     def make(pack: Pack, weight: float, which: Precision) -> Evaluate:
         def failing(*_: object) -> Outcome:
@@ -128,8 +166,8 @@ def test_a_precision_is_chosen_once_for_each_pack_and_not_where_one_is_named(mon
     asked: list[str] = []
     made: list[Precision] = []
 
-    def choose(pack: Pack) -> tuple[Precision, list[Trial]]:
-        asked.append(pack.name)
+    def choose(pack: Pack, px: int | None) -> tuple[Precision, list[Trial]]:
+        asked.append(f"{pack.name} {px}")
         return Precision.BFLOAT16, []
 
     def noted(pack: Pack, weight: float, which: Precision) -> Evaluate:
@@ -142,7 +180,7 @@ def test_a_precision_is_chosen_once_for_each_pack_and_not_where_one_is_named(mon
             for weight in (0.0, 2.0):
                 config = replace(RUN, regulariser_weight=weight)
                 list(engine.submit(Request(pack=PACK, target_CHW=tiny_targets(1)[0], config=config)))
-    assert asked == ["tiny"]
+    assert asked == ["tiny None"]
     assert made == [Precision.FLOAT32, Precision.BFLOAT16] * 2 + [Precision.FLOAT32] * 2
 
 
