@@ -36,6 +36,7 @@ LICENCE = (
 )
 TORCHVISION_VGG = r"features\.\d+\.(weight|bias)$"
 UNUSED = (
+    (r"styles\.\d+\.convs\.", "an encoder of pSp or ReStyle with another body than IR-SE-50"),
     (r"output_layer\.\d+\.|input_layer\.|body\.\d+\.", "a network of face recognition or another encoder"),
     (r"(hypernet|refinement_blocks|w_encoder)\.", "a hypernetwork of HyperStyle"),
 )

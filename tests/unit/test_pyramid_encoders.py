@@ -187,3 +187,12 @@ def test_faults(tmp_path: Path) -> None:
     for change in ({"blocks": (1,)}, {"channels": (8, 8, 8, 8)}, {"input_px": 100}, {"passes": 101}):
         with pytest.raises(ValueError, match="must"):
             PyramidConfig(**{**vars(SMALL), **change})
+
+
+def test_of_an_encoder_with_another_body_the_decoder_alone_is_used(tmp_path: Path) -> None:
+    state = {f"decoder.{key}": value for key, value in files.rosinality(files.nvidia(files.TINY)).items()}
+    state |= {"encoder.conv1.weight": torch.zeros(64, 6, 7, 7), "encoder.styles.0.convs.0.weight": torch.zeros(3)}
+    torch.save({"state_dict": state, "latent_avg": torch.zeros(6, 32), "opts": {}}, tmp_path / "r.pt")
+    said: list[str] = []
+    assert not convert_files([tmp_path / "r.pt"], tmp_path / "pack", say=said.append).has_encoder
+    assert any("another body than IR-SE-50, which is not used; ignored" in line for line in said)

@@ -16,6 +16,8 @@ from inversion_core.models.generators import Architecture
 from inversion_core.models.source import Source
 
 MARK = r"styles\.\d+\.convs\.\d+\."
+FIRST = "input_layer."
+"""Those with another body, ResNet-34, have none."""
 TYPES = {
     "GradualStyleEncoder": ("pSp", False), "Encoder4Editing": ("e4e", True), "BackboneEncoder": ("ReStyle", False),
     "ProgressiveBackboneEncoder": ("ReStyle with e4e's heads", True),
@@ -36,7 +38,8 @@ class FoundEncoder:
 
 def recognised(keys: Iterable[str]) -> bool:
     """Whether keys are of an encoder of this kind."""
-    return any(re.match(MARK, key) for key in keys)
+    names = list(keys)
+    return any(re.match(MARK, key) for key in names) and any(key.startswith(FIRST) for key in names)
 
 
 def read_encoder(

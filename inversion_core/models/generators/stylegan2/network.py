@@ -5,7 +5,7 @@ then up-samples both; each even layer convolves again; the last one is a to-RGB 
 2(n - 1) style layers, 18 at 1024 px, and each to-RGB shares its w with the up-convolution that follows.
 
 Modulation scales the input and demodulation the output of a convolution whose weight is shared by all images: the same
-mathematics as a weight for each image, without making one.
+mathematics as a weight for each image, without making one. A to-RGB has a weight for each image, which is small.
 
 Suffixes: B image, Z latent z, L style layer, D latent w, C channel, H W height and width, I O input, output channel.
 """
@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inversion_core.models.convolution import conv1x1, conv3x3, convolve, upsample
+from inversion_core.models.convolution import conv3x3, convolve, upsample
 from inversion_core.models.generators.base import Generator, Synthesis
 from inversion_core.models.generators.stylegan2.config import StyleGAN2Config
 from inversion_core.models.generators.truncation import Truncation
 from inversion_core.models.layers import EPSILON, EqualizedLinear, leaky_relu, leaky_relu_, pixel_norm
-from inversion_core.models.serving import linear
+from inversion_core.models.serving import by_image, is_serving, linear
 
 GAIN = math.sqrt(2.0)
 """After each leaky ReLU."""
@@ -164,8 +164,16 @@ class ToRGB(nn.Module):
 
     def forward(self, x_BCHW: Tensor, w_BD: Tensor, folded: FoldedStyle | None) -> Tensor:
         in_BI = self.style(w_BD) * self.scale if folded is None else folded(w_BD)[0]
-        y = conv1x1(x_BCHW * in_BI.to(x_BCHW.dtype)[..., None, None], self.weight, self.bias)
+        weight_BOI = (self.weight.flatten(1) * in_BI[:, None]).to(x_BCHW.dtype)
+        y: Tensor = self._product(weight_BOI, x_BCHW.flatten(2)).view(len(x_BCHW), RGB, *x_BCHW.shape[2:])
+        y = y + self.bias.to(y.dtype)[:, None, None]
         return y.clamp(-self.clamp, self.clamp) if self.clamp else y
+
+    def _product(self, weight_BOI: Tensor, x_BIP: Tensor) -> Tensor:
+        """A weight for each image here: three rows are less to scale than all features."""
+        if is_serving(x_BIP, self.weight):
+            return by_image(torch.bmm, weight_BOI, x_BIP)
+        return torch.bmm(weight_BOI, x_BIP)
 
 
 def style_transform(config: StyleGAN2Config, channels: int) -> EqualizedLinear:
