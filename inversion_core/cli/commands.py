@@ -78,6 +78,7 @@ COMMANDS: Mapping[str, Command | Group] = {
             ),
             "export": Command("turn a generator run into a pack", "train:fill_export"),
             "directions": Command("find editing directions for a pack from ratings of images", "directions:fill"),
+            "sliders": Command("give directions units and ranges that hold on inverted pictures", "train_sliders:fill"),
             "judge": Command("fit a judge of faces to ratings of images", "train_judge:fill"),
             "optimizer": Command(
                 "train a learned optimizer for a pack; resumes an earlier run",

@@ -1,0 +1,59 @@
+"""What a person reads after `inversion train sliders`: units and ranges, and what was measured at each strength."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from inversion_core.packs import Pack
+from inversion_core.packs.directions import DIRECTIONS_FILE
+from inversion_core.training.sliders import SliderRun, SliderTraining
+
+MEANING = """Strengths are in units of the slider: one standard deviation of ratings, as the judge
+reads it from -1 to +1, on average.
+
+- own: change of its own attribute, the way of the strength; spread: its standard deviation over faces
+- others: the largest change of any other attribute, and whose
+- identity: mean identity similarity of the edited picture and the picture itself"""
+
+
+def write_report(run: SliderRun, pack: Pack, config: SliderTraining, out: Path) -> str:
+    """Write directions.safetensors, sliders.csv and report.md into `out`; returns the latter."""
+    out.mkdir(parents=True, exist_ok=True)
+    save_file({d.spec.name: d.step_LD.contiguous() for d in run.directions}, out / DIRECTIONS_FILE)
+    names = run.subjects.judge.names
+    with (out / "sliders.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["direction", "strength", "own", "spread", "identity", *names])
+        for name, found in run.reach_of.items():
+            for reach in found:
+                values = (reach.own, reach.spread, reach.identity, *reach.change_A)
+                writer.writerow([name, f"{reach.strength:g}", *(f"{value:.3f}" for value in values)])
+    text = report(run, pack, config)
+    (out / "report.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def report(run: SliderRun, pack: Pack, config: SliderTraining) -> str:
+    """Ranges, and the strengths at and next to their ends."""
+    lines = [
+        f"# Sliders of {pack.name} {pack.version}", "",
+        f"Parts were tried on {config.parts_faces} inverted pictures, units and ranges on {config.range_faces} others. "
+        + MEANING, "",
+        "| direction | range | strength | own | spread | others | identity |", "|" + "---|" * 7,
+    ]  # fmt: skip
+    names = run.subjects.judge.names
+    for direction in run.directions:
+        name, (low, high) = direction.spec.name, direction.spec.range
+        own = names.index(name)
+        for reach in run.reach_of[name]:
+            if not low - 0.3 <= reach.strength <= high + 0.3:
+                continue
+            other = max((a for a in range(len(names)) if a != own), key=lambda a: abs(reach.change_A[a]), default=own)
+            cells = [name, f"{low:g} to {high:g}", f"{reach.strength:+g}", f"{reach.own:.2f}", f"{reach.spread:.2f}"]
+            cells += [f"{reach.others(own):.2f} {names[other]}", f"{reach.identity:.2f}"]
+            lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", *(f"- {name} is not kept: {reason}" for name, reason in run.dropped.items()), ""]
+    return "\n".join(lines)
