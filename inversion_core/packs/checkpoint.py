@@ -49,6 +49,10 @@ MAX_NESTING = 120
 MAX_PICKLE_BYTES = 256 * 2**20
 """Of a pickle whose tensors lie outside of it."""
 MAX_STORAGES = 20_000
+MAX_NUMBER = 2**64
+"""Larger whole numbers are not needed, and thousands with one hash would make a dict slow."""
+LEAST_ENTRY_BYTES = 46
+"""Of a file in the list of an archive."""
 MAX_EXPANSION = 4
 """All tensors that are asked for may take so many times the bytes of the file: some share their storage."""
 NUMPY_DTYPES = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
@@ -229,6 +233,8 @@ def check_pickle(stream: Any) -> None:
         if operations > MAX_OPERATIONS:
             raise _Refused(f"more than {MAX_OPERATIONS} operations")
         name, count = opcode.name, len(opcode.stack_before)
+        if isinstance(argument, int) and abs(argument) >= MAX_NUMBER and argument != LEGACY_MAGIC:
+            raise _Refused(f"a whole number of {argument.bit_length()} bits")
         if name == "MARK":
             marks.append(len(stack))
         elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
@@ -399,6 +405,7 @@ def _load(path: Path, stream: Any, size: int, stored: dict[str, bytes | memoryvi
 
 def _read_zip(path: Path, stream: BinaryIO) -> _Contents:
     try:
+        _check_directory(path, stream)
         with zipfile.ZipFile(stream) as archive:
             names = {info.filename.partition("/")[2]: info for info in archive.infolist()}
             if "data.pkl" not in names or "constants.pkl" in names:
@@ -423,6 +430,14 @@ def _read_zip(path: Path, stream: BinaryIO) -> _Contents:
             return top, stored, places
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise PackInvalid(f"{path} is truncated or damaged ({error}). {COPY_AGAIN}") from error
+
+
+def _check_directory(path: Path, stream: BinaryIO) -> None:
+    """Refuse an archive of very many files before they are listed."""
+    end = zipfile._EndRecData(stream)  # type: ignore[attr-defined]
+    if end and max(int(end[4]), int(end[5]) // LEAST_ENTRY_BYTES) > MAX_STORAGES:
+        _refuse(path, f"more than {MAX_STORAGES} files in an archive")
+    stream.seek(0)
 
 
 def _read_stream(path: Path, stream: BinaryIO, size: int) -> _Contents:

@@ -10,6 +10,7 @@ import re
 import struct
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,21 @@ def shared(count: int) -> bytes:
     return stream.getvalue()
 
 
+def many_files(count: int) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for index in range(count):
+            archive.writestr(zipfile.ZipInfo(f"a/data/{index}"), b"")
+        archive.writestr("a/data.pkl", pickle.dumps({}))
+    return stream.getvalue()
+
+
+def one_hash(count: int) -> bytes:
+    """A dict whose keys all have the hash 0."""
+    numbers = (int.to_bytes(k * (2**61 - 1), 10, "little") for k in range(count))
+    return b"\x80\x04}(" + b"".join(b"\x8a\x0a" + number + b"N" for number in numbers) + b"u."
+
+
 HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "os.system": (lambda c: pickle.dumps(touch(c)), r"(posix|nt)\.system"),
     "os.system in a state": (in_state, r"(posix|nt)\.system"),
@@ -115,6 +131,8 @@ HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "marks": (lambda c: b"\x80\x04" + b"(" * 200_000 + b".", r"truncated or damaged"),
     "operations": (lambda c: b"\x80\x04" + b"N0" * 10**6 + b"N.", r"more than 300000 operations"),
     "memo": (lambda c: b"\x80\x04Nr\xff\xff\xff\x7f.", r"memo of"),
+    "many files": (lambda c: many_files(25_000), r"more than 20000 files"),
+    "keys of one hash": (lambda c: one_hash(100_000), r"a whole number of 6\d bits"),
     "storages beyond": (lambda c: whole_module(c)[:300], r"truncated or damaged"),
     "setstate of a class": (lambda c: b"\x80\x04cdnnlib.util\nEasyDict\n}b.", r"truncated or damaged"),
     "source code alone": (lambda c: in_state(c, bomb=True), r"no tensors by name|holds no generator"),
