@@ -9,7 +9,10 @@ Suffixes: B image, L style layer, D latent w, C channel, H W height and width.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -123,9 +126,41 @@ def _checked(config: Architecture, px: int) -> int:
     return px
 
 
+_remembered = threading.local()
+MOST_REMEMBERED = 4
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Within it, this thread finds `base_features` of the same codes once: an edit with detail needs them twice.
+
+    Not where gradients flow.
+    """
+    before = getattr(_remembered, "found", None)
+    _remembered.found = deque(maxlen=MOST_REMEMBERED)
+    try:
+        yield
+    finally:
+        _remembered.found = before
+
+
 def base_features(generator: Generator, w_BLD: Tensor, px: int) -> Tensor:
     """The features (B, C, px, px) to which detail is added."""
-    return generator.synthesis.features(w_BLD, stop=detail_layer(generator.config, px) + 1)
+    found = getattr(_remembered, "found", None)
+    for of, at_px, code_BLD, known_BCHW in found or ():
+        if of is generator and at_px == px and torch.equal(code_BLD, w_BLD):
+            remembered_BCHW: Tensor = known_BCHW
+            return remembered_BCHW
+    base_BCHW = generator.synthesis.features(w_BLD, stop=detail_layer(generator.config, px) + 1)
+    if found is not None:
+        found.append((generator, px, w_BLD, base_BCHW))
+    return base_BCHW
+
+
+def plain_pictures(generator: Generator, w_BLD: Tensor, px: int) -> Tensor:
+    """`synthesize` of codes alone, to the same bits, by way of their `base_features` at `px`."""
+    synthesis, layer = generator.synthesis, detail_layer(generator.config, px)
+    return synthesis.rgb(synthesis.features(w_BLD, x_BCHW=base_features(generator, w_BLD, px), start=layer + 1))
 
 
 def last_features(generator: Generator, latent: Latent, base_BCHW: Tensor | None = None) -> Tensor:

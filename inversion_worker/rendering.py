@@ -26,7 +26,7 @@ from inversion_core.editing.films import film as filmed
 from inversion_core.editing.interpolation import edit_path, path
 from inversion_core.faces import Mode, Patch, paste, patch
 from inversion_core.faces.one_thread import keep_to_one
-from inversion_core.latents import Latent
+from inversion_core.latents import Latent, plain_pictures, remembering
 from inversion_core.models.serving import serving
 from inversion_core.packs import Pack, load_pack
 from inversion_core.packs.directions import Direction, DirectionSpec
@@ -81,7 +81,7 @@ class Renderer:
         if not getattr(self._threads, "is_one", False):
             keep_to_one()
             self._threads.is_one = True
-        with torch.inference_mode(), serving(), _checking():
+        with torch.inference_mode(), serving(), remembering(), _checking():
             yield
 
     def _pack(self, order: RenderOrder) -> Pack:
@@ -217,7 +217,8 @@ class _Render:
         job_id = str(self._order.source.get("inversion", ""))
 
         def make() -> tuple[Tensor, int]:
-            image_BCHW = self._pack.synthesize(latent.w_BLD)
+            assert latent.detail_BCHW is not None, "without detail nothing is carried along"
+            image_BCHW = plain_pictures(self._pack.generator, latent.w_BLD, latent.detail_BCHW.shape[-1])
             return image_BCHW, image_BCHW.nbytes
 
         if self._order.ended.get(job_id, False):

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from inversion_core.errors import OptionInvalid
 from inversion_core.flow import GREY, flow_between
-from inversion_core.latents import Latent
+from inversion_core.latents import Latent, plain_pictures
 from inversion_core.packs import Pack
 
 REMAPPED = 4
@@ -47,9 +47,9 @@ def follow(pack: Pack, latent: Latent, edited_BLD: Tensor, *, before_BCHW: Tenso
         return latent
     if latent.detail_BCHW is None:
         return Latent(w_BLD=edited_BLD)
-    before_BCHW = _pictures(pack, latent.w_BLD) if before_BCHW is None else before_BCHW
-    after_BCHW = _pictures(pack, edited_BLD)
-    flow_B2HW = flows(before_BCHW, after_BCHW, latent.detail_BCHW.shape[-1])
+    px = latent.detail_BCHW.shape[-1]
+    before_BCHW = _pictures(pack, latent.w_BLD, px) if before_BCHW is None else before_BCHW
+    flow_B2HW = flows(before_BCHW, _pictures(pack, edited_BLD, px), px)
     same_B = (edited_BLD == latent.w_BLD).flatten(1).all(1)
     moved_BCHW = warp_sharply(latent.detail_BCHW, flow_B2HW)
     detail_BCHW = torch.where(same_B[:, None, None, None], latent.detail_BCHW, moved_BCHW)
@@ -77,9 +77,9 @@ def spread(latent: Latent, count: int) -> Latent:
     return latent if len(latent) == count else latent.mapped(lambda x: x.expand(count, *x.shape[1:]))
 
 
-def _pictures(pack: Pack, w_BLD: Tensor) -> Tensor:
+def _pictures(pack: Pack, w_BLD: Tensor, px: int) -> Tensor:
     """One by one: in a batch they would round in another way, and the flow with them."""
-    return torch.cat([pack.synthesize(w_1LD) for w_1LD in w_BLD.split(1)])
+    return torch.cat([plain_pictures(pack.generator, pack.check_codes(w_1LD), px) for w_1LD in w_BLD.split(1)])
 
 
 def flows(before_BCHW: Tensor, after_BCHW: Tensor, px: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 
 from inversion_core.editing import apply_edits, parse_edits
 from inversion_core.editing.directions.computed import ganspace, sefa
-from inversion_core.latents import Latent, detail_shape
+from inversion_core.latents import Latent, detail_shape, plain_pictures
 from inversion_core.models.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 from inversion_core.packs import Pack
 from tests.tiny import tiny_pack
@@ -41,6 +41,12 @@ def test_a_mask_leaves_the_rest_of_the_picture(pack: Pack, px: int) -> None:
     everywhere = pack.synthesize(apply_edits(pack, latent, parse_edits([{"truncate": -1}])))
     torch.testing.assert_close(edited[..., 8:], before[..., 8:], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(edited[..., :8], everywhere[..., :8], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("px", [4, 8, 16])
+def test_the_picture_of_a_code_by_way_of_its_features_is_the_same(pack: Pack, px: int) -> None:
+    w_BLD = pack.mean_codes(2) + torch.randn(2, 6, 12, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(plain_pictures(pack.generator, w_BLD, px), pack.synthesize(w_BLD))
 
 
 def test_directions_without_labels_move_the_picture(pack: Pack) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,16 @@ import torch
 from safetensors.torch import save
 
 from inversion_core.errors import PackInvalid
-from inversion_core.latents import Latent, base_features, detail_layer, detail_shape, joined, synthesize
+from inversion_core.latents import (
+    Latent,
+    base_features,
+    detail_layer,
+    detail_shape,
+    joined,
+    plain_pictures,
+    remembering,
+    synthesize,
+)
 from inversion_core.models import GeneratorConfig
 from inversion_core.packs import load_pack, save_pack
 from inversion_core.packs.detail import DetailSpec
@@ -33,6 +43,32 @@ def test_no_detail_is_the_picture_of_the_code() -> None:
     assert torch.equal(PACK.synthesize(plain), PACK.synthesize(plain.w_BLD))
     assert torch.equal(PACK.synthesize(zero), PACK.synthesize(plain))
     assert not torch.equal(PACK.synthesize(latent()), PACK.synthesize(plain))
+
+
+@pytest.mark.parametrize("px", [4, 8, 16])
+def test_the_picture_of_a_code_by_way_of_its_features_is_the_same(px: int) -> None:
+    w_BLD = latent().w_BLD
+    assert torch.equal(plain_pictures(PACK.generator, w_BLD, px), PACK.synthesize(w_BLD))
+
+
+@torch.no_grad()
+def test_features_are_found_once_where_they_are_remembered() -> None:
+    whole, px = latent(), PACK.detail.px
+    expected = synthesize(PACK.generator, whole)
+    with remembering():
+        first = base_features(PACK.generator, whole.w_BLD, px)
+        assert base_features(PACK.generator, whole.w_BLD.clone(), px) is first
+        assert torch.equal(synthesize(PACK.generator, whole), expected)
+        assert base_features(PACK.generator, whole.w_BLD, 4).shape[-1] == 4
+        other = base_features(PACK.generator, whole.w_BLD + 1, px)
+        assert not torch.equal(other, first)
+        with ThreadPoolExecutor(1) as pool:
+            elsewhere = pool.submit(base_features, PACK.generator, whole.w_BLD, px).result()
+        assert elsewhere is not first
+        for seed in range(8):  # only a few are kept
+            base_features(PACK.generator, whole.w_BLD + seed, px)
+        assert base_features(PACK.generator, whole.w_BLD, px) is not first
+    assert base_features(PACK.generator, whole.w_BLD, px) is not base_features(PACK.generator, whole.w_BLD, px)
 
 
 def test_known_features_give_the_same_picture_and_gradient() -> None:
