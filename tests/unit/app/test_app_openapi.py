@@ -185,7 +185,7 @@ RECORD = JobRecord(
 )
 EVENTS: dict[EventKind, JobEvent] = {
     EventKind.QUEUED: JobQueued(),
-    EventKind.STARTED: JobStarted(attempt=1, steps=100, aligned_key="k"),
+    EventKind.STARTED: JobStarted(attempt=1, steps=18, aligned_key="k"),
     EventKind.FRAME: FrameReady(step=5, loss=0.0512, frame_key="k"),
     EventKind.DONE: JobDone(step=98, loss=0.0212),
     EventKind.FAILED: JobFailed(error=Problem(**examples.TOLD["failed"]["error"])),

@@ -224,7 +224,7 @@ class TestOpenApi:
         operation = service.get("/openapi.json").json()["paths"]["/v1/inversions"]["post"]
         form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
         assert list(form["properties"]) == [
-            "image", "mask", "latents", *JobOptions.model_fields
+            "image", "mask", "latents", "source", "metadata", *JobOptions.model_fields
         ]  # fmt: skip
         assert form["required"] == ["image"]
         assert form["properties"]["start"]["enum"] == ["", "encoder", "mean", "random", "latents"]
