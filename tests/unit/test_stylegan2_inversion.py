@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from inversion_core.benchmark.reference import ReferenceLoop
+from inversion_core.cli import main
 from inversion_core.editing.directions.computed import sefa
 from inversion_core.editing.local import blended
 from inversion_core.editing.shapes import Mask
@@ -22,6 +24,7 @@ from inversion_core.models.source import Source
 from inversion_core.packs import Pack, PackManifest, PerceptualSpec, load_pack
 from inversion_core.packs.save import save_pack
 from tests import stylegan2_files as files
+from tests.tiny import noise_archive
 
 DISCRIMINATOR = DiscriminatorConfig(resolution=16, channels=(8, 6, 4))
 
@@ -105,3 +108,27 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     loaded = load_pack(tmp_path / "two")
     assert loaded.manifest.generator == PACK.manifest.generator
     assert torch.equal(loaded.synthesize(PACK.mean_codes()), PACK.synthesize(PACK.mean_codes()))
+
+
+def test_an_encoder_can_be_trained_for_it(tmp_path: Path) -> None:
+    folder, run = tmp_path / "two", tmp_path / "run"
+    save_pack(folder, PACK.manifest, generator=PACK.generator, perceptual=PACK.perceptual)
+    pictures = noise_archive(tmp_path, np.random.default_rng(0), 160)
+    train = [
+        "train",
+        "encoder",
+        str(pictures),
+        "--out",
+        str(run),
+        "--pack",
+        str(folder),
+        "--steps",
+        "2",
+        "--batch",
+        "2",
+    ]
+    assert main(train) == 0
+    assert main(["pack", "use-encoder", str(folder), str(run)]) == 0
+    pack = load_pack(folder)
+    assert pack.encode(TARGETS).shape == (3, pack.num_layers, pack.w_dim)
+    assert torch.equal(pack.synthesize(PACK.mean_codes()), PACK.synthesize(PACK.mean_codes()))
