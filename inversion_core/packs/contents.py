@@ -22,6 +22,10 @@ PREFERRED = ("G_ema", "g_ema", "Gs", "generator_smooth", "generator_ema")
 MOST_DEPTH = 4
 MOST_PARTS = 200
 MEANS = ("latent_avg", "dlatent_avg", "w_avg")
+NVIDIA_CLASSES = {
+    "Generator", "MappingNetwork", "SynthesisNetwork", "SynthesisBlock", "SynthesisLayer", "ToRGBLayer",
+    "FullyConnectedLayer", "Conv2dLayer",
+}  # fmt: skip
 MAPPING_RATE = 0.01
 TENSORFLOW_NAMES = ("G", "D", "Gs")
 TENSORFLOW_VERSION = 4
@@ -132,8 +136,15 @@ def _of_module(module: Module, place: str) -> Part:
     faults += [f"a mapping network with the learning rate multiplier {rate}" for rate in _mapping_rates(module)]
     return Part(
         place=place, handles=dict(module_tensors(module)), conv_clamp=clamp,
-        fault=f"has {faults[0]}: not supported" if faults else "", details=(f"a module of class {module.class_name}",),
+        fault=f"has {faults[0]}: not supported" if faults else "", details=_strangers(module),
     )  # fmt: skip
+
+
+def _strangers(module: Module) -> tuple[str, ...]:
+    """A note of classes that the public networks do not have: their tensors fit, and they may compute otherwise."""
+    names = sorted({each.class_name for each in submodules(module)} - NVIDIA_CLASSES)
+    found = ", ".join(name[:40] for name in names[:3])
+    return (f"it has modules of {found}, which NVIDIA's networks have not: compare its pictures",) if names else ()
 
 
 def _mapping_rates(module: Module) -> Iterator[float]:

@@ -95,7 +95,7 @@ def convert_files(
     found = _read(chosen, label)
     config = found.generator.config
     say(f"{chosen.name}: {found.what}, {config.resolution} px, codes {config.num_layers}x{config.w_dim}; used")
-    for note in found.notes:
+    for note in (*chosen.part.details, *found.notes):
         say(f"  {note}")
     if found.ignored:
         say(f"  constants, not needed: {_some(found.ignored)}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -42,6 +44,17 @@ def write(kind: str, file: Path) -> Path:
     match kind:
         case "rosinality":
             torch.save({"g": files.rosinality(files.nvidia(files.SMALL)), "g_ema": theirs, "latent_avg": mean}, file)
+        case "rosinality, training":
+            network = torch.nn.Linear(3, 3)
+            optimizer = torch.optim.Adam(network.parameters())
+            network(torch.ones(1, 3)).sum().backward()
+            optimizer.step()
+            args = argparse.Namespace(path="faces", size=16, device=torch.device("cpu"), start=np.float64(0.5))
+            critic = {"convs.0.0.weight": torch.zeros(2, 3, 1, 1), "final_linear.0.weight": torch.zeros(2, 2)}
+            torch.save(
+                {"g": files.rosinality(files.nvidia(files.SMALL)), "d": critic, "g_ema": theirs,
+                 "g_optim": optimizer.state_dict(), "args": args, "ada_aug_p": 0.1}, file,
+            )  # fmt: skip
         case "rosinality, older":
             torch.save({"g_ema": theirs, "latent_avg": mean}, file, _use_new_zipfile_serialization=False)
         case "mmgeneration":
@@ -71,6 +84,7 @@ def write(kind: str, file: Path) -> Path:
 
 
 KINDS = (
+    "rosinality, training",
     "rosinality", "rosinality, older", "genforce", "mmgeneration", "e4e", "nvidia", "nvidia, flat", "whole module",
     "whole module, older", "tensorflow", "tensorflow, protocol 2",
 )  # fmt: skip
@@ -85,7 +99,7 @@ def test_every_file_makes_a_pack_with_the_same_pictures(kind: str, expected: tor
     assert (manifest.name, manifest.licence, manifest.generator.kind) == ("some-net", "for tests", "stylegan2")
     assert (manifest.num_layers, manifest.z_dim, manifest.w_dim) == (6, 32, 32)
     pack = load_pack(tmp_path / "pack")
-    if kind == "mmgeneration":  # which has no mean
+    if kind in ("mmgeneration", "rosinality, training"):  # which have no mean
         pack.generator.w_avg_D.copy_(files.nvidia(RECIPE)["mapping.w_avg"])
     found = picture(pack)
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
@@ -137,6 +151,13 @@ def test_with_a_perceptual_network_it_inverts(tmp_path: Path) -> None:
 def test_the_clamp_of_a_network_of_nvidia_is_kept(tmp_path: Path) -> None:
     convert_files([pickles.write_nvidia(tmp_path / "n.pkl", RECIPE, conv_clamp=2.0)], tmp_path / "pack")
     assert load_pack(tmp_path / "pack").manifest.generator.conv_clamp == 2.0  # type: ignore[attr-defined]
+
+
+def test_a_class_of_somebody_elses_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(pickles.CLASSES, "torgb", "MyToRGB")
+    said: list[str] = []
+    convert_files([pickles.write_nvidia(tmp_path / "n.pkl", RECIPE)], tmp_path / "pack", say=said.append)
+    assert any("modules of MyToRGB" in line for line in said)
 
 
 @pytest.mark.parametrize(("layers", "flat"), [(2, False), (8, True)])
