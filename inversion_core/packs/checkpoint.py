@@ -12,6 +12,8 @@ are cut out when the tensor is asked for.
 
 from __future__ import annotations
 
+import json
+import math
 import pickletools
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -22,6 +24,7 @@ from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from inversion_core.errors import PackInvalid
@@ -55,6 +58,11 @@ LEAST_ENTRY_BYTES = 46
 """Of a file in the list of an archive."""
 MAX_EXPANSION = 4
 """All tensors that are asked for may take so many times the bytes of the file: some share their storage."""
+HDF5 = b"\x89HDF"
+SAFETENSORS_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
 NUMPY_DTYPES = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
 
 
@@ -335,7 +343,7 @@ class Checkpoint:
 
     @classmethod
     def read(cls, file: str | Path) -> Self:
-        """Read a .pt, .pth or .pkl file.
+        """Read a .pt, .pth, .pkl or .safetensors file.
 
         Raises:
             PackInvalid: it is missing, damaged, too large, or asks for a name that is not on the list.
@@ -347,9 +355,15 @@ class Checkpoint:
                 stream.seek(0)
                 if size > MAX_FILE_BYTES:
                     raise PackInvalid(f"{path} has {size} bytes; files up to {MAX_FILE_BYTES} are read.")
-                is_zip = stream.read(4) == b"PK\x03\x04"
+                head = stream.read(9)
                 stream.seek(0)
-                return cls(path, *(_read_zip(path, stream) if is_zip else _read_stream(path, stream, size)))
+                if head.startswith(b"PK\x03\x04"):
+                    return cls(path, *_read_zip(path, stream))
+                if head[8:] == b"{":
+                    return cls(path, *_read_safetensors(path, stream))
+                if head.startswith(HDF5):
+                    raise PackInvalid(f"{path} is an HDF5 file: not supported. Take what it was converted from.")
+                return cls(path, *_read_stream(path, stream, size))
         except OSError as error:
             raise PackInvalid(f"{path} cannot be read: {error.strerror or error}. Check its path.") from error
 
@@ -430,6 +444,28 @@ def _read_zip(path: Path, stream: BinaryIO) -> _Contents:
             return top, stored, places
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise PackInvalid(f"{path} is truncated or damaged ({error}). {COPY_AGAIN}") from error
+
+
+def _read_safetensors(path: Path, stream: BinaryIO) -> _Contents:
+    """Tensors by name, and nothing else; safetensors itself checks that they lie where the header says."""
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except SafetensorError as error:
+        raise PackInvalid(f"{path} is truncated, damaged or no safetensors file ({error}). {COPY_AGAIN}") from error
+    length = int.from_bytes(stream.read(8), "little")
+    top: dict[str, _Tensor] = {}
+    places: dict[str, tuple[int, int]] = {}
+    for key, each in json.loads(stream.read(length)).items():
+        if key == "__metadata__":
+            continue
+        if each["dtype"] not in SAFETENSORS_DTYPES or len(places) >= MAX_STORAGES:
+            _refuse(path, f"numbers of the kind {each['dtype'][:20]}, or more than {MAX_STORAGES} tensors")
+        size, (begin, end), dtype = tuple(each["shape"]), each["data_offsets"], SAFETENSORS_DTYPES[each["dtype"]]
+        storage = _Storage(dtype, key, math.prod(size))
+        top[key] = _Tensor(storage, 0, size, torch.empty(size, device="meta").stride())
+        places[key] = 8 + length + begin, end - begin
+    return top, {}, places
 
 
 def _check_directory(path: Path, stream: BinaryIO) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from inversion_core.cli import main
 from inversion_core.errors import OptionInvalid, PackInvalid
@@ -55,6 +56,8 @@ def write(kind: str, file: Path) -> Path:
                 {"g": files.rosinality(files.nvidia(files.SMALL)), "d": critic, "g_ema": theirs,
                  "g_optim": optimizer.state_dict(), "args": args, "ada_aug_p": 0.1}, file,
             )  # fmt: skip
+        case "rosinality, safetensors":
+            save_file({key: value.contiguous().clone() for key, value in theirs.items()}, file)
         case "rosinality, older":
             torch.save({"g_ema": theirs, "latent_avg": mean}, file, _use_new_zipfile_serialization=False)
         case "mmgeneration":
@@ -84,6 +87,7 @@ def write(kind: str, file: Path) -> Path:
 
 
 KINDS = (
+    "rosinality, safetensors",
     "rosinality, training",
     "rosinality", "rosinality, older", "genforce", "mmgeneration", "e4e", "nvidia", "nvidia, flat", "whole module",
     "whole module, older", "tensorflow", "tensorflow, protocol 2",
@@ -99,7 +103,7 @@ def test_every_file_makes_a_pack_with_the_same_pictures(kind: str, expected: tor
     assert (manifest.name, manifest.licence, manifest.generator.kind) == ("some-net", "for tests", "stylegan2")
     assert (manifest.num_layers, manifest.z_dim, manifest.w_dim) == (6, 32, 32)
     pack = load_pack(tmp_path / "pack")
-    if kind in ("mmgeneration", "rosinality, training"):  # which have no mean
+    if kind in ("mmgeneration", "rosinality, training", "rosinality, safetensors"):  # which have no mean
         pack.generator.w_avg_D.copy_(files.nvidia(RECIPE)["mapping.w_avg"])
     found = picture(pack)
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
@@ -192,9 +196,12 @@ REFUSED = {
 
 @pytest.mark.parametrize(("keys", "words"), REFUSED.values(), ids=list(REFUSED))
 def test_what_is_no_generator_is_refused_by_name(keys: dict[str, int], words: str, tmp_path: Path) -> None:
-    torch.save({key: torch.zeros(3, size) for key, size in keys.items()}, tmp_path / "x.pt")
-    with pytest.raises(PackInvalid, match=words):
-        convert_files([tmp_path / "x.pt"], tmp_path / "pack")
+    tensors = {key: torch.zeros(3, size) for key, size in keys.items()}
+    torch.save(tensors, tmp_path / "x.pt")
+    save_file(tensors, tmp_path / "x.safetensors")
+    for file in ("x.pt", "x.safetensors"):
+        with pytest.raises(PackInvalid, match=words):
+            convert_files([tmp_path / file], tmp_path / "pack")
 
 
 def test_the_command_says_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

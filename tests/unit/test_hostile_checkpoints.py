@@ -133,6 +133,12 @@ HOSTILE: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "memo": (lambda c: b"\x80\x04Nr\xff\xff\xff\x7f.", r"memo of"),
     "many files": (lambda c: many_files(25_000), r"more than 20000 files"),
     "keys of one hash": (lambda c: one_hash(100_000), r"a whole number of 6\d bits"),
+    "safetensors that claim more": (
+        lambda c: struct.pack("<Q", 66) + b'{"a.b":{"dtype":"F32","shape":[2684354560],"data_offsets":[0,4]}}  ' + b"xxxx",
+        r"no safetensors file",
+    ),
+    "safetensors with a long header": (lambda c: struct.pack("<Q", 2**62) + b"{}", r"no safetensors file"),
+    "HDF5": (lambda c: b"\x89HDF\r\n\x1a\n", r"HDF5"),
     "storages beyond": (lambda c: whole_module(c)[:300], r"truncated or damaged"),
     "setstate of a class": (lambda c: b"\x80\x04cdnnlib.util\nEasyDict\n}b.", r"truncated or damaged"),
     "source code alone": (lambda c: in_state(c, bomb=True), r"no tensors by name|holds no generator"),
