@@ -1,4 +1,4 @@
-"""How well an edit sits in its photo: what is left of the photo's own detail, and whether background changes.
+"""How much of a photo's own detail an edit leaves it.
 
 Suffixes: H W height and width, C channel (RGB).
 """
@@ -10,20 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from inversion_core.faces import align
 from inversion_core.faces.area import FACE
 from inversion_core.faces.frame import Floats
 from inversion_core.faces.mapping import side, through, to_quad
-from inversion_core.faces.person import person_in
 
 Pixels = npt.NDArray[np.float32]
 
 FINE = 1 / 340
 """Sigma of the Gaussian above which the fine band is, as a share of the crop: what a 128 px render cannot hold."""
-PERSON_PX = 256
-"""Side of the crops in which background is looked for."""
-MARGIN = 0.02
-"""Around a person, as a share of the crop's side, that does not count as background: outlines are soft."""
 
 
 def fine_energy(photo: Image.Image, edited: Image.Image, quad: Floats) -> float:
@@ -40,17 +34,6 @@ def fine_energy(photo: Image.Image, edited: Image.Image, quad: Floats) -> float:
         raise ValueError(f"the face of the quad {quad.tolist()} lies beside the picture")
     before, after = (float(np.square(_fine(image, sigma)[inside_HW]).sum()) for image in (photo, edited))
     return after / before if before else 1.0
-
-
-def changed_background(photo: Image.Image, edited: Image.Image, quad: Floats) -> float:
-    """Share of an edit's change that lies in the background of either picture's crop; 0 where nothing changed."""
-    crops = [np.asarray(align(image, quad, PERSON_PX).image, dtype=np.float32) for image in (photo, edited)]
-    person_HW = np.maximum(*(person_in(crop_HWC) for crop_HWC in crops))
-    size = 2 * round(MARGIN * PERSON_PX) + 1
-    near_HW = cv2.dilate((person_HW > 0.1).astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
-    change_HW = np.abs(crops[1] - crops[0]).sum(axis=-1)
-    whole = float(change_HW.sum())
-    return float(change_HW[near_HW == 0].sum()) / whole if whole else 0.0
 
 
 def _inside(size: tuple[int, int], quad: Floats) -> npt.NDArray[np.bool_]:

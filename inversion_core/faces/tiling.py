@@ -8,6 +8,7 @@ Suffixes: H W height and width, C channel (RGB), 2 x and y.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -200,9 +201,9 @@ class Cells:
         """What a tile comes from; it begins with a cell."""
         found = []
         for each, flow_HW, length in zip(box, (y_HW, x_HW), self.shape, strict=True):
-            reach = int(np.ceil(np.abs(flow_HW).max())) + margin
-            start = max(each.start - reach, 0) // self.px * self.px
-            found.append(slice(start, min(each.stop + reach, length)))
+            start = min(max(each.start + math.floor(flow_HW.min()) - margin, 0), length - 1)
+            stop = each.stop + math.ceil(flow_HW.max()) + margin
+            found.append(slice(start // self.px * self.px, min(max(stop, start + 1), length)))
         return found[0], found[1]
 
     def _enlarged(self, cells: Pixels, box: Box) -> Pixels:

@@ -7,7 +7,7 @@ import pytest
 from drawn_face import draw_face
 from PIL import Image, ImageFilter
 
-from inversion_core.benchmark.pasting import changed_background, fine_energy
+from inversion_core.benchmark.pasting import fine_energy
 
 pytestmark = pytest.mark.unit
 
@@ -30,12 +30,3 @@ def test_fine_energy_is_1_where_every_pore_is_left(photo: Image.Image) -> None:
     assert fine_energy(flat, flat, QUAD) == 1
     with pytest.raises(ValueError, match="beside"):
         fine_energy(photo, photo, QUAD + 1000)
-
-
-def test_changed_background_is_the_share_beside_the_person(photo: Image.Image) -> None:
-    assert changed_background(photo, photo, QUAD) == 0
-    face, corner = photo.copy(), photo.copy()
-    face.paste((200, 120, 110), (170, 180, 230, 260))
-    corner.paste((90, 90, 90), (0, 0, 40, 40))
-    assert changed_background(photo, face, QUAD) < 0.02
-    assert changed_background(photo, corner, QUAD) > 0.9
