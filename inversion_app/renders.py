@@ -286,7 +286,7 @@ def pack_for(packs: Sequence[PackInfo], name: str | None, code: Code | None = No
 # ---- doing it
 
 
-async def begun(request: Request, client: JobClient, tenant: str, session: str | None) -> Turn | None:
+async def begun(client: JobClient, tenant: str, session: str | None) -> Turn | None:
     """The newest turn of a session, if the request names one."""
     return await client.begin_session(tenant, session) if session is not None else None
 

@@ -134,6 +134,7 @@ async def render(
 
         <img src="/v1/inversions/ID/render?edit=smile:1.5&edit=age:-1&side=512&format=webp">
     """
+    turn = await renders.begun(client, tenant, session)  # also of what is answered with 304: it is the newest
     kind = RenderAs(as_)
     kept = (await saved_edit(client, record, saved)).edits if saved is not None else []
     edits = [*_SAVED.validate_python(kept), *map(renders.query_edit, edit)]
@@ -144,7 +145,6 @@ async def render(
     headers = {"ETag": plan.etag(plan.step), "Cache-Control": KEPT_BY_BROWSER, "Vary": "Accept"}
     if known.strip() == "*" or headers["ETag"] in known:
         return Response(status_code=304, headers=headers)
-    turn = await renders.begun(request, client, tenant, session)
     told, data = await renders.rendered(request, client, settings, tenant, plan, turn)
     return _picture(plan, told, data, headers)
 
@@ -176,7 +176,7 @@ async def renders_(
           -d '{"source": {"seed": 7}, "edits": [{"direction": "smile", "strength": 2}]}' \\
           http://127.0.0.1:8000/v1/renders > face.png
     """
-    turn = await renders.begun(request, client, tenant, session)
+    turn = await renders.begun(client, tenant, session)
     asked = await read_model(request, RenderRequest, settings.max_render_bytes, _LIMITS)
     wants_picture = asked.as_ is not RenderAs.LATENTS and names_any(accept, "image/")
     format = asked.format or (_format(None, accept, asked.as_) if wants_picture else None)
