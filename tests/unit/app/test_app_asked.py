@@ -25,7 +25,7 @@ APP: FastAPI = create_app(AppSettings())
 OPERATIONS = [
     pytest.param(
         method.upper(),
-        path.format(inversion_id=ID, batch_id=ID, step=1, edit_id=ID),
+        path.format(inversion_id=ID, batch_id=ID, step=1, edit_id=ID, pack="faces-64", direction="smile"),
         operation,
         id=f"{method} {path}",
     )
