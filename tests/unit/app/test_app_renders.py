@@ -196,6 +196,20 @@ class TestGet:
         assert answer.status_code in (200, 422), answer.text
 
 
+WORDS = st.sampled_from(
+    ["direction", "strength", "mix", "truncate", "seed", "inversion", "latents", "layers", "mask", "box", "edits", "as"]
+)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
 class TestPost:
     def test_an_inversion_as_json(self, service: Service) -> None:
         job_id = done(service)
@@ -321,6 +335,13 @@ class TestPost:
         refused(
             service.post(URL, json={"source": {"seed": 7}}, headers={"X-Render-Session": "a b"}), 422, "option-invalid"
         )
+
+    @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(source=VALUES, edits=VALUES, more=st.dictionaries(WORDS, VALUES, max_size=1))
+    def test_any_values(self, service: Service, source: Any, edits: Any, more: dict[str, Any]) -> None:
+        for body in ({"source": source, "edits": edits, **more}, {"source": {"seed": 1}, "edits": [edits]}):
+            answer = service.post(URL, json=body)
+            assert answer.status_code in (200, 404, 422), answer.text
 
     def test_without_workers(self, service: Service) -> None:
         service.jobs.announced = []
