@@ -23,7 +23,7 @@ WORKDIR /src
 COPY pyproject.toml ./
 COPY .ci/requirements.py ./.ci/
 RUN python3 .ci/requirements.py app heif s3 otel > app.txt \
-    && python3 .ci/requirements.py worker heif s3 otel > worker.txt
+    && python3 .ci/requirements.py worker film heif s3 otel > worker.txt
 
 FROM python:3.11-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
