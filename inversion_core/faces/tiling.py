@@ -26,7 +26,7 @@ Bytes = npt.NDArray[np.uint8]
 TILE_PX = 512
 """Side of a tile: a multiple of CELL_PX."""
 CELL_PX = 64
-"""The largest cell. A change is sampled once a cell, whose side is a power of two, and is linear in between."""
+"""The largest cell. A change is sampled once a cell, which is no larger than one of its own pixels in the photo."""
 STEPS = 32
 """Places between two pixels that OpenCV looks a picture up at."""
 WINDOW_PX = 4
@@ -37,8 +37,6 @@ FINE = 1 / 480
 """Half of the side of what counts as fine, as a share of the face's side."""
 BETWEEN_PIXELS, STRETCHED = 0.07, 1.0
 """How much fine structure is added where the photo is moved, and where it is stretched to twice its size."""
-FINER = 2
-"""Cells have at most this part of the side of a pixel of the change, as it lies in the photo."""
 
 Box = tuple[slice, slice]
 
@@ -139,7 +137,7 @@ class Cells:
     @classmethod
     def of(cls, change: Change, quad: Floats, shape: tuple[int, int]) -> Cells:
         px = min(change.px, max(1, round(side(quad))))
-        fine = side(quad) / px / FINER
+        fine = side(quad) / px
         cell_px = int(2 ** np.clip(np.floor(np.log2(max(fine, 1))), 0, np.log2(CELL_PX)))
         rest_HWC = np.concatenate([(1 - change.keep_HW)[..., None], change.flow_HW2 * px], axis=-1)
         x_W, y_H = ((np.arange(-1, -(-length // cell_px) + 1) + 0.5) * cell_px for length in (shape[1], shape[0]))
