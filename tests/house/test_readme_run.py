@@ -58,11 +58,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def here(text: str, running: Running) -> str:
-    """The example as it stands, but for place, port and the number of steps: tests have no time."""
+    """The example as it stands, but for place and port."""
     assert "127.0.0.1:8000" in text
-    found, times = re.subn(r"(steps[ =])50\b", r"\g<1>10", text)
-    assert times == 1
-    return found.replace("127.0.0.1:8000", running.address).replace("var/8000", str(running.state))
+    return text.replace("127.0.0.1:8000", running.address).replace("var/8000", str(running.state))
 
 
 def run(command: list[str], folder: Path, given: str | None = None, running: Running | None = None) -> str:
@@ -86,13 +84,17 @@ def test_curl_example(running: Running, folder: Path) -> None:
     assert '"status":"succeeded"' in said.replace(": ", ":")
     assert np.load(folder / "code.npy", allow_pickle=False).ndim == 2
     check_picture(folder / "inverted.png")
+    with Image.open(folder / "smiling.jpg") as smiling, Image.open(folder / "face.jpg") as photo:
+        assert smiling.size == photo.size
 
 
 def test_python_client_example(running: Running, folder: Path) -> None:
     """It finds the token by itself."""
     code = here(block("python", "InversionClient"), running) + "\nprint(w_LD.ndim, done.status)\n"
     lines = run([sys.executable, "-W", "error", "-c", code], folder, running=running).splitlines()
-    assert [line.split()[0] for line in lines] == ["queued", "started", "frame", "frame", "frame", "done", "2"]
+    kinds = [line.split()[0] for line in lines]
+    assert [kind for kind in kinds if kind != "frame"] == ["queued", "started", "done", "2"]
+    assert kinds.count("frame") >= 2
     assert lines[-1] == "2 succeeded"
     check_picture(folder / "inverted.png")
 
@@ -106,7 +108,7 @@ def test_submit_example(running: Running, folder: Path) -> None:
 
 
 def test_python_example(folder: Path) -> None:
-    code = block("python", "inversion_core").replace("num_steps=50", "num_steps=3")
+    code = block("python", "inversion_core")
     steps = [line.split() for line in run([sys.executable, "-W", "error", "-c", code], folder).splitlines()]
-    assert [int(index) for index, _ in steps] == [0, 1, 2, 3]
+    assert [int(index) for index, _ in steps] == list(range(len(steps)))
     assert float(steps[-1][1]) < float(steps[0][1])

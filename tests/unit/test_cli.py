@@ -585,4 +585,4 @@ def test_wrong_options_of_the_benchmark(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_the_parser_is_built_without_running_anything() -> None:
     args = build_parser().parse_args(["invert", "a.png", "b.png", "--out", "o"])
-    assert (args.steps, args.seed, args.start, args.optimizer) == (100, 0, None, None)
+    assert (args.steps, args.seed, args.start, args.optimizer) == (None, 0, None, None)
