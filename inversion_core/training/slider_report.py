@@ -5,12 +5,22 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import torch
+from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
+from inversion_core.editing.follow import follow
+from inversion_core.editing.moves import move
 from inversion_core.packs import Pack
 from inversion_core.packs.directions import DIRECTIONS_FILE
+from inversion_core.pictures import to_image
 from inversion_core.training.sliders import SliderRun, SliderTraining
+from inversion_pictures.colours import WHITE
 
+SHEET_FACES = 3
+SHEET_SHARES = (-1.0, -0.5, 0.0, 0.5, 1.0)
+"""Of the lower and the upper end of a range."""
+LABEL_PX = 80
 MEANING = """Strengths are in units of the slider: one standard deviation of ratings, as the judge
 reads it from -1 to +1, on average.
 
@@ -20,7 +30,7 @@ reads it from -1 to +1, on average.
 
 
 def write_report(run: SliderRun, pack: Pack, config: SliderTraining, out: Path) -> str:
-    """Write directions.safetensors, sliders.csv and report.md into `out`; returns the latter."""
+    """Write directions.safetensors, sliders.csv, report.md and sheet.png into `out`; returns the latter."""
     out.mkdir(parents=True, exist_ok=True)
     save_file({d.spec.name: d.step_LD.contiguous() for d in run.directions}, out / DIRECTIONS_FILE)
     names = run.subjects.judge.names
@@ -33,7 +43,28 @@ def write_report(run: SliderRun, pack: Pack, config: SliderTraining, out: Path) 
                 writer.writerow([name, f"{reach.strength:g}", *(f"{value:.3f}" for value in values)])
     text = report(run, pack, config)
     (out / "report.md").write_text(text, encoding="utf-8")
+    if run.directions:
+        sheet(run, pack).save(out / "sheet.png")
     return text
+
+
+def sheet(run: SliderRun, pack: Pack) -> Image.Image:
+    """A row a slider: inverted faces, each at shares of its range."""
+    latent = run.subjects.latent.rows(0, SHEET_FACES)
+    side = pack.resolution + 2
+    block = len(SHEET_SHARES) * side + 6
+    canvas = Image.new("RGB", (LABEL_PX + len(latent) * block, len(run.directions) * side), WHITE)
+    pen = ImageDraw.Draw(canvas)
+    for row, direction in enumerate(run.directions):
+        low, high = direction.spec.range
+        pen.text((2, row * side + side // 2 - 12), f"{direction.spec.name}\n{low:g} to {high:g}", fill="black")
+        for column, share in enumerate(SHEET_SHARES):
+            edited_BLD = move(latent.w_BLD, direction, -low * share if share < 0 else high * share)
+            with torch.no_grad():
+                drawn_BCHW = pack.synthesize(follow(pack, latent, edited_BLD)).clamp(-1, 1)
+            for face, image_CHW in enumerate(drawn_BCHW):
+                canvas.paste(to_image(image_CHW), (LABEL_PX + face * block + column * side, row * side))
+    return canvas
 
 
 def report(run: SliderRun, pack: Pack, config: SliderTraining) -> str:

@@ -43,6 +43,11 @@ GRID = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 """Units at which a slider is tried, either way, until it has gone too far."""
 LEAD = 1.25
 """An own attribute must move so much more than any other, since others judge other faces, and judge otherwise."""
+OTHERS_WEIGHTS = (1.0, 0.3, 0.1)
+"""What changes of other attributes count, tried in this order: what belongs together in faces, as a smile and full
+cheeks, is dear to part."""
+FAR_ENOUGH = 2.0
+"""Units, both ways together: a slider that goes so far is taken as it is."""
 LEAST_RANGE = 0.4
 """Units; a slider that ends sooner both ways is not kept."""
 LEAST_EFFECT = 1e-3
@@ -171,6 +176,18 @@ def train_sliders(pack: Pack, study: Study, judge: FaceJudge, embed: Embed, conf
     return find_sliders(known, parts, ranges, config)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Slider:
+    """A sum of parts in its unit, with what it does."""
+
+    step_LD: Tensor
+    down: list[Reach]
+    up: list[Reach]
+    low: float
+    """How far down it may go, from 0."""
+    high: float
+
+
 def find_sliders(known: dict[str, Direction], parts: Subjects, ranges: Subjects, config: SliderTraining) -> SliderRun:
     """The same with inverted pictures: those for the parts, and those for units and ranges."""
     names = parts.judge.names
@@ -180,28 +197,48 @@ def find_sliders(known: dict[str, Direction], parts: Subjects, ranges: Subjects,
     reach_of: dict[str, list[Reach]] = {}
     dropped: dict[str, str] = {}
     for name, direction in progress(known.items(), desc="sliders", unit="direction"):
-        own = names.index(name)
-        share_K = combine(response, own, config)
-        if share_K is None:
-            dropped[name] = "no part of any direction moves its own attribute"
-            continue
-        step_LD = torch.einsum("k,kld->ld", share_K.float(), torch.stack(steps))
-        if (unit := unit_of(ranges, step_LD, own)) is None:
-            dropped[name] = "it does not move its own attribute the same way up and down"
-            continue
-        step_LD = step_LD * unit
-        down, up = (tried(ranges, step_LD, own, sign, config) for sign in (-1, 1))
-        low, high = (limit_of(found, own, config) for found in (down, up))
-        if low + high < 2 * LEAST_RANGE:
-            dropped[name] = "others move as much, or the person is lost, before it does anything"
+        slider = best_slider(ranges, steps, response, names.index(name), config)
+        if isinstance(slider, str):
+            dropped[name] = slider
             continue
         spec = dataclasses.replace(
-            direction.spec, range=(-low, high), unit=POSE_UNIT if name in ("yaw", "pitch") else UNIT,
-            source=source_of(direction.spec, config), side_effects=side_effects(down, up, own, names, known),
+            direction.spec, range=(-slider.low, slider.high), unit=POSE_UNIT if name in ("yaw", "pitch") else UNIT,
+            source=source_of(direction.spec, config),
+            side_effects=side_effects(slider.down, slider.up, names.index(name), names, known),
         )  # fmt: skip
-        directions.append(Direction(spec=spec, step_LD=step_LD))
-        reach_of[name] = [*reversed(down), *up[1:]]
+        directions.append(Direction(spec=spec, step_LD=slider.step_LD))
+        reach_of[name] = [*reversed(slider.down), *slider.up[1:]]
     return SliderRun(directions=tuple(directions), reach_of=reach_of, dropped=dropped, subjects=ranges)
+
+
+def best_slider(
+    ranges: Subjects, steps: Sequence[Tensor], response: Response, own: int, config: SliderTraining
+) -> Slider | str:
+    """The one of the first of OTHERS_WEIGHTS that goes far enough, or else that goes farthest; or why there is none."""
+    best: Slider | None = None
+    reason = "no part of any direction moves its own attribute"
+    for weight in OTHERS_WEIGHTS:
+        share_K = combine(response, own, config, others_weight=weight)
+        if share_K is None:
+            continue
+        step_LD = torch.einsum("k,kld->ld", share_K.float(), torch.stack(list(steps)))
+        if (unit := unit_of(ranges, step_LD, own)) is None:
+            reason = "it does not move its own attribute the same way up and down"
+            continue
+        slider = slider_of(ranges, step_LD * unit, own, config)
+        reason = "others move as much, or the person is lost, before it does anything"
+        if best is None or slider.low + slider.high > best.low + best.high:
+            best = slider
+        if best.low + best.high >= FAR_ENOUGH:
+            break
+    return best if best is not None and best.low + best.high >= 2 * LEAST_RANGE else reason
+
+
+def slider_of(ranges: Subjects, step_LD: Tensor, own: int, config: SliderTraining) -> Slider:
+    """Measure how far a step in its unit may go."""
+    down, up = (tried(ranges, step_LD, own, sign, config) for sign in (-1, 1))
+    low, high = (limit_of(found, own, config) for found in (down, up))
+    return Slider(step_LD=step_LD, down=down, up=up, low=low, high=high)
 
 
 def invert_all(pack: Pack, picture_NCHW: Tensor, detail_steps: int) -> Latent:
@@ -242,15 +279,20 @@ def respond(subjects: Subjects, steps: Sequence[Tensor]) -> Response:
     return Response(effect_KA=torch.stack(effects), cost_KK=cost_KK)
 
 
-def combine(response: Response, own: int, config: SliderTraining) -> Tensor | None:
+def combine(response: Response, own: int, config: SliderTraining, *, others_weight: float = 1.0) -> Tensor | None:
     """Shares (K,) of the parts: the reading `own` up by 1, the others as they are, for little identity.
 
-    None where no part moves that reading.
+    Args:
+        others_weight: what changes of others count against the change of its own.
+    Returns:
+        None where no part moves that reading.
     """
     effect_KA = response.effect_KA.double()
     wanted_A = torch.zeros(effect_KA.shape[1], dtype=torch.float64)
     wanted_A[own] = 1
-    matrix_KK = effect_KA @ effect_KA.T + config.identity_weight * response.cost_KK
+    weight_A = torch.full_like(wanted_A, others_weight)
+    weight_A[own] = 1
+    matrix_KK = (effect_KA * weight_A) @ effect_KA.T + config.identity_weight * response.cost_KK
     matrix_KK += config.shrinkage * torch.eye(len(effect_KA), dtype=torch.float64)
     share_K: Tensor = torch.linalg.solve(matrix_KK, effect_KA @ wanted_A)
     moved = float(share_K @ effect_KA[:, own])

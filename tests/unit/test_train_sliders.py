@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from inversion_core.cli import main
@@ -123,6 +124,8 @@ def test_a_unit_moves_the_judge_by_one(tmp_path: Path) -> None:
     assert direction.spec.range[0] < 0 < direction.spec.range[1]
     text = write_report(run, pack, config, tmp_path / "out")
     assert "| smile |" in text
+    with Image.open(tmp_path / "out" / "sheet.png") as sheet:
+        assert sheet.size == (80 + 3 * (5 * 18 + 6), 18)
     with (tmp_path / "out" / "sliders.csv").open(newline="") as file:
         assert 5 <= len(list(csv.DictReader(file))) <= 2 * len(GRID) + 1
 
