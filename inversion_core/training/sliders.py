@@ -64,7 +64,7 @@ class SliderTraining:
     range_faces: int = 12
     """Other held-out pictures, for units and ranges."""
     detail_steps: int = 10
-    least_identity: float = 0.65
+    least_identity: float = 0.62
     """Mean identity similarity to the picture at the ends of a range."""
     identity_weight: float = 1.0
     """What identity counts against the changes of attributes."""
