@@ -48,6 +48,9 @@ OTHERS_WEIGHTS = (1.0, 0.3, 0.1)
 cheeks, is dear to part."""
 FAR_ENOUGH = 2.0
 """Units, both ways together: a slider that goes so far is taken as it is."""
+UNIT_HOLDS = 0.75
+"""Beyond one unit, a strength must still change so much of what it promises: where an attribute saturates, pictures
+take on a tint."""
 LEAST_RANGE = 0.4
 """Units; a slider that ends sooner both ways is not kept."""
 LEAST_EFFECT = 1e-3
@@ -343,7 +346,8 @@ def tried(subjects: Subjects, step_LD: Tensor, own: int, sign: int, config: Slid
 def limit_of(found: Sequence[Reach], own: int, config: SliderTraining) -> float:
     """The largest strength, to a tenth and at most STRENGTH_LIMIT, up to which all is well; 0 where nothing is.
 
-    All is well while the person stays, the own attribute goes on moving, and moves more than any other.
+    All is well while the person stays, the own attribute goes on moving about as much as promised, and moves more than
+    any other.
 
     Args:
         found: strength 0 and then outwards, as `tried` gives them.
@@ -351,6 +355,8 @@ def limit_of(found: Sequence[Reach], own: int, config: SliderTraining) -> float:
     limit = 0.0
     for before, after in pairwise(found):
         if after.own <= LEAD * after.others(own) or after.own <= before.own:
+            break
+        if abs(after.strength) > 1 and after.own < UNIT_HOLDS * abs(after.strength):
             break
         if after.identity < config.least_identity:
             room = max(0.0, before.identity - config.least_identity) / (before.identity - after.identity)
