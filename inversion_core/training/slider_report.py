@@ -14,15 +14,15 @@ from inversion_core.editing.moves import move
 from inversion_core.packs import Pack
 from inversion_core.packs.directions import DIRECTIONS_FILE
 from inversion_core.pictures import to_image
-from inversion_core.training.sliders import SliderRun, SliderTraining
+from inversion_core.training.sliders import UNIT_SIZE, SliderRun, SliderTraining
 from inversion_pictures.colours import WHITE
 
 SHEET_FACES = 3
 SHEET_SHARES = (-1.0, -0.5, 0.0, 0.5, 1.0)
 """Of the lower and the upper end of a range."""
 LABEL_PX = 80
-MEANING = """Strengths are in units of the slider: one standard deviation of ratings, as the judge
-reads it from -1 to +1, on average.
+MEANING = """Ranges are in units, which are half a standard deviation of ratings;
+strengths are in standard deviations, as the judge reads them from -1 to +1, on average.
 
 - own: change of its own attribute, the way of the strength; spread: its standard deviation over faces
 - others: the largest change of any other attribute, and whose
@@ -80,7 +80,7 @@ def report(run: SliderRun, pack: Pack, config: SliderTraining) -> str:
         name, (low, high) = direction.spec.name, direction.spec.range
         own = names.index(name)
         for reach in run.reach_of[name]:
-            if not low - 0.3 <= reach.strength <= high + 0.3:
+            if not low * UNIT_SIZE - 0.5 < reach.strength < high * UNIT_SIZE + 0.5:
                 continue
             other = max((a for a in range(len(names)) if a != own), key=lambda a: abs(reach.change_A[a]), default=own)
             cells = [name, f"{low:g} to {high:g}", f"{reach.strength:+g}", f"{reach.own:.2f}", f"{reach.spread:.2f}"]

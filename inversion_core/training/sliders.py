@@ -1,4 +1,4 @@
-"""Directions made to be sliders: one unit is one standard deviation of people's ratings, on inverted pictures.
+"""Directions made to be sliders: one unit is half a standard deviation of people's ratings, on inverted pictures.
 
 A direction found on codes says little of what it does to an inverted picture: an inversion leaves the codes that an
 encoder makes, and its detail holds on to the face as it was. So the parts of all directions, each direction on a few
@@ -33,26 +33,29 @@ from inversion_core.training.ratings import Study
 
 Embed = Callable[[Tensor], Tensor]
 """Aligned pictures (B, 3, H, W) in [-1, 1] to embeddings (B, D) of length 1."""
-UNIT = "one standard deviation of the mean ratings, as a judge reads it off inverted pictures"
-POSE_UNIT = "one standard deviation of the pose in the data, as a judge reads it off inverted pictures"
+UNIT = "half a standard deviation of the mean ratings, as a judge reads it off inverted pictures"
+POSE_UNIT = "half a standard deviation of the pose in the data, as a judge reads it off inverted pictures"
 PART_STRENGTH = 1.5
 """Steps of the old direction at which a part is tried: enough to be told from the judge's noise."""
 SPLITS_PX = (16, 32, 64)
 """Parts begin at the first layers of these sizes, and at layer 0."""
-GRID = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
-"""Units at which a slider is tried, either way, until it has gone too far."""
+UNIT_SIZE = 0.5
+"""Standard deviations of ratings in a unit, so that ranges of common use lie within STRENGTH_LIMIT."""
+GRID = (0.5, 1.0, 1.5, 2.0)
+"""Standard deviations at which a slider is tried, either way, until it has gone too far. All that follows is in them,
+but for what goes into the pack."""
 LEAD = 1.25
 """An own attribute must move so much more than any other, since others judge other faces, and judge otherwise."""
 OTHERS_WEIGHTS = (1.0, 0.3, 0.1)
 """What changes of other attributes count, tried in this order: what belongs together in faces, as a smile and full
 cheeks, is dear to part."""
 FAR_ENOUGH = 2.0
-"""Units, both ways together: a slider that goes so far is taken as it is."""
+"""Both ways together: a slider that goes so far is taken as it is."""
 UNIT_HOLDS = 0.75
-"""Beyond one unit, a strength must still change so much of what it promises: where an attribute saturates, pictures
-take on a tint."""
+"""Beyond one standard deviation, a strength must still change so much of what it promises: where an attribute
+saturates, pictures take on a tint."""
 LEAST_RANGE = 0.4
-"""Units; a slider that ends sooner both ways is not kept."""
+"""A slider that ends sooner both ways is not kept."""
 LEAST_EFFECT = 1e-3
 """Of a sum that was to move a reading by 1: less is nothing."""
 BATCH = 12
@@ -148,7 +151,7 @@ class SliderRun:
 
     directions: tuple[Direction, ...]
     reach_of: dict[str, list[Reach]]
-    """Direction -> what it does at the strengths that were tried, in its units."""
+    """Direction -> what it does at the strengths that were tried, in standard deviations of ratings."""
     dropped: dict[str, str]
     """Direction -> why it is not kept."""
     subjects: Subjects
@@ -181,7 +184,7 @@ def train_sliders(pack: Pack, study: Study, judge: FaceJudge, embed: Embed, conf
 
 @dataclass(frozen=True, kw_only=True)
 class Slider:
-    """A sum of parts in its unit, with what it does."""
+    """A sum of parts that moves its attribute by one standard deviation, with what it does."""
 
     step_LD: Tensor
     down: list[Reach]
@@ -205,11 +208,12 @@ def find_sliders(known: dict[str, Direction], parts: Subjects, ranges: Subjects,
             dropped[name] = slider
             continue
         spec = dataclasses.replace(
-            direction.spec, range=(-slider.low, slider.high), unit=POSE_UNIT if name in ("yaw", "pitch") else UNIT,
+            direction.spec, range=(-in_units(slider.low), in_units(slider.high)),
+            unit=POSE_UNIT if name in ("yaw", "pitch") else UNIT,
             source=source_of(direction.spec, config),
             side_effects=side_effects(slider.down, slider.up, names.index(name), names, known),
         )  # fmt: skip
-        directions.append(Direction(spec=spec, step_LD=slider.step_LD))
+        directions.append(Direction(spec=spec, step_LD=UNIT_SIZE * slider.step_LD))
         reach_of[name] = [*reversed(slider.down), *slider.up[1:]]
     return SliderRun(directions=tuple(directions), reach_of=reach_of, dropped=dropped, subjects=ranges)
 
@@ -238,7 +242,7 @@ def best_slider(
 
 
 def slider_of(ranges: Subjects, step_LD: Tensor, own: int, config: SliderTraining) -> Slider:
-    """Measure how far a step in its unit may go."""
+    """Measure how far a step of one standard deviation may go."""
     down, up = (tried(ranges, step_LD, own, sign, config) for sign in (-1, 1))
     low, high = (limit_of(found, own, config) for found in (down, up))
     return Slider(step_LD=step_LD, down=down, up=up, low=low, high=high)
@@ -344,7 +348,7 @@ def tried(subjects: Subjects, step_LD: Tensor, own: int, sign: int, config: Slid
 
 
 def limit_of(found: Sequence[Reach], own: int, config: SliderTraining) -> float:
-    """The largest strength, to a tenth and at most STRENGTH_LIMIT, up to which all is well; 0 where nothing is.
+    """The largest strength, to a twentieth, up to which all is well; 0 where nothing is.
 
     All is well while the person stays, the own attribute goes on moving about as much as promised, and moves more than
     any other.
@@ -363,13 +367,21 @@ def limit_of(found: Sequence[Reach], own: int, config: SliderTraining) -> float:
             limit = abs(before.strength) + room * (abs(after.strength) - abs(before.strength))
             break
         limit = abs(after.strength)
-    return min(STRENGTH_LIMIT, math.floor(10 * limit + 1e-6) / 10)
+    return math.floor(20 * limit + 1e-6) / 20
+
+
+def in_units(limit: float) -> float:
+    """The end of a range, to a tenth."""
+    return min(STRENGTH_LIMIT, round(limit / UNIT_SIZE, 1))
 
 
 def side_effects(
     down: Sequence[Reach], up: Sequence[Reach], own: int, names: Sequence[str], known: dict[str, Direction]
 ) -> dict[str, float]:
-    """What one unit does to the attributes of the other directions, in their units, to a hundredth."""
+    """What one unit does to the attributes of the other directions, in their units, to a hundredth.
+
+    All units are of one size, so it is what standard deviations do to standard deviations.
+    """
     lower, upper = (next(reach for reach in found if abs(reach.strength) == 1) for found in (down, up))
     return {
         name: round((upper.change_A[a] - lower.change_A[a]) / 2, 2)

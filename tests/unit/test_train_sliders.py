@@ -45,14 +45,14 @@ START = reach(0, 0, 0, 0.9)
 @pytest.mark.parametrize(
     ("found", "limit"),
     [
-        ([reach(0.5, 0.5, 0.1, 0.8), reach(1, 1, 0.2, 0.7), reach(1.5, 1.4, 0.2, 0.6)], 1.2),
+        ([reach(0.5, 0.5, 0.1, 0.8), reach(1, 1, 0.2, 0.7), reach(1.5, 1.4, 0.2, 0.6)], 1.25),
         ([reach(-0.5, 0.5, 0.1, 0.8), reach(-1, 1, 0.2, 0.65), reach(-1.5, 1.4, 0.2, 0.6)], 1.0),
         ([reach(0.5, 0.5, 0.1, 0.9), reach(1, 1, -0.9, 0.9), reach(1.5, 1.5, 0.1, 0.9)], 0.5),
         ([reach(0.5, 0.5, 0.1, 0.9), reach(1, 0.4, 0.1, 0.9)], 0.5),
-        ([reach(0.5, 0.5, 0.1, 0.4)], 0.2),
+        ([reach(0.5, 0.5, 0.1, 0.4)], 0.25),
         ([reach(1, 0.7, 0.1, 0.9), reach(1.5, 1.0, 0.1, 0.9)], 1.0),
         ([reach(0.5, -0.5, 0.1, 0.9)], 0.0),
-        ([reach(s, s, 0.0, 0.9) for s in GRID], 3.0),
+        ([reach(s, s, 0.0, 0.9) for s in GRID], 2.0),
     ],
 )
 def test_a_range_ends_where_the_person_goes_or_others_move_as_much(found: list[Reach], limit: float) -> None:
@@ -123,6 +123,10 @@ def test_a_unit_moves_the_judge_by_one(tmp_path: Path) -> None:
     at = {each.strength: each for each in run.reach_of["smile"]}
     assert (at[1.0].own + at[-1.0].own) / 2 == pytest.approx(1, abs=0.1)
     assert direction.spec.range[0] < 0 < direction.spec.range[1]
+    w_BLD = pack.mean_codes(1)
+    with torch.no_grad():
+        up, down = (judge(pack.synthesize(w_BLD + sign * direction.step_LD)) for sign in (1, -1))
+    assert (up - down)[0, 0] > 0, "a unit up is more of it"
     text = write_report(run, pack, config, tmp_path / "out")
     assert "| smile |" in text
     with Image.open(tmp_path / "out" / "sheet.png") as sheet:
