@@ -54,6 +54,8 @@ FAR_ENOUGH = 2.0
 UNIT_HOLDS = 0.75
 """Beyond one standard deviation, a strength must still change so much of what it promises: where an attribute
 saturates, pictures take on a tint."""
+WORTH = 1.5
+"""So many times as far must a sum go that has less regard to others."""
 LEAST_RANGE = 0.4
 """A slider that ends sooner both ways is not kept."""
 LEAST_EFFECT = 1e-3
@@ -221,7 +223,7 @@ def find_sliders(known: dict[str, Direction], parts: Subjects, ranges: Subjects,
 def best_slider(
     ranges: Subjects, steps: Sequence[Tensor], response: Response, own: int, config: SliderTraining
 ) -> Slider | str:
-    """The one of the first of OTHERS_WEIGHTS that goes far enough, or else that goes farthest; or why there is none."""
+    """By the first of OTHERS_WEIGHTS that goes far enough, or by one that goes WORTH times as far; or why by none."""
     best: Slider | None = None
     reason = "no part of any direction moves its own attribute"
     for weight in OTHERS_WEIGHTS:
@@ -234,7 +236,7 @@ def best_slider(
             continue
         slider = slider_of(ranges, step_LD * unit, own, config)
         reason = "others move as much, or the person is lost, before it does anything"
-        if best is None or slider.low + slider.high > best.low + best.high:
+        if best is None or slider.low + slider.high >= WORTH * (best.low + best.high):
             best = slider
         if best.low + best.high >= FAR_ENOUGH:
             break
