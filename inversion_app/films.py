@@ -55,7 +55,7 @@ class InterpolationRequest(Message):
     from_: Source = Field(alias="from", description="Where it begins: an inversion, a code, or a random face.")
     to: Target = Field(
         description="Where it ends: another such code of the same pack, or a list of edits of the code in `from`.",
-        examples=[{"seed": 8}, [{"direction": "smile", "strength": 2}]],
+        examples=[{"seed": 8}, [{"direction": "smile", "strength": 1.5}]],
     )
     frames: int = Field(25, ge=2, le=MAX_FRAMES, description="Number of frames, the first and the last among them.")
     kind: Way = Field(
