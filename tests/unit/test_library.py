@@ -39,7 +39,7 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number, block in enumerate(blocks):
         exec(compile(block, f"{PAGE.name} block {number}", "exec"), names)
     assert {path.name for path in tmp_path.iterdir()} >= {"inverted.png", "losses.png", "smiling.png", "latents.npy"}
-    assert names["step"].index == 17  # type: ignore[attr-defined]  # of the last block, the resumed run: 5 steps of the code, 12 of detail
+    assert names["step"].index == 13  # type: ignore[attr-defined]  # of the last block, the resumed run: 5 steps of the code, 8 of detail
 
 
 def test_a_loss_of_ones_own_is_the_loss() -> None:
