@@ -59,7 +59,7 @@ def test_a_portrait(served: Served, browser: Browser, screenshots: Path) -> None
     page.click("#submit")
     status = page.locator("#status")
     expect(status).to_have_text("Found it", timeout=PATIENCE_S * 1000)
-    expect(page.locator("#scrubber")).to_have_attribute("max", "4")
+    expect(page.locator("#scrubber")).to_have_attribute("max", "6")  # 20 steps of w, 8 of detail
     page.screenshot(path=screenshots / "portrait.png", full_page=True)
     job = fetch_json(served, "/v1/inversions/" + page.url.partition("#")[2])
     context.close()
@@ -76,7 +76,7 @@ def check_results(served: Served, job: dict[str, Any]) -> None:
         assert Image.open(io.BytesIO(fetch(served, links[name]))).size == (pack["resolution"],) * 2
     assert job["face"]["found"] == 1
     losses = [event["loss"] for event in frame_events(fetch(served, links["events"]).decode())]
-    assert len(losses) == 5
+    assert len(losses) == 7
     assert losses[-1] < losses[0]
 
 

@@ -165,7 +165,16 @@ def test_show_lists_them_and_the_worker_announces_them(folder: Path, capsys: pyt
     assert json.loads(capsys.readouterr().out.split("\n", 1)[1])["directions"][0]["range"] == [-2.0, 2.5]
     (info,) = CoreBackend({"tiny": load_pack(folder)}, "tiny", "cpu").packs()
     assert [found.model_dump() for found in info.directions] == [
-        {"name": "smile", "label": "Smile", "low": -2.0, "high": 2.5}
+        {
+            "name": "smile",
+            "label": "Smile",
+            "low": -2.0,
+            "high": 2.5,
+            "unit": "1 SD",
+            "source": "ratings",
+            "held_out_r2": 0.6,
+            "side_effects": {},
+        }
     ]
     assert load_file(folder / DIRECTIONS_FILE).keys() == {"smile"}
 
