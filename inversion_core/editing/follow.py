@@ -77,6 +77,12 @@ def spread(latent: Latent, count: int) -> Latent:
     return latent if len(latent) == count else latent.mapped(lambda x: x.expand(count, *x.shape[1:]))
 
 
+@torch.no_grad()
+def without_detail(pack: Pack, latent: Latent) -> Tensor | None:
+    """Pictures (B, 3, H, W) of the latent's codes alone, which `follow` takes; None where it has no detail to carry."""
+    return None if latent.detail_BCHW is None else _pictures(pack, latent.w_BLD, latent.detail_BCHW.shape[-1])
+
+
 def _pictures(pack: Pack, w_BLD: Tensor, px: int) -> Tensor:
     """One by one: in a batch they would round in another way, and the flow with them."""
     return torch.cat([plain_pictures(pack.generator, pack.check_codes(w_1LD), px) for w_1LD in w_BLD.split(1)])

@@ -15,7 +15,7 @@ from torch import Tensor
 from inversion_core.editing.apply import Resolve, apply_edits
 from inversion_core.editing.domain import centre
 from inversion_core.editing.edits import Edit
-from inversion_core.editing.follow import gathered
+from inversion_core.editing.follow import gathered, without_detail
 from inversion_core.errors import OptionInvalid
 from inversion_core.latents import Latent
 from inversion_core.packs import Pack
@@ -104,9 +104,10 @@ def edit_path(pack: Pack, latent: Latent, one: Sequence[Edit], other: Sequence[E
         OptionInvalid: too few or too many frames, or as `apply_edits`.
     """
     check_frames(frames, least=2)
+    before_BCHW = without_detail(pack, latent)  # every frame starts from it
     for index in range(frames):
         edits = between_edits(one, other, index / (frames - 1))
-        yield apply_edits(pack, latent, edits, resolve, directions=directions)
+        yield apply_edits(pack, latent, edits, resolve, directions=directions, before_BCHW=before_BCHW)
 
 
 def _same_but_for_strength(one: Edit, other: Edit) -> bool:
